@@ -1,0 +1,59 @@
+"""MP-FGVC: multimodal prompting for fine-grained visual classification (AAAI 2024).
+
+The public names. They are looked up when first used, so `import mpfgvc` imports no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpfgvc.config import Config, load_config
+    from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
+    from mpfgvc.evaluation import Evaluation, evaluate
+    from mpfgvc.model.network import MPFGVC
+    from mpfgvc.predict import Guess, Predictor
+    from mpfgvc.training import Run, resume, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MPFGVC": "mpfgvc.model.network",
+    "CheckpointError": "mpfgvc.errors",
+    "Config": "mpfgvc.config",
+    "ConfigError": "mpfgvc.errors",
+    "DataError": "mpfgvc.errors",
+    "Evaluation": "mpfgvc.evaluation",
+    "Guess": "mpfgvc.predict",
+    "MpfgvcError": "mpfgvc.errors",
+    "OutputError": "mpfgvc.errors",
+    "Predictor": "mpfgvc.predict",
+    "Run": "mpfgvc.training",
+    "evaluate": "mpfgvc.evaluation",
+    "load_config": "mpfgvc.config",
+    "resume": "mpfgvc.training",
+    "train": "mpfgvc.training",
+}
+
+__all__ = [
+    "MPFGVC",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Evaluation",
+    "Guess",
+    "MpfgvcError",
+    "OutputError",
+    "Predictor",
+    "Run",
+    "evaluate",
+    "load_config",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mpfgvc' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

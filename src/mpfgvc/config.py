@@ -1,0 +1,377 @@
+"""Every setting, with its default, its unit and its rule.
+
+Frozen keyword-only dataclasses; the docstring below a field is its help on the
+command line. A value is checked once, here, when the dataclass is made; a rule
+that needs the data or the tower (how many patches there are) is checked where
+these become known. Nothing here imports torch, so a refused config costs no
+import. `load_config` is the one way from YAML and overrides to a `Config`.
+
+Defaults are those of `recipes/folder.yaml`: one's own class folders.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from mpfgvc.errors import ConfigError
+
+DatasetName = Literal["cub", "dogs", "nabirds", "food101", "folder", "manifest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTowerConfig:
+    """The image tower: a timm vision transformer with a class token."""
+
+    name: str = "vit_base_patch16_224.augreg_in21k"
+    """Name of a timm model, with or without its pretrained tag."""
+    pretrained: bool = True
+    """Load timm's weights for this name from the hub."""
+    weights: str | None = None
+    """Local .safetensors file with timm's parameter names, used instead of the hub."""
+    image_size: int | list[int] | None = None
+    """Input size in pixels: one number, or [height, width]; null = the tower's own."""
+    drop_path: float = 0.0
+    """Stochastic depth rate of the last block; earlier blocks have less, linearly. 0..1."""
+
+    def __post_init__(self) -> None:
+        for size in self.image_size if isinstance(self.image_size, list) else [self.image_size]:
+            _check(size is None or size > 0, "model.image_tower.image_size", "must be positive", size)
+        if isinstance(self.image_size, list):
+            rule = "must be one number or [height, width]"
+            _check(len(self.image_size) == 2, "model.image_tower.image_size", rule, self.image_size)
+        _check_range("model.image_tower.drop_path", self.drop_path, 0, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTowerConfig:
+    """The text tower: the causal transformer of an open_clip model. It is never trained."""
+
+    name: str = "ViT-B-16"
+    """Name of an open_clip model, or mpfgvc-small: 4 layers, width 192, for random initialisation."""
+    pretrained: str | None = "openai"
+    """open_clip's tag of the pretrained weights; null = random initialisation from the seed."""
+    weights: str | None = None
+    """Local .safetensors file with open_clip's parameter names, used instead of the hub."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network of the paper: its two towers and the sizes of its prompts."""
+
+    image_tower: ImageTowerConfig = field(default_factory=ImageTowerConfig)
+    text_tower: TextTowerConfig = field(default_factory=TextTowerConfig)
+    supercategory: str | None = None
+    """Word or words that end every class prompt, such as bird; null = the dataset's own, or object."""
+    kept_tokens: int | None = None
+    """Patches that reach the last block (K of the paper), per image; null keeps all."""
+    context_tokens: int = 4
+    """Learnable tokens in each class prompt (J of the paper)."""
+    context_init: str | None = None
+    """Words to start the learnable tokens from; null = normal noise of 0.02 (the paper)."""
+    prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
+    """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
+    temperature: float = 0.07
+    """Divides the cosine between image and class text before the softmax (tau of the paper)."""
+    fusion_residual: bool = False
+    """Add the attended vector to the output of the fusion transform (not in the paper)."""
+    fusion_norm: bool = False
+    """Normalise the attended vector before the fusion transform (not in the paper)."""
+
+    def __post_init__(self) -> None:
+        _check_range("model.kept_tokens", self.kept_tokens, 1, None)
+        _check_range("model.context_tokens", self.context_tokens, 1, 64)
+        _check(self.temperature > 0, "model.temperature", "must be above 0", self.temperature)
+        blank = self.supercategory is not None and not self.supercategory.strip()
+        _check(not blank, "model.supercategory", "must hold a word, such as bird", self.supercategory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Random changes to a training photograph."""
+
+    crop: Literal["resized", "random"] = "resized"
+    """resized: a random part of random size and shape; random: resize, then crop at random."""
+    min_scale: float = 0.4
+    """Smallest part of the photograph that a resized crop may show, as a share of its area. 0..1."""
+    flip: float = 0.5
+    """Probability of a mirror image. 0..1."""
+    color: float = 0.0
+    """Strength of random brightness, contrast and saturation. 0..1."""
+    erase: float = 0.0
+    """Probability of erasing a random rectangle. 0..1."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_scale", "flip", "color", "erase"):
+            _check_range(f"data.augment.{name}", getattr(self, name), 0, 1)
+        _check(self.min_scale > 0, "data.augment.min_scale", "must be above 0", self.min_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The photographs and how they become tensors."""
+
+    dataset: DatasetName = "folder"
+    """Layout on disk. folder: one folder per class, with or without train/val/test above them."""
+    root: str | None = None
+    """Folder of the dataset; for a manifest, the folder that its paths start from."""
+    manifest: str | None = None
+    """CSV or Parquet file with columns path, label and, if wished, split (train, val, test)."""
+    validation: float = 0.1
+    """Share of the training photographs held out, class by class, where the dataset has no
+    validation split of its own; 0 = none. 0..0.9"""
+    test: float = 0.2
+    """Share of all photographs held out for the final test where the dataset names no split at all. 0..0.9"""
+    resize: Literal["short", "squash"] = "short"
+    """short: scale the shorter side, keep the shape; squash: scale both sides to a fixed size."""
+    crop_ratio: float | None = None
+    """Share of the scaled side that the centre crop keeps; null = the tower's own. 0..1."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    workers: int | None = None
+    """Loader processes for each training process; null = as many as there are cores, at most 8."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What a broken photograph does: end the run naming the file, or be skipped and counted."""
+
+    def __post_init__(self) -> None:
+        _check_range("data.validation", self.validation, 0, 0.9)
+        _check_range("data.test", self.test, 0, 0.9)
+        _check_range("data.crop_ratio", self.crop_ratio, 0.1, 1)
+        _check_range("data.workers", self.workers, 0, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What both stages of the training have in common."""
+
+    epochs: int = 20
+    """Passes over the training photographs."""
+    batch_size: int = 32
+    """Photographs in one optimiser step, over all processes and micro-batches together."""
+    lr: float = 1e-3
+    """Peak learning rate of the new parts: prompts, projection, classifiers, fusion."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """adamw, or sgd with momentum 0.9."""
+    weight_decay: float = 0.05
+    """Weight decay of matrices; biases, norms, tokens and position embeddings have none."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up; a cosine to zero follows."""
+    clip: float | None = 1.0
+    """Largest norm of the gradient; null = no clipping."""
+    ema: float | None = None
+    """Decay, per step, of an exponential moving average of the weights, used for evaluation; null = none."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation accuracy, and keep the best; null = never."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes. 0..1."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: weigh each class by the inverse of its number of training photographs."""
+
+    def __post_init__(self) -> None:
+        stage = _stage_name(self)
+        _check_range(f"{stage}.epochs", self.epochs, 0, None)
+        _check_range(f"{stage}.batch_size", self.batch_size, 1, None)
+        _check_range(f"{stage}.lr", self.lr, 0, None)
+        _check_range(f"{stage}.weight_decay", self.weight_decay, 0, None)
+        _check_range(f"{stage}.warmup_epochs", self.warmup_epochs, 0, None)
+        _check(self.clip is None or self.clip > 0, f"{stage}.clip", "must be above 0 or null", self.clip)
+        _check_range(f"{stage}.ema", self.ema, 0, 0.999999)
+        _check_range(f"{stage}.patience", self.patience, 1, None)
+        _check_range(f"{stage}.label_smoothing", self.label_smoothing, 0, 0.999)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Config(StageConfig):
+    """Stage 1 trains the image tower, the learnable tokens, a classifier and a projection."""
+
+    tower_lr: float = 1e-4
+    """Peak learning rate of the pretrained image tower."""
+    layer_decay: float = 1.0
+    """Learning rate of a tower block relative to the block above it. 0..1."""
+    accumulate: int = 1
+    """Micro-batches that one optimiser step is split into; more need less memory."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("stage1.tower_lr", self.tower_lr, 0, None)
+        _check_range("stage1.layer_decay", self.layer_decay, 0.01, 1)
+        _check_range("stage1.accumulate", self.accumulate, 1, None)
+        whole = self.batch_size % self.accumulate == 0
+        rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
+        _check(whole, "stage1.batch_size", rule, self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage2Config(StageConfig):
+    """Stage 2 trains the fusion module on embeddings that the frozen towers gave once."""
+
+    epochs: int = 20
+    """Passes over the cached embeddings."""
+    batch_size: int = 256
+    """Embeddings in one optimiser step, over all processes together."""
+    flip: bool = False
+    """Cache the mirror image of each training photograph as well: twice the data, twice the pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run: data, model, both stages."""
+
+    seed: int = 0
+    """Every random choice of the run follows from it."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; auto takes an accelerator if there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU that has it, fp32 elsewhere."""
+    checkpoint_steps: int = 500
+    """Optimiser steps between checkpoints; the end of every epoch is one, too."""
+    final_test: bool = True
+    """Evaluate on the test split when the training ends; false while settings are being chosen."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stage1: Stage1Config = field(default_factory=Stage1Config)
+    stage2: Stage2Config = field(default_factory=Stage2Config)
+
+    def __post_init__(self) -> None:
+        _check_range("seed", self.seed, 0, 2**31 - 1)
+        _check_range("checkpoint_steps", self.checkpoint_steps, 1, None)
+
+
+def load_config(source: str | Path | None = None, *, overrides: Mapping[str, Any] | None = None) -> Config:
+    """The settings of a YAML file, or the defaults, with `overrides` on top.
+
+    `overrides` maps dotted names to values: `{"model.kept_tokens": 96}`.
+
+    Raises ConfigError in one line for a file that cannot be read, an unknown
+    name, a value of the wrong type or a broken rule.
+    """
+    settings = {} if source is None else _read_yaml(Path(source))
+    for name, value in (overrides or {}).items():
+        _set_dotted(settings, name, value)
+    return config_from_dict(settings)
+
+
+def config_from_dict(settings: Mapping[str, Any]) -> Config:
+    """A Config from nested dictionaries; what they leave out has its default. Raises ConfigError."""
+    _refuse_unknown(Config, settings, "")
+    parser = add_settings(_parser())
+    try:
+        values = parser.instantiate(parser.parse_object(dict(settings)))
+    except (ConfigError, ArgumentError, TypeError, ValueError) as error:
+        raise ConfigError(_refusal(error)) from None
+    return Config(**{entry.name: values[entry.name] for entry in fields(Config)})
+
+
+def model_config_from_dict(settings: Mapping[str, Any]) -> ModelConfig:
+    """The model's part of a config alone, as a saved model keeps it. Raises ConfigError."""
+    return config_from_dict({"model": settings}).model
+
+
+def add_settings(parser: ArgumentParser) -> ArgumentParser:
+    """Add every setting to a jsonargparse parser, with its field's docstring as help."""
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def config_to_dict(config: Config) -> dict[str, Any]:
+    """The nested dictionary that `config_from_dict` turns back into an equal config."""
+    return asdict(config)
+
+
+def dump_config(config: Config) -> str:
+    """The whole config as YAML text."""
+    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _parser() -> ArgumentParser:
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    return ArgumentParser(exit_on_error=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the config {path} is not valid YAML: {_one_line(error)}") from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"the config {path} must hold settings such as `seed: 0`, got {settings!r:.40}")
+    return settings
+
+
+def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        child = settings.get(parent)
+        settings[parent] = dict(child) if isinstance(child, dict) else {}
+        settings = settings[parent]
+    settings[last] = value
+
+
+def _refuse_unknown(kind: type, settings: Mapping[str, Any], prefix: str) -> None:
+    """Refuse a name that `kind` does not have, with the nearest one that it has."""
+    types = get_type_hints(kind)
+    for name, value in settings.items():
+        if name not in types:
+            near = difflib.get_close_matches(str(name), list(types), n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are: {', '.join(types)}"
+            raise ConfigError(f"unknown setting {prefix}{name}; {hint}")
+        if not is_dataclass(types[name]):
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{prefix}{name} must hold settings of its own, got {value!r:.40}")
+        _refuse_unknown(types[name], value, f"{prefix}{name}.")
+
+
+def _refusal(error: Exception) -> str:
+    """Our one line for what jsonargparse says about a value of the wrong type."""
+    text = _one_line(error)
+    match = re.search(r'key "(?P<setting>[\w.]+)".*(?:Got value|Given value): (?P<value>.*)$', text)
+    if match is None:
+        return text.removeprefix("Parser error: ")
+    hint: Any = Config
+    for name in match["setting"].split("."):
+        hint = get_type_hints(hint)[name]
+    return f"{match['setting']} must be {_in_words(hint)}, got {match['value']}"
+
+
+def _in_words(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if get_origin(hint) is list:
+        return f"a list of {_in_words(get_args(hint)[0]).removeprefix('a ')}s"
+    if get_origin(hint) is UnionType:
+        return " or ".join(_in_words(kind) for kind in get_args(hint))
+    return words.get(hint, "settings of its own")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _check(fine: bool, setting: str, rule: str, value: object) -> None:
+    if not fine:
+        raise ConfigError(f"{setting} {rule}, got {value}")
+
+
+def _check_range(setting: str, value: float | None, low: float, high: float | None) -> None:
+    """Refuse a number outside low..high; None always passes."""
+    if value is None or (value >= low and (high is None or value <= high)):
+        return
+    rule = f"must be at least {low:g}" if high is None else f"must be between {low:g} and {high:g}"
+    raise ConfigError(f"{setting} {rule}, got {value}")
+
+
+def _stage_name(config: StageConfig) -> str:
+    return "stage1" if isinstance(config, Stage1Config) else "stage2"

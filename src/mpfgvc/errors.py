@@ -1,0 +1,26 @@
+"""The errors a user can cause.
+
+Each carries one line that names the setting or the file, the rule, the value
+that broke it and the way out. The command line prints that line and exits
+with code 2; Python callers catch `MpfgvcError`.
+"""
+
+
+class MpfgvcError(Exception):
+    """Something that the user can put right; the message says how."""
+
+
+class ConfigError(MpfgvcError):
+    """A setting is unknown, out of range, or does not fit another setting."""
+
+
+class DataError(MpfgvcError):
+    """A dataset, an index file or an image is missing, broken or contradictory."""
+
+
+class CheckpointError(MpfgvcError):
+    """A run folder or a saved model is missing, incomplete, or of another model."""
+
+
+class OutputError(MpfgvcError):
+    """Something could not be written: no space, no permission."""
