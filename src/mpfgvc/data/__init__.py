@@ -1,0 +1,1 @@
+"""Photographs: what is on disk, how it is split, and how it becomes tensors."""

@@ -1,0 +1,114 @@
+"""The datasets by name: who reads them, what they are called, how large they officially are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from mpfgvc.config import DataConfig
+from mpfgvc.data.folders import read_folders
+from mpfgvc.data.manifest import read_manifest
+from mpfgvc.data.matlab_lists import read_dogs
+from mpfgvc.data.readers import read_cub, read_food101, read_nabirds
+from mpfgvc.data.samples import PhotoSet
+from mpfgvc.data.split import hold_out, single_notes
+from mpfgvc.errors import ConfigError, DataError
+
+
+class Reader(Protocol):
+    """Reads an official layout."""
+
+    def __call__(self, root: Path, *, check_files: bool = True) -> PhotoSet:
+        """The photographs below `root`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfficialDataset:
+    """A published dataset: its reader, the word that ends its class prompts, and its official counts."""
+
+    title: str
+    read: Reader
+    supercategory: str
+    train: int
+    test: int
+    classes: int
+
+
+OFFICIAL: dict[str, OfficialDataset] = {
+    "cub": OfficialDataset(
+        title="CUB-200-2011", read=read_cub, supercategory="bird", train=5994, test=5794, classes=200
+    ),
+    "dogs": OfficialDataset(
+        title="Stanford Dogs", read=read_dogs, supercategory="dog", train=12000, test=8580, classes=120
+    ),
+    "nabirds": OfficialDataset(
+        title="NABirds", read=read_nabirds, supercategory="bird", train=23929, test=24633, classes=555
+    ),
+    "food101": OfficialDataset(
+        title="Food-101", read=read_food101, supercategory="dish", train=75750, test=25250, classes=101
+    ),
+}
+
+
+def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> PhotoSet:
+    """The dataset that the settings name, with a validation split.
+
+    Where the dataset has none of its own, `config.validation` of the training
+    photographs are held out, class by class. `check_files=False` reads an index
+    without looking for the images.
+
+    Raises ConfigError for a root or manifest that is not set, DataError for
+    everything that is wrong with the data.
+    """
+    photos = _read(config, seed=seed, check_files=check_files)
+    if len(photos.classes) < 2:
+        raise DataError(
+            f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root"
+        )
+    if config.validation == 0 or photos.subset("validation"):
+        return photos
+    samples = hold_out(photos.samples, config.validation, seed)
+    notes = single_notes(photos.samples, photos.classes, "validation")
+    fresh = [note for note in notes if note not in photos.notes]
+    return replace(photos, samples=samples, notes=(*photos.notes, *fresh))
+
+
+def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
+    if config.dataset == "manifest":
+        if config.manifest is None:
+            raise ConfigError(
+                "data.manifest is not set; give a CSV or Parquet file: --data.manifest photos.csv"
+            )
+        manifest = Path(config.manifest)
+        root = manifest.parent if config.root is None else _root(config)
+        return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
+    if config.dataset == "folder":
+        return read_folders(_root(config), test_share=config.test, seed=seed)
+    official = OFFICIAL[config.dataset]
+    photos = official.read(_root(config), check_files=check_files)
+    return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))
+
+
+def _root(config: DataConfig) -> Path:
+    if config.root is None:
+        raise ConfigError("data.root is not set; give the folder of the photographs: --data.root my_photos/")
+    root = Path(config.root).expanduser()
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
+    return root
+
+
+def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:
+    train, test = (len(photos.subset(split)) for split in ("train", "test"))
+    if (len(photos.classes), train, test) == (official.classes, official.train, official.test):
+        return ()
+    parts: Sequence[tuple[int, int, str]] = (
+        (len(photos.classes), official.classes, "classes"),
+        (train, official.train, "training images"),
+        (test, official.test, "test images"),
+    )
+    counts = ", ".join(f"{count} of the {whole} {what}" for count, whole, what in parts)
+    return (f"a subset: {counts} of {official.title}",)

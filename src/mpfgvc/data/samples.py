@@ -1,0 +1,84 @@
+"""What a dataset is, whatever its layout on disk: samples, class names, splits.
+
+The rules that hold for every dataset are checked here, once, when a `PhotoSet`
+is made: class names are unique, and every class has a photograph to train on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from mpfgvc.errors import DataError
+
+Split = Literal["train", "validation", "test"]
+
+SPLIT_NAMES: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the splits, in folder names and manifests, and what they are called here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One photograph: where it lies, its class (an index into the class names) and its split."""
+
+    path: Path
+    label: int
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoSet:
+    """A dataset. `notes` are lines for people, such as how a subset differs from the official counts."""
+
+    name: str
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    supercategory: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        name, count = max(Counter(self.classes).items(), key=lambda item: item[1], default=("", 0))
+        if count > 1:
+            raise DataError(
+                f"{self.name}: class names must be unique, got {count} classes named {name!r}; rename them"
+            )
+        if not self.samples:
+            raise DataError(f"{self.name}: there are no photographs; check data.root")
+        _refuse_untrained(self)
+
+    def subset(self, split: Split) -> tuple[Sample, ...]:
+        """The samples of one split, in their order."""
+        return tuple(sample for sample in self.samples if sample.split == split)
+
+
+def natural_key(name: str) -> tuple[list[int | str], str]:
+    """A sort key that puts `class 2` before `class 10`, whatever the case of the letters."""
+    parts = re.split(r"([0-9]+)", name)
+    return [int(part) if index % 2 else part.casefold() for index, part in enumerate(parts)], name
+
+
+def in_short(names: list[str], most: int = 3) -> str:
+    """The first `most` names, separated by commas, with three dots if there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def _refuse_untrained(photos: PhotoSet) -> None:
+    trained = {sample.label for sample in photos.samples if sample.split == "train"}
+    untrained = [name for label, name in enumerate(photos.classes) if label not in trained]
+    if untrained:
+        raise DataError(
+            f"{photos.name}: every class needs photographs for training, "
+            f"{len(untrained)} of {len(photos.classes)} have none: {in_short(untrained)}; "
+            "add some, or remove the class from the other splits"
+        )

@@ -1,0 +1,97 @@
+"""From an RGB image to the tensor that a tower sees: random for training, fixed for the test.
+
+Random transforms draw from torch's global CPU generator, as torchvision's all
+do; the loader seeds it for each photograph and restores it afterwards.
+Scaling is done by Pillow, before the image becomes a tensor: fewer bytes move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, sqrt
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from mpfgvc.config import AugmentConfig
+from mpfgvc.data.preprocessing import Preprocessing, normalise, prepare, scale
+
+__all__ = ["Preprocessing", "Transform", "test_transform", "train_transform"]
+
+_Step = Callable[[Image.Image], Image.Image]
+_NARROWEST = 3 / 4  # the most elongated shape of a random resized crop, torchvision's default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transform:
+    """An RGB image in, a float32 tensor (3, height, width) out.
+
+    `image_size` is (height, width); `at_least` the (height, width) that the photograph
+    must be decoded at so that nothing which the transform could show is lost.
+    """
+
+    apply: Callable[[Image.Image], Tensor]
+    image_size: tuple[int, int]
+    at_least: tuple[int, int]
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 height width"]:
+        """The normalised pixels."""
+        return self.apply(image)
+
+
+def test_transform(preprocessing: Preprocessing) -> Transform:
+    """Scale, crop the centre, normalise: always the same numbers for the same image."""
+    height, width = preprocessing.scaled_size
+    return Transform(
+        apply=partial(_prepare, preprocessing=preprocessing),
+        image_size=preprocessing.image_size,
+        at_least=(2 * height, 2 * width),
+    )
+
+
+def train_transform(preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
+    """Crop, mirror, recolour and erase at random, then normalise as for the test."""
+    height, width = preprocessing.image_size
+    steps = [_crop(preprocessing, augment), v2.RandomHorizontalFlip(augment.flip)]
+    if augment.color > 0:
+        steps.append(v2.ColorJitter(augment.color, augment.color, augment.color))
+    erase = v2.RandomErasing(augment.erase) if augment.erase > 0 else None
+    shrink = (
+        sqrt(augment.min_scale * _NARROWEST) if augment.crop == "resized" else preprocessing.crop_ratio / 2
+    )
+    return Transform(
+        apply=partial(_augment, steps=v2.Compose(steps), erase=erase, preprocessing=preprocessing),
+        image_size=preprocessing.image_size,
+        at_least=(ceil(height / shrink), ceil(width / shrink)),
+    )
+
+
+def _crop(preprocessing: Preprocessing, augment: AugmentConfig) -> _Step:
+    size = list(preprocessing.image_size)
+    if augment.crop == "random":
+        resized = v2.Lambda(partial(scale, preprocessing=preprocessing))
+        return v2.Compose([resized, v2.RandomCrop(size)])  # type: ignore[no-any-return]
+    interpolation = InterpolationMode(preprocessing.interpolation)
+    return v2.RandomResizedCrop(  # type: ignore[no-any-return]
+        size, scale=(augment.min_scale, 1), ratio=(_NARROWEST, 1 / _NARROWEST), interpolation=interpolation
+    )
+
+
+def _prepare(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
+    return torch.from_numpy(prepare(image, preprocessing))
+
+
+def _augment(
+    image: Image.Image,
+    *,
+    steps: _Step,
+    erase: Callable[[Tensor], Tensor] | None,
+    preprocessing: Preprocessing,
+) -> Tensor:
+    pixels = torch.from_numpy(normalise(steps(image), preprocessing))
+    return pixels if erase is None else erase(pixels)

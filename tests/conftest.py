@@ -1,0 +1,40 @@
+"""Fixtures for all tests: the real data beside the repository, where it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list[object] | None:
+    """What a test file imports from the package is no test, even if it is called `test_transform`."""
+    return [] if str(getattr(obj, "__module__", "")).startswith("mpfgvc") else None
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository: real photographs and official index files."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the shared data in {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def metadata(shared: Path) -> Path:
+    """The official index files."""
+    return _present(shared / "data" / "metadata")
+
+
+@pytest.fixture(scope="session")
+def cub_subset(shared: Path) -> Path:
+    """27 classes of CUB-200-2011 with their photographs."""
+    return _present(shared / "data" / "CUB_200_2011")
+
+
+def _present(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"needs the shared data in {folder}")
+    return folder

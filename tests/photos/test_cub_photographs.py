@@ -1,0 +1,55 @@
+"""The readers, the check and the loaders on real photographs of birds."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from mpfgvc.config import AugmentConfig, DataConfig
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.check import check_photos
+from mpfgvc.data.loading import TrainingLoader
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.transforms import train_transform
+from mpfgvc.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def config(cub_subset):
+    return DataConfig(dataset="cub", root=str(cub_subset), validation=0)
+
+
+def test_the_subset_is_read_as_it_is_and_a_note_says_how_it_differs(config):
+    photos = read_photos(config, seed=0)
+    assert len(photos.classes) == 27
+    assert [len(photos.subset(split)) for split in ("train", "test")] == [810, 739]
+    assert set(Counter(sample.label for sample in photos.subset("train")).values()) == {30}
+    assert photos.classes[26] == "Gray crowned Rosy Finch"
+    assert photos.notes == (
+        "a subset: 27 of the 200 classes, 810 of the 5994 training images, "
+        "739 of the 5794 test images of CUB-200-2011",
+    )
+
+
+def test_every_photograph_of_the_subset_can_be_read(config):
+    report = check_photos(config, seed=0)
+    assert report.fine
+    assert report.counts == {"train": 810, "validation": 0, "test": 739}
+    assert (report.duplicates, report.small) == ((), ())
+
+
+def test_class_folders_inside_an_official_layout_are_refused_with_its_name(cub_subset):
+    with pytest.raises(DataError, match=r"looks like CUB-200-2011: set data\.dataset=cub"):
+        read_photos(DataConfig(dataset="folder", root=str(cub_subset)), seed=0)
+
+
+def test_real_photographs_become_normalised_batches(config):
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    preprocessing = Preprocessing(image_size=(64, 64), mean=mean, std=std)
+    samples = read_photos(config, seed=0).subset("train")
+    loader = TrainingLoader(samples, train_transform(preprocessing, AugmentConfig()), batch_size=32, seed=0)
+    batch = next(loader.epoch(0))
+    assert batch.images.shape == (32, 3, 64, 64)
+    assert torch.isfinite(batch.images).all()
+    assert batch.images.mean().abs() < 0.7
+    assert 0.5 < batch.images.std() < 1.5

@@ -1,0 +1,65 @@
+"""Datasets by name."""
+
+import pytest
+
+from mpfgvc.config import DataConfig
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.errors import ConfigError, DataError
+
+
+def test_validation_is_carved_out_of_training_alone(class_folders):
+    photos = read_photos(DataConfig(root=str(class_folders), validation=0.25), seed=0)
+    without = read_photos(DataConfig(root=str(class_folders), validation=0), seed=0)
+    assert [len(photos.subset(split)) for split in ("train", "validation", "test")] == [15, 5, 5]
+    assert [len(without.subset(split)) for split in ("train", "validation", "test")] == [20, 0, 5]
+    assert photos.subset("test") == without.subset("test")
+
+
+def test_a_validation_split_of_the_datasets_own_is_kept(tmp_path, draw):
+    for split, count in {"train": 4, "val": 1}.items():
+        for name in ("crow", "tern"):
+            for index in range(count):
+                draw(tmp_path / split / name / f"{index}.jpg")
+    photos = read_photos(DataConfig(root=str(tmp_path), validation=0.5), seed=0)
+    assert [len(photos.subset(split)) for split in ("train", "validation")] == [8, 2]
+
+
+def test_a_class_too_small_for_validation_is_noted(class_folders, draw):
+    for index in range(2):
+        draw(class_folders / "rare" / f"{index}.jpg")
+    photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
+    assert photos.notes[-1].endswith("have none for validation: rare")
+
+
+def test_a_manifest_alone_has_its_own_folder_as_root(tmp_path, draw):
+    for name in ("a.jpg", "b.jpg"):
+        draw(tmp_path / name)
+    (tmp_path / "photos.csv").write_text("path,label\na.jpg,crow\nb.jpg,tern\n")
+    photos = read_photos(DataConfig(dataset="manifest", manifest=str(tmp_path / "photos.csv")), seed=0)
+    assert [sample.path for sample in photos.samples] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({}, ConfigError, "data.root is not set; give the folder"),
+        ({"dataset": "cub"}, ConfigError, "data.root is not set"),
+        ({"dataset": "manifest"}, ConfigError, "data.manifest is not set"),
+        (
+            {"root": "/nowhere/birds"},
+            DataError,
+            "data.root must be a folder, got /nowhere/birds, which does not",
+        ),
+        ({"root": __file__}, DataError, "which is a file"),
+    ],
+)
+def test_settings_that_lead_nowhere_are_refused(settings, error, message):
+    with pytest.raises(error, match=message):
+        read_photos(DataConfig(**settings), seed=0)
+
+
+def test_a_dataset_of_one_class_is_refused(tmp_path, draw):
+    draw(tmp_path / "a.jpg")
+    (tmp_path / "photos.csv").write_text("path,label\na.jpg,crow\n")
+    with pytest.raises(DataError, match="must have at least 2 classes, got 1"):
+        read_photos(DataConfig(dataset="manifest", manifest=str(tmp_path / "photos.csv")), seed=0)

@@ -1,0 +1,69 @@
+"""From an image to the numbers of the tower, against torchvision and the written formula."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
+
+from mpfgvc.data.preprocessing import Preprocessing, prepare
+from mpfgvc.errors import ConfigError
+
+NORM = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("width", "height"), [(50, 37), (31, 64), (16, 20), (40, 40)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_it_equals_the_usual_resize_and_centre_crop(width, height, interpolation):
+    image = noise(width, height)
+    preprocessing = Preprocessing(image_size=(28, 28), crop_ratio=0.875, interpolation=interpolation, **NORM)
+    usual = v2.Compose([
+        v2.Resize(32, InterpolationMode(interpolation)), v2.CenterCrop(28),
+        v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(**NORM),
+    ])  # fmt: skip
+    numbers = prepare(image, preprocessing)
+    assert (numbers.dtype, numbers.shape) == (np.float32, (3, 28, 28))
+    assert np.abs(numbers - usual(image).numpy()).max() < 1e-6
+
+
+def test_squash_scales_both_sides_before_the_crop():
+    image = noise(50, 37)
+    preprocessing = Preprocessing(image_size=(24, 18), resize="squash", crop_ratio=0.75, **NORM)
+    pixels = np.asarray(image.resize((24, 32), Image.Resampling.BICUBIC))[4:28, 3:21] / 255
+    expected = (pixels - NORM["mean"]) / NORM["std"]
+    assert np.allclose(prepare(image, preprocessing), expected.transpose(2, 0, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 10), (10, 200), (30, 31)])
+def test_a_size_that_is_not_square_is_covered_without_changing_the_shape(width, height):
+    preprocessing = Preprocessing(image_size=(12, 30), **NORM)
+    assert prepare(noise(width, height), preprocessing).shape == (3, 12, 30)
+
+
+def test_it_survives_json():
+    preprocessing = Preprocessing(image_size=(24, 18), resize="squash", crop_ratio=0.75, **NORM)
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": [0, 4]}, r"image_size must be two sizes above 0, got \(0, 4\)"),
+        ({"image_size": []}, "image_size must be two sizes"),
+        ({"crop_ratio": 1.5}, "crop_ratio must be above 0 and at most 1, got 1.5"),
+        ({"resize": "long"}, "resize must be short or squash, got long"),
+        ({"interpolation": "box"}, "interpolation must be one of bicubic"),
+        ({"mean": [0.5]}, "mean must be three numbers"),
+        ({"std": [0.5, 0.0, 0.5]}, "std must be three numbers above 0"),
+        ({"crop": 0.5}, "preprocessing has no crop; it has "),
+    ],
+)
+def test_values_that_break_a_rule_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        Preprocessing.from_dict({"image_size": [24, 18], **NORM, **change})

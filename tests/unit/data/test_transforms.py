@@ -1,0 +1,86 @@
+"""Training and test transforms."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpfgvc.config import AugmentConfig
+from mpfgvc.data.preprocessing import Preprocessing, prepare
+from mpfgvc.data.transforms import test_transform, train_transform
+
+PREPROCESSING = Preprocessing(image_size=(20, 24), crop_ratio=0.8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+
+
+def test_the_test_transform_gives_what_exported_models_see(image):
+    transform = test_transform(PREPROCESSING)
+    assert torch.equal(transform(image), torch.from_numpy(prepare(image, PREPROCESSING)))
+    assert transform.at_least == (50, 60)  # twice the scaled size
+
+
+@pytest.mark.parametrize("crop", ["resized", "random"])
+def test_a_training_photograph_follows_from_the_seed_and_has_the_shape_of_a_test_one(image, crop):
+    transform = train_transform(PREPROCESSING, AugmentConfig(crop=crop, color=0.4, erase=0.5))
+    torch.manual_seed(1)
+    first, second = transform(image), transform(image)
+    torch.manual_seed(1)
+    again = transform(image)
+    assert first.shape == (3, 20, 24)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+def test_without_randomness_training_shows_what_the_test_shows(image):
+    square = image.crop((0, 0, 40, 40))
+    whole = Preprocessing(image_size=(20, 20), mean=PREPROCESSING.mean, std=PREPROCESSING.std)
+    for augment in (AugmentConfig(crop="random", flip=0), AugmentConfig(crop="random", flip=1)):
+        shown = train_transform(whole, augment)(square)
+        expected = test_transform(whole)(square)
+        assert torch.equal(shown, expected.flip(-1) if augment.flip else expected)
+
+
+def test_a_resized_crop_shows_at_least_the_smallest_part():
+    gradient = np.zeros((100, 100, 3), dtype=np.uint8)
+    gradient[..., 0] = np.arange(100)[None, :]
+    gradient[..., 1] = np.arange(100)[:, None]
+    plain = Preprocessing(image_size=(50, 50), mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation="nearest")
+    transform = train_transform(plain, AugmentConfig(min_scale=0.5, flip=0))
+    torch.manual_seed(0)
+    areas = []
+    for _ in range(40):
+        red, green, _ = transform(Image.fromarray(gradient))
+        areas.append(float((red.max() - red.min() + 2) * (green.max() - green.min() + 2)) / 1e4)
+    assert 0.47 < min(areas) < 0.7
+    assert max(areas) > 0.85
+
+
+def test_erasing_leaves_a_rectangle_of_the_mean(image):
+    torch.manual_seed(0)
+    erased = train_transform(PREPROCESSING, AugmentConfig(erase=1))(image)
+    kept = train_transform(PREPROCESSING, AugmentConfig(erase=0))(image)
+    assert (erased == 0).all(dim=0).float().mean() > 0.02
+    assert not (kept == 0).all(dim=0).any()
+
+
+@pytest.mark.parametrize(
+    ("augment", "expected"),
+    [(AugmentConfig(min_scale=0.75), (27, 32)), (AugmentConfig(crop="random"), (50, 60))],
+)
+def test_a_photograph_is_decoded_large_enough_for_its_smallest_crop(augment, expected):
+    assert train_transform(PREPROCESSING, augment).at_least == expected
+
+
+def test_transforms_travel_to_worker_processes(image):
+    for transform in (
+        test_transform(PREPROCESSING),
+        train_transform(PREPROCESSING, AugmentConfig(crop="random")),
+    ):
+        assert pickle.loads(pickle.dumps(transform))(image).shape == (3, 20, 24)  # noqa: S301
