@@ -1,0 +1,64 @@
+"""Vision-language fusion module (VLFM, section 3): one image asks, all class texts answer.
+
+    Q_0, K_0, V_0 = projections of E_V;   K_c, V_c = projections of E_T^c
+    S    = softmax over i = 0..C of  Q_0 K_i^T / sqrt(D)
+    E'_V = sum over i of S_i V_i
+    E^_V = Trans(E'_V) = Linear(4D -> D)(GELU(Linear(D -> 4D)(E'_V)))
+    logits = Linear(E^_V)
+
+The paper's 1x1 convolutions act on single vectors, so they are linear layers.
+Text has key and value projections of its own, as its width may differ. The
+paper names no activation: GELU. Residual and norm are options beyond it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Fusion(nn.Module):
+    """Fuse an image embedding with the text embeddings of all classes and classify the result."""
+
+    def __init__(
+        self, *, width: int, text_width: int, classes: int, residual: bool = False, norm: bool = False
+    ):
+        super().__init__()
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.text_key = nn.Linear(text_width, width)
+        self.text_value = nn.Linear(text_width, width)
+        self.norm = nn.LayerNorm(width) if norm else nn.Identity()
+        self.transform = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.classifier = nn.Linear(width, classes)
+        self.residual = residual
+
+    def forward(
+        self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of every class."""
+        attended = self.attend(embedding, text_features)
+        fused = self.transform(self.norm(attended))
+        if self.residual:
+            fused = fused + attended
+        logits: Tensor = self.classifier(fused)
+        return logits
+
+    def attend(
+        self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
+    ) -> Float[Tensor, "batch width"]:
+        """E'_V: the image embedding's attention over itself and the class texts.
+
+        The texts are the same for all images, so their keys and values are
+        computed once, and the image's own key stands beside them as index 0.
+        """
+        query = self.query(embedding) / math.sqrt(embedding.shape[-1])
+        own_score = (query * self.key(embedding)).sum(dim=-1, keepdim=True)
+        text_scores = F.linear(query, self.text_key(text_features))
+        shares = torch.cat([own_score, text_scores], dim=1).softmax(dim=-1)
+        own_share, text_shares = shares[:, :1], shares[:, 1:]
+        attended: Tensor = own_share * self.value(embedding) + text_shares @ self.text_value(text_features)
+        return attended

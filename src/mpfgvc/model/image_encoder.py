@@ -1,0 +1,70 @@
+"""The image tower with token selection between its last two blocks (SsVP, section 1).
+
+    tokens = blocks 1 .. L-2 (images)
+    kept   = TopK(attention of the class token in block L-1)
+    V      = norm(block L([class token, kept tokens of block L-1])[class token])
+
+Selection happens *inside* block L-1: its scores need the keys and one query
+alone, and only kept tokens go on, so the rest of that block runs for them
+alone, with keys and values of all. In block L only the class token asks. Both
+are exact; the tests compare with the whole blocks under an attention mask.
+Registers are never candidates and always stay, as they are no patches.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.image_tower import ImageTower
+from mpfgvc.model.selection import class_attention, keep_tokens, top_patches
+
+
+class EncodedImages(NamedTuple):
+    """What the image encoder returns.
+
+    embedding: class token V after the final norm, (batch, width)
+    kept: indices of the kept patches in row-major order of the grid, best first, (batch, kept)
+    scores: attention of the class token to every patch, summed over heads, (batch, patches)
+    """
+
+    embedding: Float[Tensor, "batch width"]
+    kept: Int[Tensor, "batch kept"]
+    scores: Float[Tensor, "batch patches"]
+
+
+class ImageEncoder(nn.Module):
+    """An image tower of which only the `kept_tokens` most attended patches reach the last block.
+
+    Raises ConfigError if `kept_tokens` is above the number of patches; None keeps all.
+    """
+
+    def __init__(self, *, tower: ImageTower, kept_tokens: int | None = None):
+        super().__init__()
+        kept_tokens = tower.patches if kept_tokens is None else kept_tokens
+        if not 1 <= kept_tokens <= tower.patches:
+            height, width = tower.image_size
+            rule = f"at most {tower.patches} (the patches of a {height} x {width}-pixel image)"
+            raise ConfigError(f"model.kept_tokens must be {rule}, got {kept_tokens}")
+        self.tower = tower
+        self.kept_tokens = kept_tokens
+
+    def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
+        """Encode normalised images of the tower's input size."""
+        prefix = self.tower.prefix_tokens
+        block, last_block = self.tower.last_two_blocks()
+        tokens, rope = self.tower.before_last_two_blocks(images)
+
+        memory = block.keys_and_values(tokens, rope)
+        with torch.no_grad():
+            query = block.queries(tokens[:, :1])
+            scores = class_attention(query, memory.keys, scale=block.scale)[:, prefix:]
+            kept = top_patches(scores, self.kept_tokens)
+
+        survivors = keep_tokens(tokens, kept, prefix=prefix)
+        kept_rope = rope.at(kept)
+        survivors = block(survivors, memory, kept_rope)
+        class_token = last_block(survivors[:, :1], last_block.keys_and_values(survivors, kept_rope))
+        return EncodedImages(self.tower.final_norm(class_token[:, 0]), kept, scores)

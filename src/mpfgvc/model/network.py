@@ -1,0 +1,184 @@
+"""MP-FGVC: the whole network, built from its parts (sections 1 to 5 of METHOD).
+
+    V             = image encoder(images)         selection inside, section 1
+    T^c           = class prompts()               section 2
+    vision logits = Linear(V)
+    text logits   = cos(Linear(V), T^c) / tau     the projection only where widths differ
+    fusion logits = VLFM(V, T)                    section 3
+
+The paper predicts by the fusion logits.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mpfgvc.config import ModelConfig
+from mpfgvc.model.fusion import Fusion
+from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
+from mpfgvc.model.image_tower import build_image_tower
+from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
+from mpfgvc.model.text_tower import build_text_tower
+
+SOURCES = ("vision", "text", "fusion")
+"""The three sources of logits, by their names in reports."""
+
+
+class Output(NamedTuple):
+    """What the network says about a batch: logits of its three sources, and what they rest on.
+
+    embedding: V, (batch, width); kept: indices of the kept patches, best first;
+    scores: attention of the class token to each patch, summed over heads.
+    """
+
+    vision: Float[Tensor, "batch classes"]
+    text: Float[Tensor, "batch classes"]
+    fusion: Float[Tensor, "batch classes"]
+    embedding: Float[Tensor, "batch width"]
+    kept: Int[Tensor, "batch kept"]
+    scores: Float[Tensor, "batch patches"]
+
+    @property
+    def logits(self) -> Float[Tensor, "batch classes"]:
+        """The paper's prediction: the logits of the fusion classifier."""
+        return self.fusion
+
+
+class MPFGVC(nn.Module):
+    """Multimodal prompting for fine-grained visual classification.
+
+    `text` gives the text features of all classes: `ClassPrompts` in stage 1,
+    `ClassEmbeddings` afterwards. `classes` are the names behind the logits.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_encoder: ImageEncoder,
+        text: ClassPrompts | ClassEmbeddings,
+        embed: int,
+        fusion: Fusion,
+        classes: Sequence[str],
+        temperature: float = 0.07,
+    ):
+        super().__init__()
+        width = image_encoder.tower.width
+        self.image_encoder = image_encoder
+        self.text = text
+        self.projection = nn.Identity() if width == embed else nn.Linear(width, embed)
+        self.classifier = nn.Linear(width, len(classes))
+        self.fusion = fusion
+        self.classes = tuple(classes)
+        self.embed = embed
+        self.temperature = temperature
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, classes: Sequence[str], *, seed: int = 0) -> "MPFGVC":
+        """A network ready for stage 1, with the pretrained towers that `config` names.
+
+        New parts start from `seed`. Raises ConfigError or CheckpointError as the towers do.
+        """
+        text_tower = build_text_tower(config.text_tower, seed=seed)
+        text = ClassPrompts(
+            tower=text_tower,
+            endings=prompt_endings(config, classes),
+            context_tokens=config.context_tokens,
+            context_init=config.context_init,
+            seed=seed,
+        )
+        return cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
+
+    @classmethod
+    def deployed_from_config(cls, config: ModelConfig, classes: Sequence[str], *, embed: int) -> "MPFGVC":
+        """A network without text tower, its tensors still to be loaded; `embed` is the width of its text."""
+        text = ClassEmbeddings(torch.zeros(len(classes), embed))
+        return cls._from_parts(config, classes, text, embed=embed, seed=0, load_weights=False)
+
+    @classmethod
+    def _from_parts(
+        cls,
+        config: ModelConfig,
+        classes: Sequence[str],
+        text: ClassPrompts | ClassEmbeddings,
+        *,
+        embed: int,
+        seed: int,
+        load_weights: bool,
+    ) -> "MPFGVC":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+            tower = build_image_tower(config.image_tower, load_weights=load_weights)
+            fusion = Fusion(
+                width=tower.width,
+                text_width=embed,
+                classes=len(classes),
+                residual=config.fusion_residual,
+                norm=config.fusion_norm,
+            )
+            return cls(
+                image_encoder=ImageEncoder(tower=tower, kept_tokens=config.kept_tokens),
+                text=text,
+                embed=embed,
+                fusion=fusion,
+                classes=classes,
+                temperature=config.temperature,
+            )
+
+    def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> Output:
+        """All three sources of logits for normalised images of the tower's input size."""
+        encoded: EncodedImages = self.image_encoder(images)
+        text_features = self.text()
+        return Output(
+            vision=self.vision_logits(encoded.embedding),
+            text=self.text_logits(encoded.embedding, text_features),
+            fusion=self.fusion(encoded.embedding, text_features),
+            embedding=encoded.embedding,
+            kept=encoded.kept,
+            scores=encoded.scores,
+        )
+
+    def vision_logits(self, embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch classes"]:
+        """The linear classifier on V."""
+        logits: Tensor = self.classifier(embedding)
+        return logits
+
+    def text_logits(
+        self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
+    ) -> Float[Tensor, "batch classes"]:
+        """cos(V, T^c) / tau."""
+        projected = F.normalize(self.projection(embedding), dim=-1)
+        return projected @ F.normalize(text_features, dim=-1).T / self.temperature
+
+    @torch.no_grad()
+    def deployed(self) -> "MPFGVC":
+        """The same network with its text features computed once, and no text tower.
+
+        It shares all the other parts with this one; a deployed network gives itself.
+        """
+        if isinstance(self.text, ClassEmbeddings):
+            return self
+        with torch.random.fork_rng(devices=[]):
+            twin = MPFGVC(
+                image_encoder=self.image_encoder,
+                text=ClassEmbeddings(self.text()),
+                embed=self.embed,
+                fusion=self.fusion,
+                classes=self.classes,
+                temperature=self.temperature,
+            )
+        twin.projection, twin.classifier = self.projection, self.classifier
+        return twin.train(self.training)
+
+
+def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:
+    """The words that end each class's prompt: the supercategory, or an option beyond the paper."""
+    supercategory = config.supercategory or "object"
+    if config.prompt_ending == "supercategory":
+        return [supercategory] * len(classes)
+    if config.prompt_ending == "class":
+        return list(classes)
+    return [f"{name} {supercategory}" for name in classes]

@@ -1,0 +1,99 @@
+"""Discrepancy-aware text prompt (DaTP, section 2): a learnable prompt for every class.
+
+    P^c = [start, X^c_1 ... X^c_J, class++, end]      T^c = text tower(P^c), read at the end
+
+X^c_j are learnable word embeddings of class c alone; with shared ones all the
+prompts would be the same text. class++ is the supercategory ("bird") and the
+same for every class; as an option beyond the paper, the class's own name. The
+text tower is frozen. Once training is over T^c is a constant: `ClassEmbeddings`
+then stands in for `ClassPrompts`, and neither tower nor tokenizer is needed.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.text_tower import TextTower
+
+
+class ClassPrompts(nn.Module):
+    """Learnable tokens of every class and the frozen text tower that reads them.
+
+    `endings` holds the words behind the learnable tokens, one entry for each
+    class. `context_init` are words whose embeddings the learnable tokens start
+    from; None = N(0, 0.02^2) from `seed`. `context` is X, (classes, context, width).
+
+    Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
+    does not give `context_tokens` tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        tower: TextTower,
+        endings: Sequence[str],
+        context_tokens: int,
+        context_init: str | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.tower = tower
+        context = _initial_context(tower, len(endings), context_tokens, context_init, seed)
+        self.context = nn.Parameter(context)
+        ids, lengths = _padded_endings(tower, endings, context_tokens)
+        self.start: Tensor
+        self.ending: Tensor
+        self.end: Tensor
+        self.register_buffer("start", tower.embed_tokens(torch.tensor([tower.start])), persistent=False)
+        self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
+        self.register_buffer("end", context_tokens + lengths, persistent=False)
+
+    def forward(self) -> Float[Tensor, "classes embed"]:
+        """Text features T^c of every class, not normalised."""
+        start = self.start.expand(len(self.context), 1, -1)
+        features: Tensor = self.tower(torch.cat([start, self.context, self.ending], dim=1), self.end)
+        return features
+
+
+class ClassEmbeddings(nn.Module):
+    """The text features of every class as constants, (classes, embed)."""
+
+    def __init__(self, features: Float[Tensor, "classes embed"]):
+        super().__init__()
+        self.features: Tensor
+        self.register_buffer("features", features.detach().clone())
+
+    def forward(self) -> Float[Tensor, "classes embed"]:
+        """The text features."""
+        return self.features
+
+
+def _initial_context(
+    tower: TextTower, classes: int, count: int, words: str | None, seed: int
+) -> Float[Tensor, "classes context width"]:
+    if words is None:
+        generator = torch.Generator().manual_seed(seed)
+        return 0.02 * torch.randn(classes, count, tower.width, generator=generator)
+    ids = tower.token_ids(words)
+    if len(ids) != count:
+        rule = f"must give model.context_tokens = {count} tokens"
+        raise ConfigError(f"model.context_init {rule}, got {len(ids)} from {words!r}")
+    return tower.embed_tokens(torch.tensor(ids)).expand(classes, -1, -1).clone()
+
+
+def _padded_endings(
+    tower: TextTower, endings: Sequence[str], context_tokens: int
+) -> tuple[Int[Tensor, "classes length"], Int[Tensor, " classes"]]:
+    """Ids of each ending with its end token, padded with zeros, and where the end token stands (from 1)."""
+    ids = [[*tower.token_ids(words), tower.end] for words in endings]
+    longest = max(map(len, ids))
+    room = tower.context_length - 1 - context_tokens
+    if longest > room:
+        words = max(endings, key=lambda ending: len(tower.token_ids(ending)))
+        hint = "use fewer model.context_tokens or shorter names"
+        raise ConfigError(f"a prompt may have {tower.context_length} tokens, too few for {words!r}; {hint}")
+    padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+    return padded, torch.tensor([len(row) for row in ids])

@@ -1,0 +1,53 @@
+"""The image encoder's settings and what it returns; its numbers are in tests/parity."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.image_tower import ImageTower
+
+
+def test_more_kept_tokens_than_patches_are_refused(image_tower: ImageTower) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        ImageEncoder(tower=image_tower, kept_tokens=16)
+    rule = "model.kept_tokens must be at most 15 (the patches of a 48 x 80-pixel image), got 16"
+    assert str(refusal.value) == rule
+
+
+def test_no_number_keeps_every_patch(image_tower: ImageTower) -> None:
+    assert ImageEncoder(tower=image_tower).kept_tokens == 15
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
+def test_images_of_another_size_are_refused(name: str, encoder_of: Callable[[str], Any]) -> None:
+    """Also by a tower that could take them, as the number of patches to keep was counted for its own size."""
+    encoder, images = encoder_of(name)
+    with pytest.raises(AssertionError, match="doesn't match model"):
+        encoder(images.repeat(1, 1, 2, 2))
+
+
+def test_it_returns_the_embedding_the_kept_patches_and_all_scores(image_tower: ImageTower) -> None:
+    images = torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        encoded = ImageEncoder(tower=image_tower, kept_tokens=4)(images)
+    assert encoded.embedding.shape == (2, 64)
+    assert encoded.kept.shape == (2, 4)
+    assert encoded.scores.shape == (2, 15)
+    assert (encoded.scores.sum(dim=1) < 2).all(), "two heads share their attention with the class token"
+    others = encoded.scores.scatter(1, encoded.kept, -1)
+    assert (encoded.scores.gather(1, encoded.kept).amin(dim=1) >= others.amax(dim=1)).all()
+
+
+def test_a_dropped_patch_still_speaks_in_the_second_to_last_block(image_tower: ImageTower) -> None:
+    """Only the last block is cut: what was dropped there had its say in the block before."""
+    encoder = ImageEncoder(tower=image_tower, kept_tokens=1)
+    images = torch.randn(1, 3, 48, 80, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    encoded = encoder(images)
+    (gradient,) = torch.autograd.grad(encoded.embedding.square().sum(), images)
+    by_patch = gradient.abs().unfold(2, 16, 16).unfold(3, 16, 16).sum(dim=(0, 1, 4, 5))
+    assert by_patch.shape == (3, 5)
+    assert (by_patch > 0).all()

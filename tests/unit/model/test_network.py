@@ -1,0 +1,154 @@
+"""The whole network: shapes, seeds, its three sources of logits, and its deployed form."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from beartype import beartype
+from beartype.roar import BeartypeCallHintParamViolation
+from jaxtyping import Float, Int, TypeCheckError, jaxtyped
+from torch import Tensor, nn
+
+from mpfgvc.config import ModelConfig, TextTowerConfig
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.prompts import ClassEmbeddings
+
+CLASSES = ["crow", "rock wren", "barn owl", "blue jay", "red kite"]
+
+
+@pytest.fixture(scope="module")
+def network(model_config: ModelConfig) -> MPFGVC:
+    return MPFGVC.from_config(model_config, CLASSES, seed=1).eval()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_output_has_the_shapes_it_says(network: MPFGVC, images: Tensor) -> None:
+    output = network(images)
+    _check_shapes(*output)
+    assert output.vision.shape == (2, 5)
+    assert output.embedding.shape == (2, 64)
+    assert output.kept.shape == (2, 4)
+    assert output.scores.shape == (2, 15)
+    with pytest.raises((TypeCheckError, BeartypeCallHintParamViolation)):
+        _check_shapes(*output._replace(text=output.text[:, :4]))
+
+
+def test_the_prediction_is_the_fusion_classifier(network: MPFGVC, images: Tensor) -> None:
+    output = network(images)
+    assert output.logits is output.fusion
+    torch.testing.assert_close(output.fusion, network.fusion(output.embedding, network.text()))
+    assert not torch.equal(output.fusion, output.vision)
+
+
+def test_text_logits_are_cosines_over_the_temperature(network: MPFGVC, images: Tensor) -> None:
+    output, text_features = network(images), network.text()
+    assert isinstance(network.projection, nn.Linear), "64 wide images, 20 wide text"
+    for image in range(2):
+        projected = network.projection.weight @ output.embedding[image] + network.projection.bias
+        for index in range(5):
+            dot = (projected * text_features[index]).sum()
+            cosine = dot / (projected.square().sum().sqrt() * text_features[index].square().sum().sqrt())
+            torch.testing.assert_close(output.text[image, index], cosine / 0.07, atol=1e-5, rtol=0)
+
+
+def test_the_temperature_divides_the_cosines(model_config: ModelConfig, images: Tensor) -> None:
+    cold, warm = (
+        MPFGVC.from_config(replace(model_config, temperature=value), CLASSES, seed=1).eval()(images).text
+        for value in (0.07, 0.14)
+    )
+    torch.testing.assert_close(cold, 2 * warm, atol=1e-5, rtol=0)
+
+
+def test_equal_widths_need_no_projection(network: MPFGVC) -> None:
+    same = MPFGVC(
+        image_encoder=network.image_encoder,
+        text=ClassEmbeddings(torch.randn(5, 64)),
+        embed=64,
+        fusion=network.fusion,
+        classes=CLASSES,
+    )
+    assert not list(same.projection.parameters())
+
+
+def test_the_same_seed_gives_the_same_weights(model_config: ModelConfig, network: MPFGVC) -> None:
+    same = MPFGVC.from_config(model_config, CLASSES, seed=1).state_dict()
+    other = MPFGVC.from_config(model_config, CLASSES, seed=2).state_dict()
+    state = network.state_dict()
+    assert state.keys() == same.keys()
+    assert all(torch.equal(state[name], same[name]) for name in state)
+    for name in ("text.context", "classifier.weight", "projection.weight", "fusion.query.weight"):
+        assert not torch.equal(state[name], other[name]), name
+
+
+def test_neither_building_nor_deploying_touches_the_global_random_state(
+    model_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reseeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
+    before = torch.get_rng_state()
+    MPFGVC.from_config(model_config, CLASSES, seed=3).deployed()
+    MPFGVC.deployed_from_config(model_config, CLASSES, embed=20)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not reseeded, "the accelerators' state, too"
+
+
+def test_a_deployed_network_agrees_and_holds_no_text_tower(network: MPFGVC, images: Tensor) -> None:
+    deployed = network.deployed()
+    with torch.no_grad():
+        expected, output = network(images), deployed(images)
+    for source in ("vision", "text", "fusion"):
+        torch.testing.assert_close(getattr(output, source), getattr(expected, source), atol=1e-6, rtol=0)
+    assert torch.equal(output.kept, expected.kept)
+    names = [name for name in deployed.state_dict() if name.startswith("text.")]
+    assert names == ["text.features"]
+    text_tower = {id(parameter) for parameter in network.text.parameters()}
+    assert not text_tower & {id(parameter) for parameter in deployed.parameters()}
+    assert deployed.classes == tuple(CLASSES)
+    assert deployed.deployed() is deployed
+
+
+def test_deploying_keeps_the_mode_of_training(network: MPFGVC, model_config: ModelConfig) -> None:
+    assert not network.deployed().training
+    training = MPFGVC.from_config(model_config, CLASSES).train()
+    assert training.deployed().training
+    assert training.training
+
+
+def test_a_deployed_network_is_built_again_from_its_config(
+    model_config: ModelConfig, network: MPFGVC, images: Tensor
+) -> None:
+    never_loaded = TextTowerConfig(weights="/no/such/file")
+    config = replace(model_config, text_tower=never_loaded)
+    again = MPFGVC.deployed_from_config(config, CLASSES, embed=20).eval()
+    again.load_state_dict(network.deployed().state_dict(), strict=True)
+    with torch.no_grad():
+        torch.testing.assert_close(again(images).logits, network(images).logits, atol=1e-6, rtol=0)
+
+
+def test_the_options_of_the_fusion_module_reach_it(model_config: ModelConfig) -> None:
+    config = replace(model_config, fusion_residual=True, fusion_norm=True)
+    fusion = MPFGVC.from_config(config, CLASSES).fusion
+    assert fusion.residual
+    assert isinstance(fusion.norm, nn.LayerNorm)
+
+
+def test_more_kept_tokens_than_patches_are_refused(model_config: ModelConfig) -> None:
+    with pytest.raises(ConfigError, match=r"model\.kept_tokens must be at most 15 .*, got 400"):
+        MPFGVC.from_config(replace(model_config, kept_tokens=400), CLASSES)
+
+
+@jaxtyped(typechecker=beartype)
+def _check_shapes(
+    vision: Float[Tensor, "batch classes"],
+    text: Float[Tensor, "batch classes"],
+    fusion: Float[Tensor, "batch classes"],
+    embedding: Float[Tensor, "batch width"],
+    kept: Int[Tensor, "batch kept"],
+    scores: Float[Tensor, "batch patches"],
+) -> None:
+    """Raise where a size disagrees."""

@@ -1,0 +1,134 @@
+"""Learnable class prompts: how they start, whom they belong to, and what they refuse."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from mpfgvc.config import ModelConfig
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.network import prompt_endings
+from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
+from mpfgvc.model.text_tower import TextTower
+
+
+def test_the_context_starts_as_normal_noise_of_two_hundredths(tiny_text_tower: TextTower) -> None:
+    context = _prompts(tiny_text_tower, classes=80, context_tokens=7).context
+    assert context.shape == (80, 7, 24)
+    assert context.requires_grad
+    values = context.detach().flatten()
+    count = len(values)
+    assert values.std().item() == pytest.approx(0.02, rel=0.03)
+    assert abs(values.mean().item()) < 5 * 0.02 / count**0.5
+    share_within_one = (values.abs() < 0.02).float().mean().item()
+    assert share_within_one == pytest.approx(0.6827, abs=0.02), "a normal distribution"
+
+
+def test_every_class_has_a_context_of_its_own(tiny_text_tower: TextTower) -> None:
+    prompts = _prompts(tiny_text_tower, classes=5)
+    features = prompts()
+    assert features.shape == (5, 20)
+    assert torch.cdist(features, features).add(torch.eye(5)).min() > 1e-4
+    (gradient,) = torch.autograd.grad(features[3].sum(), prompts.context)
+    assert gradient[3].abs().sum() > 0
+    assert not gradient[[0, 1, 2, 4]].any()
+
+
+def test_the_context_follows_its_seed_and_leaves_the_global_state(tiny_text_tower: TextTower) -> None:
+    before = torch.get_rng_state()
+    first, same, other = (_prompts(tiny_text_tower, seed=seed).context for seed in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_the_context_can_start_from_words(tiny_text_tower: TextTower) -> None:
+    prompts = _prompts(tiny_text_tower, context_tokens=4, context_init="a photo of the")
+    table = tiny_text_tower.transformer.token_embedding.weight
+    expected = table[torch.tensor(tiny_text_tower.token_ids("a photo of the"))]
+    assert prompts.context.shape == (3, 4, 24)
+    for context in prompts.context:
+        torch.testing.assert_close(context.detach(), expected, atol=0, rtol=0)
+    with torch.no_grad():
+        prompts.context[0] += 1
+    assert not torch.equal(prompts.context[0], prompts.context[1]), "one tensor for each class"
+
+
+def test_words_of_another_number_of_tokens_are_refused(tiny_text_tower: TextTower) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        _prompts(tiny_text_tower, context_tokens=4, context_init="a photo")
+    rule = "model.context_init must give model.context_tokens = 4 tokens, got 2 from 'a photo'"
+    assert str(refusal.value) == rule
+
+
+def test_the_longest_prompt_that_fits_is_taken_and_one_more_token_refused(tiny_text_tower: TextTower) -> None:
+    words = " ".join(["bird"] * 71)
+    features = _prompts(tiny_text_tower, endings=["bird", words], context_tokens=4)()
+    assert features.shape == (2, 20)
+    with pytest.raises(ConfigError, match=r"77 tokens, too few for 'bird bird.*model\.context_tokens"):
+        _prompts(tiny_text_tower, endings=["bird", words], context_tokens=5)
+
+
+def test_only_the_context_is_trained_and_only_it_and_the_tower_are_stored(tiny_text_tower: TextTower) -> None:
+    prompts = _prompts(tiny_text_tower)
+    trained = [name for name, parameter in prompts.named_parameters() if parameter.requires_grad]
+    assert trained == ["context"]
+    own = [name for name in prompts.state_dict() if not name.startswith("tower.")]
+    assert own == ["context"]
+
+
+def test_prompts_run_at_the_length_they_have(tiny_text_tower: TextTower) -> None:
+    """Start, 6 learnable tokens, two of "sports car", end: 10 positions, not 77."""
+    lengths: list[int] = []
+    blocks = tiny_text_tower.transformer.transformer
+    handle = blocks.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    _prompts(tiny_text_tower, endings=["bird", "sports car"], context_tokens=6)()
+    handle.remove()
+    assert lengths == [10]
+
+
+def test_class_embeddings_are_constants_of_their_own() -> None:
+    features = torch.randn(3, 20, requires_grad=True)
+    embeddings = ClassEmbeddings(features)
+    assert not list(embeddings.parameters())
+    assert not embeddings().requires_grad
+    with torch.no_grad():
+        stored = embeddings().clone()
+        features += 1
+    assert torch.equal(embeddings(), stored)
+    assert list(embeddings.state_dict()) == ["features"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected"),
+    [
+        ("supercategory", ["sea bird", "sea bird"]),
+        ("class", ["crow", "rock wren"]),
+        ("class_supercategory", ["crow sea bird", "rock wren sea bird"]),
+    ],
+)
+def test_a_prompt_ends_with_supercategory_class_or_both(ending: Any, expected: list[str]) -> None:
+    config = ModelConfig(supercategory="sea bird", prompt_ending=ending)
+    assert prompt_endings(config, ["crow", "rock wren"]) == expected
+
+
+def test_without_a_supercategory_everything_is_an_object() -> None:
+    assert prompt_endings(ModelConfig(), ["crow", "wren", "owl"]) == ["object"] * 3
+
+
+def _prompts(
+    tower: TextTower,
+    *,
+    classes: int = 3,
+    endings: list[str] | None = None,
+    context_tokens: int = 6,
+    context_init: str | None = None,
+    seed: int = 0,
+) -> ClassPrompts:
+    return ClassPrompts(
+        tower=tower,
+        endings=["bird"] * classes if endings is None else endings,
+        context_tokens=context_tokens,
+        context_init=context_init,
+        seed=seed,
+    )
