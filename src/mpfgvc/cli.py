@@ -1,0 +1,239 @@
+"""The command line: parse, import what the command needs, call one function, print its result.
+
+Results go to standard output (`--json`: one JSON document and nothing else),
+progress and notes to standard error. What a user can put right ends with one
+line and exit code 2. Only this file imports lazily and configures logging.
+"""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from mpfgvc.errors import ConfigError, MpfgvcError
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
+    warnings.filterwarnings("ignore", module="lightning_fabric|torch|torchmetrics")
+    try:
+        options, rest = _parser().parse_known_args(arguments)
+        if rest and not options.takes_settings:
+            raise ConfigError(f"unknown option {rest[0]}; see mpfgvc {options.command} --help")
+        options.settings = rest
+        return int(options.run(options) or 0)
+    except MpfgvcError as error:
+        # A wrong setting is wrong on every process alike; a broken file only where it was read.
+        if not isinstance(error, ConfigError) or os.environ.get("RANK", "0") == "0":
+            print(f"mpfgvc: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("mpfgvc: interrupted; continue a training with: mpfgvc train --resume RUN", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+class Parser(ArgumentParser):
+    """An argument parser whose refusals are one line, like all the others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse with one line."""
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> ArgumentParser:
+    parser = Parser(
+        prog="mpfgvc", description="Fine-grained visual classification with MP-FGVC.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_data(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    command = _add(commands, "train", _train, "train both stages, or continue a run", add_help=False)
+    command.epilog = (
+        "Every setting is an option of its dotted name, such as --model.kept_tokens 96; "
+        "mpfgvc train --help lists them all."
+    )
+    command.add_argument(
+        "-h", "--help", action="store_true", help="show this help with every setting, and exit"
+    )
+    command.add_argument(
+        "--config", metavar="YAML", help="a recipe; settings on the command line go before it"
+    )
+    command.add_argument("--out", metavar="FOLDER", help="new run folder (default: runs/<dataset>-<number>)")
+    command.add_argument("--resume", metavar="RUN", help="continue this run folder with its own settings")
+    command.set_defaults(takes_settings=True, parser=command)
+
+
+def _add_evaluate(commands: Any) -> None:
+    command = _add(commands, "evaluate", _evaluate, "accuracies of a run on its test split")
+    command.add_argument("run_folder", metavar="RUN", help="run folder of a training")
+    command.add_argument("--split", choices=["test", "validation", "train"], default="test")
+    command.add_argument(
+        "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies now, if it moved"
+    )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    command.add_argument("--report", metavar="FOLDER", help="write per-class and confusion tables (CSV) here")
+
+
+def _add_predict(commands: Any) -> None:
+    command = _add(commands, "predict", _predict, "guess the classes of photographs")
+    command.add_argument("model", metavar="MODEL", help="run folder, model folder or hub id")
+    command.add_argument("photos", metavar="PHOTO", nargs="+", help="files, folders or globs")
+    command.add_argument("--top", type=int, default=5, help="guesses for each photograph (default: 5)")
+    command.add_argument(
+        "--source", choices=["fusion", "vision", "text"], default="fusion", help="source of logits"
+    )
+    command.add_argument("--csv", action="store_true", help="print CSV: path, rank, label, probability")
+    command.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
+def _add_data(commands: Any) -> None:
+    data = commands.add_parser("data", help="look after datasets", allow_abbrev=False)
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    command = _add(actions, "check", _check_data, "find what is wrong with a dataset before training on it")
+    command.add_argument("--config", metavar="YAML", help="a recipe; its data settings are used")
+    command.add_argument("--quick", action="store_true", help="read the headers of the photographs alone")
+    command.set_defaults(takes_settings=True)
+
+
+def _add(commands: Any, name: str, run: Any, summary: str, **options: Any) -> ArgumentParser:
+    command: ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        **options,
+    )
+    command.add_argument("--json", action="store_true", help="print one JSON document")
+    command.set_defaults(run=run, takes_settings=False)
+    return command
+
+
+def _train(options: Namespace) -> None:
+    if options.help:
+        _print_train_help(options.parser)
+        return
+    if options.resume is not None and (options.settings or options.config or options.out):
+        given = (options.settings or ["--config" if options.config else "--out"])[0]
+        raise ConfigError(f"--resume keeps the run's own settings; leave out {given}, or start a new run")
+    from mpfgvc.config import load_config
+
+    if options.resume is not None:
+        from mpfgvc.training import resume
+
+        run = resume(options.resume)
+    else:
+        config = load_config(options.config, overrides=_overrides(options.settings))
+        if config.data.root is None and config.data.manifest is None:
+            raise ConfigError("data.root is not set; give a folder of class folders: --data.root my_photos/")
+        from mpfgvc.training import train
+
+        run = train(config, out=options.out)
+    if _is_first_process():
+        from mpfgvc.reporting import print_run
+
+        print_json(run.to_dict()) if options.json else print_run(run)
+
+
+def _evaluate(options: Namespace) -> None:
+    from mpfgvc.evaluation import evaluate
+    from mpfgvc.reporting import print_evaluation, write_report
+
+    evaluation = evaluate(options.run_folder, split=options.split, root=options.root, device=options.device)
+    if not _is_first_process():
+        return
+    if options.report is not None:
+        write_report(evaluation, options.report)
+    print_json(evaluation.to_dict()) if options.json else print_evaluation(evaluation)
+
+
+def _predict(options: Namespace) -> None:
+    if options.top < 1 or options.batch_size < 1:
+        raise ConfigError("--top and --batch-size must be at least 1")
+    from mpfgvc.errors import DataError
+    from mpfgvc.notes import say
+    from mpfgvc.predict import Predictor, find_images
+    from mpfgvc.reporting import print_guesses, print_guesses_csv
+
+    paths = find_images(options.photos)
+    predictor = Predictor.from_pretrained(options.model, device=options.device, source=options.source)
+    results = list(predictor.predict_files(paths, top=options.top, batch_size=options.batch_size))
+    read = [(path, guesses) for path, guesses in results if guesses is not None]
+    if options.json:
+        print_json(
+            [{"path": str(path), "guesses": [vars(guess) for guess in guesses]} for path, guesses in read]
+        )
+    else:
+        (print_guesses_csv if options.csv else print_guesses)(read)
+    broken = [path for path, guesses in results if guesses is None]
+    for path in broken[:-1]:
+        say(f"cannot read the photograph {path}")
+    if broken:
+        count = f"{len(broken)} of {len(paths)} photographs could not be read"
+        raise DataError(f"cannot read the photograph {broken[-1]}; {count}, export them again")
+
+
+def _check_data(options: Namespace) -> int:
+    from mpfgvc.config import load_config
+
+    config = load_config(options.config, overrides=_overrides(options.settings))
+    from mpfgvc.data.check import check_photos
+    from mpfgvc.reporting import print_check
+
+    report = check_photos(config.data, seed=config.seed, quick=options.quick)
+    print_json(report.to_dict()) if options.json else print_check(report)
+    return 0 if report.fine else EXIT_USER_ERROR
+
+
+def _overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Settings from `--name value`, `--name=value` and, for true, `--name` alone; values are YAML."""
+    import yaml
+
+    overrides: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"settings look like --model.kept_tokens 96, got {word}")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        try:
+            overrides[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            overrides[name] = value
+    return overrides
+
+
+def _print_train_help(parser: ArgumentParser) -> None:
+    from jsonargparse import ArgumentParser as SettingsParser
+
+    from mpfgvc.config import add_settings
+
+    settings = add_settings(SettingsParser(prog="mpfgvc train", usage="", add_help=False))
+    print(parser.format_help())
+    print(settings.format_help().strip())
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a command."""
+    print(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,54 @@
+"""What a run was made with: versions, commit, machine and command, for its `environment.json`."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "mpfgvc",
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip_torch",
+    "lightning-fabric",
+    "torchmetrics",
+    "safetensors",
+    "pillow",
+    "numpy",
+)
+
+
+def describe_environment(*, device: str, processes: int) -> dict[str, Any]:
+    """A dictionary for JSON."""
+    return {
+        "command": sys.argv,
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this source tree, with `-dirty` if it was changed; None if installed without git."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

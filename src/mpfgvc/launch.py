@@ -1,0 +1,51 @@
+"""Start Lightning Fabric: device, precision, and the processes that torchrun made.
+
+Under torchrun every process calls `start_fabric` and they find each other with
+no further flags. Only rank 0 speaks and writes.
+"""
+
+import os
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from mpfgvc.config import Config
+from mpfgvc.errors import ConfigError
+
+
+def start_fabric(config: Config) -> Fabric:
+    """A launched Fabric for the config's device and precision.
+
+    Raises ConfigError for a device that this machine does not have.
+    """
+    accelerator = _accelerator(config.device)
+    # With devices="auto", Fabric on a CPU under torchrun would start runs that know nothing of each other.
+    options: dict[str, Any] = {"devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1"))}
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // options["devices"]
+        options["strategy"] = "ddp"
+    fabric = Fabric(accelerator=accelerator, precision=_precision(config.precision, accelerator), **options)
+    fabric.launch()
+    return fabric
+
+
+def _accelerator(device: str) -> str:
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if device == "auto":
+        return next(name for name, present in available.items() if present)
+    if not available[device]:
+        present = ", ".join(name for name, there in available.items() if there)
+        raise ConfigError(f"device must be one that is present ({present}) or auto, got {device}")
+    return device
+
+
+def _precision(precision: str, accelerator: str) -> Any:
+    if precision == "auto":
+        has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported()
+        return "bf16-mixed" if has_bf16 else "32-true"
+    return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]

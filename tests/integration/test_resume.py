@@ -1,0 +1,171 @@
+"""A run that is killed at any moment and resumed ends with the weights of a run that was not."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpfgvc.config import Config
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["mpfgvc.training"])
+
+# (event, how often it happens before the kill). A stage has 3 steps an epoch, a checkpoint every 2 steps.
+MOMENTS = [
+    ("step of stage1", 0),
+    ("step of stage1", 2),
+    ("step of stage1", 3),
+    ("step of stage1", 5),
+    ("half-written file", 0),
+    ("half-written file", 2),
+    ("half-written file", 4),
+    ("unnamed file", 2),
+    ("stage 2 begins", 0),
+    ("step of stage2", 0),
+    ("step of stage2", 3),
+    ("model is saved", 0),
+    ("test", 0),
+]
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _after(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, but the process dies at its call number `count`, from 0."""
+    calls = iter(range(10**9))
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == count:
+            _die()
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _set_trap(moment: str, count: int) -> None:
+    from mpfgvc import checkpoint, loop, storage, training
+
+    if moment.startswith("step of"):
+        stage = moment.removeprefix("step of ")
+        step = loop.Loop._train_step
+
+        def trapped(self: loop.Loop, *batch: Any) -> None:
+            if self.stage.name == stage and self.state.step == count:
+                _die()
+            step(self, *batch)
+
+        loop.Loop._train_step = trapped  # type: ignore[method-assign]
+    elif moment == "half-written file":
+        write = storage.write_bytes
+
+        def half(path: Path, content: bytes) -> None:
+            path.with_name(f".{path.name}.{os.getpid()}.part").write_bytes(content[: len(content) // 2])
+            _die()
+
+        calls = iter(range(10**9))
+        checkpoint.write_bytes = lambda *args: half(*args) if next(calls) == count else write(*args)
+    elif moment == "unnamed file":
+        storage.os.fsync = _after(count, os.fsync)
+    elif moment == "stage 2 begins":
+        training._Training._train_stage2 = _after(count, training._Training._train_stage2)  # type: ignore[method-assign]
+    elif moment == "model is saved":
+        from mpfgvc import saved_model
+
+        saved_model.write_text = _after(count, saved_model.write_text)
+    elif moment == "test":
+        training._Training._test = _after(count, training._Training._test)  # type: ignore[method-assign]
+    else:
+        raise ValueError(moment)
+
+
+def _run(config: Config | None, out: Path, moment: str | None, count: int) -> None:
+    import torch
+
+    from mpfgvc.training import resume, train
+
+    torch.set_num_threads(1)
+    if moment is not None:
+        _set_trap(moment, count)
+    train(config, out=out) if config is not None else resume(out)
+
+
+def _in_process(config: Config | None, out: Path, moment: str | None = None, count: int = 0) -> int:
+    process = PROCESSES.Process(target=_run, args=(config, out, moment, count))
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def settings(tiny: Callable[..., Config]) -> Config:
+    # Stochastic depth and an average of the weights: a resumed run must not lose their state.
+    return tiny({"model.image_tower.drop_path": 0.2, "stage1.ema": 0.9, "stage2.patience": 2})
+
+
+@pytest.fixture(scope="module")
+def whole_run(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert _in_process(settings, out) == 0
+    return out
+
+
+def _same(run: Path, whole: Path) -> None:
+    for name in ("stage1.safetensors", "model/model.safetensors", "model/model.json", "evaluation.json"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
+    columns = [
+        [line.split(",")[:8] for line in (folder / "metrics.csv").read_text().splitlines()]
+        for folder in (run, whole)
+    ]
+    assert columns[0] == columns[1]
+    assert not [path for path in run.rglob("*.part") if path.stat().st_size and path.parent.name == "model"]
+
+
+@pytest.mark.parametrize(("moment", "count"), MOMENTS)
+def test_a_run_killed_at_a_moment_and_resumed_ends_with_the_same_bits(
+    settings: Config, whole_run: Path, tmp_path: Path, moment: str, count: int
+) -> None:
+    run = tmp_path / "run"
+    assert _in_process(settings, run, moment, count) == -signal.SIGKILL
+    if (run / "config.yaml").exists():
+        assert _in_process(None, run) == 0
+    else:  # killed before there was anything to resume: the same command again
+        assert _in_process(settings, run) == 0
+    _same(run, whole_run)
+
+
+def test_a_run_killed_again_and_again_at_random_times_ends_with_the_same_bits(
+    settings: Config, whole_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    kills = 0
+    for delay in (0.9, 0.5, 1.3, 0.7, 1.1, 60):
+        config = None if (run / "config.yaml").exists() else settings
+        process = PROCESSES.Process(target=_run, args=(config, run, None, 0))
+        process.start()
+        process.join(delay)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            kills += 1
+            continue
+        assert process.exitcode == 0
+        break
+    assert kills > 0, "every attempt finished before its kill: the delays test nothing on this machine"
+    _same(run, whole_run)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
+    before = {path: path.read_bytes() for path in (whole_run / "model").iterdir()}
+    started = time.time()
+    assert _in_process(None, whole_run) == 0
+    assert {path: path.read_bytes() for path in (whole_run / "model").iterdir()} == before
+    assert (whole_run / "stage1.safetensors").stat().st_mtime < started
