@@ -60,7 +60,8 @@ class TextTowerConfig:
     pretrained: str | None = "openai"
     """open_clip's tag of the pretrained weights; null = random initialisation from the seed."""
     weights: str | None = None
-    """Local .safetensors file with open_clip's parameter names, used instead of the hub."""
+    """Local .safetensors file with open_clip's parameter names, used instead of the hub; its activation
+    is that of the name, so OpenAI's own weights need ViT-B-16-quickgelu."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +213,14 @@ class Stage1Config(StageConfig):
 class Stage2Config(StageConfig):
     """Stage 2 trains the fusion module on embeddings that the frozen towers gave once."""
 
-    epochs: int = 20
+    epochs: int = 40
     """Passes over the cached embeddings."""
-    batch_size: int = 256
+    batch_size: int = 64
     """Embeddings in one optimiser step, over all processes together."""
+    lr: float = 3e-4
+    """Peak learning rate of the fusion module."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all classes; the embeddings are of photographs already learned. 0..1."""
     flip: bool = False
     """Cache the mirror image of each training photograph as well: twice the data, twice the pass."""
 

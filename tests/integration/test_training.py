@@ -1,0 +1,182 @@
+"""What a run must hold: frozen is frozen, the same seed gives the same bits, options do what they say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpfgvc import Config, DataError, Predictor, load_config, train
+from mpfgvc.checkpoint import RunFolder
+from mpfgvc.losses import Objective
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.stages import Stage1, Stage2, trained
+from mpfgvc.training import _Training
+
+Make = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _weights(run: Path) -> bytes:
+    return (run / "model" / "model.safetensors").read_bytes()
+
+
+def test_each_stage_changes_what_it_trains_and_no_bit_of_the_rest(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: dict[str, dict[str, torch.Tensor]] = {}
+    networks: list[MPFGVC] = []
+
+    def snapshot(name: str, network: MPFGVC) -> None:
+        before[name] = {key: value.clone() for key, value in network.state_dict().items()}
+
+    stage1, stage2 = _Training._train_stage1, _Training._train_stage2
+
+    def around_stage1(self: _Training) -> None:
+        networks.append(self.network)
+        snapshot("start", self.network)
+        stage1(self)
+        snapshot("between", self.network)
+
+    def around_stage2(self: _Training, network: MPFGVC) -> None:
+        stage2(self, network)
+        snapshot("end", self.network)
+
+    monkeypatch.setattr(_Training, "_train_stage1", around_stage1)
+    monkeypatch.setattr(_Training, "_train_stage2", around_stage2)
+    train(tiny({"stage1.weight_decay": 0.1}), out=tmp_path / "run")
+
+    def changed(first: str, second: str) -> set[str]:
+        return {key for key, value in before[first].items() if not torch.equal(value, before[second][key])}
+
+    fusion = {name for name in before["start"] if name.startswith("fusion.")}
+    tower = {name for name in before["start"] if name.startswith("text.tower.")}
+    assert fusion
+    assert tower
+    assert changed("start", "between") == set(before["start"]) - fusion - tower
+    assert changed("between", "end") == fusion
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny: Make, tmp_path: Path) -> None:
+    runs = [train(tiny({"seed": seed}), out=tmp_path / f"{index}") for index, seed in enumerate((3, 3, 4))]
+    first, again, other = (_weights(run.path) for run in runs)
+    assert first == again
+    assert first != other
+
+
+def test_workers_change_no_bit(tiny: Make, tmp_path: Path) -> None:
+    runs = [train(tiny({"data.workers": count}), out=tmp_path / f"{count}") for count in (0, 2)]
+    assert _weights(runs[0].path) == _weights(runs[1].path)
+
+
+def test_micro_batches_give_the_weights_of_the_whole_batch(tiny: Make, tmp_path: Path) -> None:
+    settings = {"stage1.epochs": 1, "stage1.optimizer": "sgd", "stage2.epochs": 1}
+    runs = [
+        train(tiny(settings | {"stage1.accumulate": parts}), out=tmp_path / f"{parts}").path
+        for parts in (1, 4)
+    ]
+    whole, split = (RunFolder(run).load_stage1() for run in runs)
+    assert whole is not None
+    assert split is not None
+    for name, weight in whole.items():
+        torch.testing.assert_close(split[name], weight, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter([0.2, 0.9, 0.4, 0.3, 0.3, 0.3])
+    seen: list[dict[str, torch.Tensor]] = []
+    from mpfgvc.loop import Loop
+
+    keep = Loop._keep_if_best
+
+    def scripted(self: Loop, accuracy: float) -> None:
+        if self.stage.name == "stage1":
+            seen.append({name: weight.detach().clone() for name, weight in self.weights.items()})
+            accuracy = next(accuracies)
+        keep(self, accuracy)
+
+    monkeypatch.setattr(Loop, "_keep_if_best", scripted)
+    run = train(tiny({"stage1.epochs": 6, "stage1.patience": 2}), out=tmp_path / "run")
+    assert len(seen) == 4  # the best is the second; two more epochs without a better one
+    kept = RunFolder(run.path).load_stage1()
+    assert kept is not None
+    assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
+
+
+def test_parameter_groups_hold_every_trained_parameter_once(tiny: Make) -> None:
+    config = tiny({"stage1.layer_decay": 0.5})
+    network = MPFGVC.from_config(config.model, ["a", "b"])
+    for stage in (
+        Stage1(network, config.stage1, Objective()),
+        Stage2(network.fusion, torch.zeros(2, network.embed), config.stage2, Objective()),
+    ):
+        grouped = [id(weight) for group in stage.parameter_groups() for weight in group.parameters]
+        assert sorted(grouped) == sorted(map(id, trained(stage).values()))
+    rates = {group.lr for group in Stage1(network, config.stage1, Objective()).parameter_groups()}
+    depth = network.image_encoder.tower.depth
+    assert rates == {1e-3} | {1e-4 * 0.5**below for below in range(depth + 1)}
+
+
+def test_stage_2_never_runs_a_tower(tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = {"stage2 towers": 0, "stage2 steps": 0}
+    from mpfgvc.model.image_encoder import ImageEncoder
+
+    forward, step = ImageEncoder.forward, Stage2.forward
+    inside = [False]
+
+    def counted(self: ImageEncoder, images: torch.Tensor) -> object:
+        calls["stage2 towers"] += inside[0]
+        return forward(self, images)
+
+    def stepped(self: Stage2, embeddings: torch.Tensor, labels: torch.Tensor) -> object:
+        inside[0] = True
+        calls["stage2 steps"] += 1
+        result = step(self, embeddings, labels)
+        inside[0] = False
+        return result
+
+    monkeypatch.setattr(ImageEncoder, "forward", counted)
+    monkeypatch.setattr(Stage2, "forward", stepped)
+    train(tiny(), out=tmp_path / "run")
+    assert calls == {"stage2 towers": 0, "stage2 steps": 4}
+
+
+def test_a_broken_training_photograph_ends_the_run_by_name_or_is_skipped(
+    tiny: Make, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    root = tmp_path / "photos"
+    shutil.copytree(photos, root)
+    broken = root / "train" / "disc" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"3\.png"):
+        train(tiny({"data.root": str(root)}), out=tmp_path / "raise")
+    run = train(tiny({"data.root": str(root), "data.on_error": "skip"}), out=tmp_path / "skip")
+    assert run.metrics is not None
+    assert "3.png" in capsys.readouterr().err
+
+
+def test_a_saved_model_needs_neither_dataset_nor_text_tower(
+    tiny: Make, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(tiny(), out=tmp_path / "run")
+    moved = tmp_path / "elsewhere"
+    run.model_dir.rename(moved)
+    monkeypatch.setattr("mpfgvc.model.network.build_text_tower", None)
+    predictor = Predictor.from_pretrained(moved, device="cpu")
+    guesses = predictor(photos / "test" / "disc" / "0.png", top=3)
+    assert {guess.label for guess in guesses} == {"cross", "disc", "stripe"}
+    assert sum(guess.probability for guess in guesses) == pytest.approx(1, abs=1e-5)
+    assert not [name for name in predictor.network.state_dict() if "tower.transformer.token" in name]
+
+
+@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=str)
+def test_every_recipe_loads(recipe: Path) -> None:
+    assert load_config(recipe).stage1.epochs > 0
