@@ -44,7 +44,7 @@ class TrainingState:
     best_accuracy: float = -1.0
     stale_epochs: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
-    """Loss, right answers and photographs of the current epoch so far, in this process."""
+    """Loss, right answers and photographs of the current epoch so far, over all processes."""
 
 
 class RunFolder:

@@ -220,7 +220,7 @@ class Stage2Config(StageConfig):
     lr: float = 3e-4
     """Peak learning rate of the fusion module."""
     label_smoothing: float = 0.1
-    """Share of the target spread over all classes; the embeddings are of photographs already learned. 0..1."""
+    """Share of the target spread over all classes; the photographs are known by then. 0..1."""
     flip: bool = False
     """Cache the mirror image of each training photograph as well: twice the data, twice the pass."""
 

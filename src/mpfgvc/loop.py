@@ -164,14 +164,14 @@ class Loop:
             copy_into(self.weights, self.average.average)
 
     def _save(self) -> None:
-        sums = self.fabric.all_gather(self.sums)  # every process has its own; all are kept
+        sums = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum")
         if self.log is None:
             return
         state = self.state
         state.weights = {name: weight.detach() for name, weight in self.weights.items()}
         state.average = {} if self.average is None else self.average.average
         state.optimizer = self.optimizer.state_dict()
-        state.sums = sums.reshape(-1, 3).sum(dim=0).tolist()
+        state.sums = sums.tolist()  # type: ignore[union-attr]
         self.session.folder.save_state(state)
 
     def _restore(self) -> None:

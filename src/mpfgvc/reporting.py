@@ -42,9 +42,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     _print(table)
     _print_mistakes(evaluation.classes, evaluation.main)
     if evaluation.broken:
-        say(
-            f"{len(evaluation.broken)} photographs could not be read and were left out: {evaluation.broken[0]}"
-        )
+        first = evaluation.broken[0]
+        say(f"{len(evaluation.broken)} photographs could not be read and were left out, first {first}")
 
 
 def write_report(evaluation: Evaluation, folder: str | Path) -> None:

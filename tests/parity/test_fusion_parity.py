@@ -75,13 +75,22 @@ def test_the_transform_widens_fourfold_then_narrows(residual: bool, norm: bool) 
 
 
 def test_by_default_nothing_is_normalised_and_nothing_is_added() -> None:
-    fusion = Fusion(width=WIDTH, text_width=9, classes=CLASSES)
+    fusion = _fusion(text_width=9)
     assert isinstance(fusion.norm, nn.Identity)
     with torch.no_grad():
         fusion.transform[-1].weight.zero_()
         fusion.transform[-1].bias.zero_()
     logits = fusion(*_inputs(9))
     torch.testing.assert_close(logits, fusion.classifier.bias.expand(BATCH, -1), atol=0, rtol=0)
+
+
+def test_weights_start_small_without_biases_and_follow_the_seed() -> None:
+    first, again, other = (Fusion(width=64, text_width=40, classes=CLASSES, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.query.weight, again.query.weight)
+    assert not torch.equal(first.query.weight, other.query.weight)
+    for layer in (first.query, first.text_key, *first.transform[::2], first.classifier):
+        assert abs(layer.weight.std().item() - 0.02) < 0.003
+        assert not layer.bias.any()
 
 
 def _fusion(*, text_width: int, residual: bool = False, norm: bool = False) -> Fusion:

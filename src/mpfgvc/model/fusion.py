@@ -8,7 +8,8 @@
 
 The paper's 1x1 convolutions act on single vectors, so they are linear layers.
 Text has key and value projections of its own, as its width may differ. The
-paper names no activation: GELU. Residual and norm are options beyond it.
+paper names no activation: GELU; nor an initialisation. Residual and norm are
+options beyond it.
 """
 
 import math
@@ -23,7 +24,14 @@ class Fusion(nn.Module):
     """Fuse an image embedding with the text embeddings of all classes and classify the result."""
 
     def __init__(
-        self, *, width: int, text_width: int, classes: int, residual: bool = False, norm: bool = False
+        self,
+        *,
+        width: int,
+        text_width: int,
+        classes: int,
+        residual: bool = False,
+        norm: bool = False,
+        seed: int = 0,
     ):
         super().__init__()
         self.query = nn.Linear(width, width)
@@ -35,6 +43,7 @@ class Fusion(nn.Module):
         self.transform = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.classifier = nn.Linear(width, classes)
         self.residual = residual
+        self._initialise(seed)
 
     def forward(
         self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
@@ -62,3 +71,15 @@ class Fusion(nn.Module):
         own_share, text_shares = shares[:, :1], shares[:, 1:]
         attended: Tensor = own_share * self.value(embedding) + text_shares @ self.text_value(text_features)
         return attended
+
+    def _initialise(self, seed: int) -> None:
+        """Small weights N(0, 0.02^2), as in vision transformers, and no biases.
+
+        With torch's larger ones the image attends to itself alone or not at all from the
+        start, as the seed will have it, and some seeds never recover (benchmarks/LOG.md).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02, generator=generator)
+                nn.init.zeros_(layer.bias)

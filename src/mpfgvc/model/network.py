@@ -118,6 +118,7 @@ class MPFGVC(nn.Module):
                 classes=len(classes),
                 residual=config.fusion_residual,
                 norm=config.fusion_norm,
+                seed=seed,
             )
             return cls(
                 image_encoder=ImageEncoder(tower=tower, kept_tokens=config.kept_tokens),

@@ -1,0 +1,44 @@
+"""Start of the command line: seconds until `mpfgvc --help` and a refused setting have answered.
+
+Beside them, in the same run and alternated, an interpreter that does nothing, and one that imports torch.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "mpfgvc --help": ["-m", "mpfgvc", "--help"],
+    "a refused setting": ["-m", "mpfgvc", "train", "--model.kept_token", "3"],
+    "import torch": ["-c", "import torch"],
+}
+ROUNDS = 7
+
+
+def seconds(words: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(ROUNDS):
+        for name, words in COMMANDS.items():
+            times[name].append(seconds(words))
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, value in medians.items():
+        print(f"{name:20s} {value:6.3f} s")
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "startup.json").write_text(
+        json.dumps({"claim": "startup", "seconds": medians}, indent=2) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
