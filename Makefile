@@ -29,7 +29,7 @@ demo: $(READY)
 		--model.image_tower.weights $(DEMO_WEIGHTS) --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 bench: $(READY)
-	@echo "see benchmarks/README.md: each script is one claim"
+	@echo "accuracy.py and stage2_share.py need photographs: see benchmarks/README.md"
 	$(BIN)/python benchmarks/startup.py
 
 clean:

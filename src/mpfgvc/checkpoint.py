@@ -60,11 +60,14 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self.stage1 = self.path / "stage1.safetensors"
 
-    def create(self, config: str, environment: Mapping[str, Any]) -> None:
-        """Start a new run. Raises CheckpointError if there is one, OutputError if it cannot be written."""
+    def refuse_existing(self) -> None:
+        """Raise CheckpointError if the folder holds a run already."""
         if self.config.exists():
             hint = f"continue it with --resume {self.path}, or choose another --out"
             raise CheckpointError(f"{self.path} already holds a run; {hint}")
+
+    def create(self, config: str, environment: Mapping[str, Any]) -> None:
+        """Start a new run. Raises OutputError if it cannot be written."""
         make_folder(self.path)
         write_text(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
         write_text(self.config, config)

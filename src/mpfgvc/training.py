@@ -61,12 +61,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     config = replace(config, model=replace(config.model, supercategory=word))
     fabric = start_fabric(config)
     folder = RunFolder(fabric.broadcast(str(out or _free_folder(config))))
-    if fabric.global_rank == 0:
-        folder.create(
-            dump_config(config),
-            describe_environment(device=str(fabric.device), processes=fabric.world_size),
-        )
-    fabric.barrier()
+    folder.refuse_existing()
     return _Training(config, photos, fabric, folder).run()
 
 
@@ -93,6 +88,9 @@ class _Training:
         self.preprocessing = preprocessing_of(self.network.image_encoder.tower, config)
         self.identity = _identity(self.network, photos)
         self.state = self._load_state()
+        if fabric.global_rank == 0 and not folder.config.exists():
+            environment = describe_environment(device=str(fabric.device), processes=fabric.world_size)
+            folder.create(dump_config(config), environment)
         self.session = Session(
             fabric=fabric,
             folder=folder,

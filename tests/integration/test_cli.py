@@ -240,3 +240,11 @@ def test_a_full_disk_ends_with_one_line_and_the_run_can_be_resumed(
     assert not list(out.rglob("*.part"))
     assert cli("train", "--resume", out)[0] == 0
     assert (out / "model" / "model.safetensors").is_file()
+
+
+def test_a_training_that_cannot_begin_leaves_no_run_folder(
+    cli: Cli, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    words = ["--out", tmp_path / "run", "--model.image_tower.weights", tmp_path / "none.safetensors"]
+    _refused(cli("train", *_settings(tiny()), *words), "model.image_tower.weights")
+    assert not (tmp_path / "run").exists()

@@ -86,11 +86,18 @@ def test_by_default_nothing_is_normalised_and_nothing_is_added() -> None:
 
 def test_weights_start_small_without_biases_and_follow_the_seed() -> None:
     first, again, other = (Fusion(width=64, text_width=40, classes=CLASSES, seed=seed) for seed in (3, 3, 4))
-    assert torch.equal(first.query.weight, again.query.weight)
-    assert not torch.equal(first.query.weight, other.query.weight)
-    for layer in (first.query, first.text_key, *first.transform[::2], first.classifier):
+    assert torch.equal(first.key.weight, again.key.weight)
+    assert not torch.equal(first.key.weight, other.key.weight)
+    for layer in (first.key, first.text_key, *first.transform[::2], first.classifier):
         assert abs(layer.weight.std().item() - 0.02) < 0.003
         assert not layer.bias.any()
+
+
+def test_attention_starts_uniform_over_the_image_and_every_text() -> None:
+    fusion = Fusion(width=WIDTH, text_width=9, classes=CLASSES)
+    embedding, text_features = _inputs(9)
+    values = fusion.value(embedding) + fusion.text_value(text_features).sum(dim=0)
+    torch.testing.assert_close(fusion.attend(embedding, text_features), values / (CLASSES + 1))
 
 
 def _fusion(*, text_width: int, residual: bool = False, norm: bool = False) -> Fusion:

@@ -73,13 +73,15 @@ class Fusion(nn.Module):
         return attended
 
     def _initialise(self, seed: int) -> None:
-        """Small weights N(0, 0.02^2), as in vision transformers, and no biases.
+        """Small weights N(0, 0.02^2) without biases, as in vision transformers, and queries at zero.
 
-        With torch's larger ones the image attends to itself alone or not at all from the
-        start, as the seed will have it, and some seeds never recover (benchmarks/LOG.md).
+        So the image starts by attending to itself and to every text alike. With torch's own
+        weights it attends to itself alone or not at all, as the seed will have it, and a class
+        can be lost for good (benchmarks/LOG.md).
         """
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02, generator=generator)
                 nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.query.weight)
