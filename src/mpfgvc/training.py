@@ -62,6 +62,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     fabric = start_fabric(config)
     folder = RunFolder(fabric.broadcast(str(out or _free_folder(config))))
     folder.refuse_existing()
+    fabric.barrier()  # no process may look for a run after another has begun to write this one
     return _Training(config, photos, fabric, folder).run()
 
 
