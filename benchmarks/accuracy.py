@@ -54,7 +54,9 @@ def main() -> None:
     }
     _print(summary, options)
     document = {"claim": options.name, "seeds": options.seeds, "validate": options.validate, "scores": scores}
-    document |= {"summary": summary, "environment": describe_environment(device="cpu", processes=1)}
+    environment = describe_environment(device="cpu", processes=1)
+    del environment["command"]  # it holds the paths of one machine
+    document |= {"summary": summary, "environment": environment}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{options.name}.json").write_text(json.dumps(document, indent=2) + "\n")
 
