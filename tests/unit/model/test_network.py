@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights(model_config: ModelConfig, network
     state = network.state_dict()
     assert state.keys() == same.keys()
     assert all(torch.equal(state[name], same[name]) for name in state)
-    for name in ("text.context", "classifier.weight", "projection.weight", "fusion.query.weight"):
+    for name in ("text.context", "classifier.weight", "projection.weight", "fusion.key.weight"):
         assert not torch.equal(state[name], other[name]), name
 
 
