@@ -7,7 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpfgvc.config import Config, load_config
+    from mpfgvc.config import Config
+    from mpfgvc.config_io import load_config
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation import Evaluation, evaluate
     from mpfgvc.model.network import MPFGVC
@@ -29,7 +30,7 @@ _HOMES = {
     "Predictor": "mpfgvc.predict",
     "Run": "mpfgvc.training",
     "evaluate": "mpfgvc.evaluation",
-    "load_config": "mpfgvc.config",
+    "load_config": "mpfgvc.config_io",
     "resume": "mpfgvc.training",
     "train": "mpfgvc.training",
 }

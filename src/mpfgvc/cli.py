@@ -131,7 +131,7 @@ def _train(options: Namespace) -> None:
     if options.resume is not None and (options.settings or options.config or options.out):
         given = (options.settings or ["--config" if options.config else "--out"])[0]
         raise ConfigError(f"--resume keeps the run's own settings; leave out {given}, or start a new run")
-    from mpfgvc.config import load_config
+    from mpfgvc.config_io import load_config
 
     if options.resume is not None:
         from mpfgvc.training import resume
@@ -189,7 +189,7 @@ def _predict(options: Namespace) -> None:
 
 
 def _check_data(options: Namespace) -> int:
-    from mpfgvc.config import load_config
+    from mpfgvc.config_io import load_config
 
     config = load_config(options.config, overrides=_overrides(options.settings))
     from mpfgvc.data.check import check_photos
@@ -223,7 +223,7 @@ def _overrides(words: Sequence[str]) -> dict[str, Any]:
 def _print_train_help(parser: ArgumentParser) -> None:
     from jsonargparse import ArgumentParser as SettingsParser
 
-    from mpfgvc.config import add_settings
+    from mpfgvc.config_io import add_settings
 
     settings = add_settings(SettingsParser(prog="mpfgvc train", usage="", add_help=False))
     print(parser.format_help())

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
-from mpfgvc.config import load_config
+from mpfgvc.config_io import load_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, evaluation_loader, worker_count
 from mpfgvc.data.samples import Split

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from mpfgvc.config import ModelConfig, model_config_from_dict
+from mpfgvc.config import ModelConfig
+from mpfgvc.config_io import model_config_from_dict
 from mpfgvc.data.transforms import Preprocessing
 from mpfgvc.errors import CheckpointError, MpfgvcError
 from mpfgvc.model.network import MPFGVC

@@ -16,7 +16,8 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mpfgvc.checkpoint import RunFolder, TrainingState, fingerprint
-from mpfgvc.config import Config, StageConfig, dump_config, load_config
+from mpfgvc.config import Config, StageConfig
+from mpfgvc.config_io import dump_config, load_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
 from mpfgvc.data.samples import PhotoSet, Split

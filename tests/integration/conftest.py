@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc.config import Config, load_config
+from mpfgvc.config import Config
+from mpfgvc.config_io import load_config
 
 CLASSES = ("cross", "disc", "stripe")
 

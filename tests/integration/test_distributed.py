@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mpfgvc import Config
-from mpfgvc.config import dump_config
+from mpfgvc.config_io import dump_config
 
 
 def _mpfgvc(*words: object, processes: int = 1) -> str:
