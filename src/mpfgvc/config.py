@@ -15,7 +15,9 @@ from typing import Literal
 
 from mpfgvc.errors import ConfigError
 
-DatasetName = Literal["cub", "dogs", "nabirds", "food101", "folder", "manifest"]
+MOST_PICTURES = 100_000
+"""Synthetic pictures that a class may have in each split."""
+DatasetName = Literal["cub", "dogs", "nabirds", "food101", "folder", "manifest", "synthetic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +110,35 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BirdsConfig:
+    """The synthetic birds: a benchmark that is drawn, not downloaded."""
+
+    species: int = 30
+    """Classes, the first of 200. 2..200"""
+    train: int = 20
+    """Training pictures of each class."""
+    test: int = 20
+    """Test pictures of each class; the same whatever the number for training."""
+    image_size: int = 96
+    """Width and height of a picture in pixels."""
+    seed: int = 0
+    """Seed of the pictures; the classes do not depend on it."""
+
+    def __post_init__(self) -> None:
+        _check_range("data.birds.species", self.species, 2, 200)
+        _check_range("data.birds.train", self.train, 1, MOST_PICTURES)
+        _check_range("data.birds.test", self.test, 0, MOST_PICTURES)
+        _check_range("data.birds.image_size", self.image_size, 32, 2048)
+        _check_range("data.birds.seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The photographs and how they become tensors."""
 
     dataset: DatasetName = "folder"
-    """Layout on disk. folder: one folder per class, with or without train/val/test above them."""
+    """Layout on disk. folder: one folder per class, with or without train/val/test above them;
+    synthetic: birds that are drawn while they are needed, no files."""
     root: str | None = None
     """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: str | None = None
@@ -127,6 +153,7 @@ class DataConfig:
     crop_ratio: float | None = None
     """Share of the scaled side that the centre crop keeps; null = the tower's own. 0..1."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    birds: BirdsConfig = field(default_factory=BirdsConfig)
     workers: int | None = None
     """Loader processes for each training process; null = as many as there are cores, at most 8."""
     on_error: Literal["raise", "skip"] = "raise"

@@ -14,6 +14,7 @@ from mpfgvc.data.matlab_lists import read_dogs
 from mpfgvc.data.readers import read_cub, read_food101, read_nabirds
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
+from mpfgvc.data.synthetic import read_birds
 from mpfgvc.errors import ConfigError, DataError
 
 
@@ -84,6 +85,8 @@ def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
         manifest = Path(config.manifest)
         root = manifest.parent if config.root is None else _root(config)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
+    if config.dataset == "synthetic":
+        return read_birds(config.birds)
     if config.dataset == "folder":
         return read_folders(_root(config), test_share=config.test, seed=seed)
     official = OFFICIAL[config.dataset]

@@ -15,7 +15,7 @@ from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.images import image_size, read_image
 from mpfgvc.data.samples import PhotoSet, Sample, Split
-from mpfgvc.errors import DataError
+from mpfgvc.errors import ConfigError, DataError
 
 SMALL_SIDE = 64
 """A photograph whose shorter side has fewer pixels is reported as very small."""
@@ -96,6 +96,8 @@ def check_photos(config: DataConfig, *, seed: int, quick: bool = False) -> Repor
     `quick` reads the headers alone: it finds fewer broken files, and no duplicates.
     Raises DataError where the dataset's index or folders themselves are wrong.
     """
+    if config.dataset == "synthetic":
+        raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
     photos = read_photos(config, seed=seed)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         findings = list(pool.map(_look_quickly if quick else _look, photos.samples))

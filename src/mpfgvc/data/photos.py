@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mpfgvc.data.images import read_image
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import DataError
@@ -113,7 +112,7 @@ class Photos(Dataset[Item]):
     def _read(self, epoch: int, index: int) -> Item:
         sample = self.samples[index]
         try:
-            image = read_image(sample.path, at_least=self.transform.at_least)
+            image = sample.read(at_least=self.transform.at_least)
         except DataError as error:
             return Item(image=None, label=sample.label, index=index, failure=str(error))
         with torch.random.fork_rng(devices=[]):

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
+
+from mpfgvc.data.images import read_image
 from mpfgvc.errors import DataError
 
 Split = Literal["train", "validation", "test"]
@@ -35,6 +38,10 @@ class Sample:
     path: Path
     label: int
     split: Split
+
+    def read(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
+        """The photograph, RGB and upright; `at_least` as `read_image` takes it. Raises DataError."""
+        return read_image(self.path, at_least=at_least)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,110 @@
+"""What a bird looks like: fourteen attributes, their values, and words for them.
+
+A subcategory is one combination of values. `PARTS_OF` names the parts of the
+body that an attribute shows on, so the parts that tell two birds apart follow
+from the attributes in which they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, get_args, get_type_hints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plumage:
+    """One combination of attributes. The fields are the attributes, their types the values."""
+
+    beak_shape: Literal["conical", "thin", "long", "hooked"]
+    beak_color: Literal["black", "orange", "yellow", "red"]
+    crown: Literal["black", "red", "yellow", "white", "blue"]
+    face: Literal["plain", "eyebrow", "mask"]
+    eye_ring: Literal["none", "white", "yellow"]
+    throat: Literal["white", "black", "red", "yellow"]
+    back: Literal["brown", "gray", "blue", "green", "black"]
+    wing: Literal["brown", "gray", "blue", "black"]
+    wing_bars: Literal["none", "one", "two"]
+    belly: Literal["white", "yellow", "orange", "gray"]
+    breast: Literal["plain", "spotted", "streaked", "banded"]
+    tail_shape: Literal["square", "forked", "pointed", "fan"]
+    tail_tip: Literal["plain", "white", "yellow"]
+    legs: Literal["black", "orange", "pink", "blue"]
+
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    field.name: get_args(get_type_hints(Plumage)[field.name]) for field in fields(Plumage)
+}
+"""The values of each attribute, in a fixed order."""
+
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "beak_shape": ("beak",),
+    "beak_color": ("beak",),
+    "crown": ("crown",),
+    "face": ("face",),
+    "eye_ring": ("eye",),
+    "throat": ("throat",),
+    "back": ("back",),
+    "wing": ("wing", "tail"),
+    "wing_bars": ("wing bars",),
+    "belly": ("belly", "breast"),
+    "breast": ("breast",),
+    "tail_shape": ("tail", "tail tip"),
+    "tail_tip": ("tail tip",),
+    "legs": ("legs",),
+}
+"""The parts of the body that each attribute shows on."""
+
+PARTS: tuple[str, ...] = tuple(dict.fromkeys(part for parts in PARTS_OF.values() for part in parts))
+"""The parts; a region map holds 1 + the index of a part, 0 for anything else."""
+
+_PHRASES = {
+    "beak_shape": "a {} beak",
+    "beak_color": "{a} {} bill",
+    "crown": "a {} crown",
+    "throat": "a {} throat",
+    "back": "a {} back",
+    "wing": "{} wings",
+    "belly": "{a} {} belly",
+    "breast": "a {} breast",
+    "tail_shape": "a {} tail",
+    "legs": "{} legs",
+}
+_WORDS = {
+    ("face", "plain"): "a plain face",
+    ("face", "eyebrow"): "a white eyebrow",
+    ("face", "mask"): "a dark mask",
+    ("eye_ring", "none"): "no eye ring",
+    ("eye_ring", "white"): "a white eye ring",
+    ("eye_ring", "yellow"): "a yellow eye ring",
+    ("wing_bars", "none"): "no wing bars",
+    ("wing_bars", "one"): "one wing bar",
+    ("wing_bars", "two"): "two wing bars",
+    ("tail_tip", "plain"): "a plain tail tip",
+    ("tail_tip", "white"): "a white tail tip",
+    ("tail_tip", "yellow"): "a yellow tail tip",
+}
+
+
+def plumage_of(values: Mapping[str, str]) -> Plumage:
+    """The combination of these values. Raises TypeError for an attribute too many or too few."""
+    return Plumage(**values)  # type: ignore[arg-type]
+
+
+def phrase(attribute: str, value: str) -> str:
+    """A few words for one value: `a red crown`, `two wing bars`."""
+    if (attribute, value) in _WORDS:
+        return _WORDS[attribute, value]
+    article = "an" if value[0] in "aeiou" else "a"
+    return _PHRASES[attribute].format(value, a=article)
+
+
+def caption(plumage: Plumage, attributes: tuple[str, ...] = tuple(ATTRIBUTES)) -> str:
+    """One sentence about some attributes of a bird, in the order given."""
+    phrases = [phrase(name, getattr(plumage, name)) for name in attributes]
+    return "a bird with " + ", ".join(phrases)
+
+
+def differences(first: Plumage, second: Plumage) -> tuple[str, ...]:
+    """The attributes in which two birds differ."""
+    return tuple(name for name in ATTRIBUTES if getattr(first, name) != getattr(second, name))

@@ -1,0 +1,223 @@
+"""One photograph of a bird, as far as it is not the bird: place, light, twigs, noise.
+
+A picture is a function of (plumage, seed, index, size) alone: the same on
+every machine and in every worker. What varies inside a class is large, as in
+the field: pose, direction, scale, place, light, occluding twigs, background,
+sensor noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from PIL import Image
+
+from mpfgvc.birds.anatomy import Color, Pose, Shape, bird_shapes
+from mpfgvc.birds.outlines import Points
+from mpfgvc.birds.painter import paint, paint_regions
+from mpfgvc.birds.plumage import PARTS, Plumage
+
+_BACKGROUNDS: tuple[tuple[Color, Color], ...] = (
+    ((86, 120, 62), (150, 172, 98)),  # leaves
+    ((126, 168, 208), (206, 222, 232)),  # sky
+    ((120, 98, 72), (176, 156, 122)),  # earth
+    ((74, 96, 104), (140, 158, 158)),  # water
+    ((188, 180, 150), (226, 220, 200)),  # dry grass
+    ((52, 62, 48), (98, 104, 78)),  # deep wood
+)
+_LEAF_COLORS: tuple[Color, ...] = ((70, 112, 48), (104, 140, 60), (150, 130, 52), (58, 90, 50))
+_BARK_COLORS: tuple[Color, ...] = ((92, 70, 52), (120, 102, 84), (70, 58, 50))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A drawn photograph. `regions` (size, size): the part on top of each pixel, see `part_mask`."""
+
+    image: Image.Image
+    regions: NDArray[np.uint8]
+
+    def part_mask(self, part: str) -> NDArray[np.bool_]:
+        """The visible pixels of a part. Raises ValueError for a part that birds do not have."""
+        mask: NDArray[np.bool_] = self.regions == PARTS.index(part) + 1
+        return mask
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """(x, y, width, height) of the visible bird in pixels."""
+        rows, columns = np.nonzero(self.regions)
+        left, top = int(columns.min()), int(rows.min())
+        return left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top
+
+
+def draw_picture(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> Picture:
+    """Photograph `index` of a bird, `size` pixels wide and high, with its regions."""
+    scene = _Scene.at_random(plumage, np.random.default_rng((seed, index)), size)
+    return Picture(image=scene.image(), regions=paint_regions(size, scene.shapes, scene.matrix))
+
+
+def draw_image(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> Image.Image:
+    """The image of `draw_picture` alone, in less time."""
+    return _Scene.at_random(plumage, np.random.default_rng((seed, index)), size).image()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scene:
+    """Everything random about a picture, drawn in a fixed order."""
+
+    backdrop: Image.Image
+    shapes: list[Shape]
+    matrix: Points
+    light: NDArray[np.float32]
+    noise: NDArray[np.float32]
+
+    @classmethod
+    def at_random(cls, plumage: Plumage, generator: Generator, size: int) -> _Scene:
+        bird = _tinted(bird_shapes(plumage, _pose(generator)), generator)
+        matrix = _placement(bird, generator, size)
+        perch = list(_perch(bird, generator))
+        twigs = list(_twigs(generator))
+        return cls(
+            backdrop=_backdrop(generator, size),
+            shapes=[*perch, *bird, *_into_units(twigs, matrix, size)],
+            matrix=matrix,
+            light=_light(generator, size),
+            noise=_noise(generator, size),
+        )
+
+    def image(self) -> Image.Image:
+        pixels = np.asarray(paint(self.backdrop, self.shapes, self.matrix), dtype=np.float32)
+        lit = pixels * self.light + self.noise
+        return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
+
+
+def _pose(generator: Generator) -> Pose:
+    tilt, head, tail, wing, legs = generator.normal(0, 1, 5).clip(-2, 2)
+    return Pose(
+        tilt=0.14 * tilt - 0.04,
+        head_turn=0.16 * head,
+        tail_angle=0.12 * tail,
+        wing_droop=0.05 * wing,
+        leg_swing=0.10 * legs - 0.14 * tilt,
+        plumpness=generator.uniform(0.92, 1.12),
+        neck=generator.uniform(-0.02, 0.05),
+    )
+
+
+def _tinted(shapes: list[Shape], generator: Generator) -> list[Shape]:
+    """Every bird's colours are a little its own."""
+    gain = generator.uniform(0.92, 1.08, 3)
+    tints = generator.normal(1, 0.03, len(shapes))
+    return [
+        shape._replace(color=_color(np.array(shape.color) * gain * tint))
+        for shape, tint in zip(shapes, tints, strict=True)
+    ]
+
+
+def _placement(bird: list[Shape], generator: Generator, size: int) -> Points:
+    """The matrix that puts the bird somewhere in the picture, as a whole, facing left or right."""
+    points = np.concatenate([shape.points for shape in bird])
+    low, high = points.min(axis=0), points.max(axis=0)
+    scale = generator.uniform(0.66, 0.97) * size / (high - low).max()
+    direction = np.array([generator.choice((-1.0, 1.0)), 1.0])
+    room = size - scale * (high - low)
+    corner = generator.uniform(0.02, 0.98, 2) * room
+    shift = corner - np.minimum(scale * direction * low, scale * direction * high)
+    return np.vstack([np.diag(scale * direction), shift])
+
+
+def _perch(bird: list[Shape], generator: Generator) -> Iterator[Shape]:
+    """A branch or the ground below the feet, in the bird's units."""
+    toes = np.concatenate([shape.points for shape in bird if shape.part == "legs"])
+    x, y = toes[:, 0].mean(), toes[:, 1].max() - 0.012
+    slope, width = generator.normal(0, 0.10), generator.uniform(0.028, 0.06)
+    color = _pick(_BARK_COLORS, generator)
+    if generator.random() < 0.25:
+        yield Shape(
+            points=np.array([(-4, y), (4, y), (4, 4), (-4, 4)], dtype=float), color=color, opacity=0.55
+        )
+        return
+    xs = np.linspace(-3, 3, 9)
+    middle = y + width + slope * (xs - x) + generator.normal(0, 0.012, 9)
+    yield Shape(points=_band(xs, middle, width), color=color)
+    yield Shape(points=_band(xs, middle - 0.4 * width, 0.3 * width), color=_color(np.array(color) * 1.35))
+
+
+def _twigs(generator: Generator) -> Iterator[Shape]:
+    """Twigs with leaves in front of everything; in units of the picture, 0..1."""
+    for _ in range(int(generator.choice((0, 1, 2), p=(0.35, 0.4, 0.25)))):
+        start, bend = generator.uniform(0, 1, 2), generator.normal(0, 0.12)
+        angle, length = generator.uniform(0, 2 * np.pi), generator.uniform(0.4, 1.1)
+        t = np.linspace(-0.5, 0.5, 7)
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        across = direction[::-1] * (-1, 1)
+        line = start + length * np.outer(t, direction) + bend * np.outer(1 - 4 * t**2, across)
+        width = generator.uniform(0.006, 0.014)
+        ribbon = np.concatenate([line + width * across, (line - width * across)[::-1]])
+        yield Shape(points=ribbon, color=_pick(_BARK_COLORS, generator))
+        for place in line[generator.integers(0, 7, int(generator.integers(0, 4)))]:
+            yield _leaf(place, generator)
+
+
+def _leaf(place: Points, generator: Generator) -> Shape:
+    t = np.linspace(0, np.pi, 7)
+    length, width = generator.uniform(0.07, 0.15), generator.uniform(0.014, 0.03)
+    side = np.stack([length * (1 - np.cos(t)) / 2, width * np.sin(t)], axis=1)
+    outline = np.concatenate([side, (side * (1, -1))[::-1]])
+    angle = generator.uniform(0, 2 * np.pi)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return Shape(points=outline @ turn + place, color=_pick(_LEAF_COLORS, generator))
+
+
+def _into_units(shapes: list[Shape], matrix: Points, size: int) -> list[Shape]:
+    """Shapes given in units of the picture, in those of the bird."""
+    scale, shift = np.diag(matrix[:2]), matrix[2]
+    return [shape._replace(points=(shape.points * size - shift) / scale) for shape in shapes]
+
+
+def _backdrop(generator: Generator, size: int) -> Image.Image:
+    """Out of focus: smooth noise between two colours, coarse and less coarse."""
+    dark, light = (np.array(color) for color in _BACKGROUNDS[int(generator.integers(len(_BACKGROUNDS)))])
+    coarse = generator.uniform(0, 1, (4, 4, 1)) + generator.normal(0, 0.08, (4, 4, 3))
+    fine = generator.normal(0, 9, (11, 11, 1)) + generator.normal(0, 3, (11, 11, 3))
+    smooth = _enlarged(dark + (light - dark) * coarse, size)
+    return Image.blend(smooth, _enlarged(127 + 4 * fine, size), 0.12)
+
+
+def _light(generator: Generator, size: int) -> NDArray[np.float32]:
+    """What each pixel is multiplied by: brightness, its fall across the picture, the colour of the hour."""
+    x, y = np.linspace(-1, 1, size)[None, :], np.linspace(-1, 1, size)[:, None]
+    angle, strength = generator.uniform(0, 2 * np.pi), generator.uniform(0, 0.22)
+    fall = 1 + strength * (np.cos(angle) * x + np.sin(angle) * y)
+    warmth = generator.normal(0, 0.05)
+    color = np.array([1 + warmth, 1.0, 1 - warmth]) * generator.uniform(0.75, 1.15)
+    light: NDArray[np.float32] = (fall[..., None] * color).astype(np.float32)
+    return light
+
+
+def _noise(generator: Generator, size: int) -> NDArray[np.float32]:
+    strength = np.float32(generator.uniform(1, 9))
+    grain: NDArray[np.float32] = generator.standard_normal((size, size, 3), dtype=np.float32) * strength
+    return grain
+
+
+def _enlarged(grid: NDArray[np.float64], size: int) -> Image.Image:
+    small = Image.fromarray(np.clip(grid, 0, 255).astype(np.uint8))
+    return small.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _band(xs: Points, middle: Points, width: float) -> Points:
+    upper, lower = np.stack([xs, middle - width], axis=1), np.stack([xs, middle + width], axis=1)
+    return np.concatenate([upper, lower[::-1]])
+
+
+def _pick(colors: tuple[Color, ...], generator: Generator) -> Color:
+    return _color(np.array(colors[int(generator.integers(len(colors)))]) * generator.uniform(0.85, 1.15))
+
+
+def _color(values: NDArray[np.float64]) -> Color:
+    red, green, blue = values.tolist()
+    return red, green, blue
