@@ -2,7 +2,7 @@
 
     probe      logistic regression on the class token of the frozen tower
     finetune   the plain tower and a linear head, trained like stage 1: same augmentation, batches,
-               epochs, optimiser, learning rates by depth and schedule
+               epochs, precision, optimiser, learning rates by depth and schedule
     mpfgvc     both stages; the three sources of logits apart
 
 Protocol: choices are made with `--validate 0.3`, on photographs held out of training. The final runs
@@ -30,6 +30,7 @@ from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, work
 from mpfgvc.data.transforms import test_transform, train_transform
 from mpfgvc.environment import describe_environment
 from mpfgvc.evaluation import evaluate
+from mpfgvc.launch import start_fabric
 from mpfgvc.model.image_tower import build_image_tower
 from mpfgvc.optim import ParameterGroup, build_optimizer, schedule, set_learning_rate
 from mpfgvc.training import preprocessing_of
@@ -47,6 +48,7 @@ def main() -> None:
         config = load_config(options.config, overrides=settings | {"final_test": not options.validate})
         for method in options.methods:
             scores[method].append(_once(method, config, options))
+    fabric = start_fabric(config)
     summary = {
         f"{method} {source}": _spread([score[source] for score in runs])
         for method, runs in scores.items()
@@ -54,7 +56,9 @@ def main() -> None:
     }
     _print(summary, options)
     document = {"claim": options.name, "seeds": options.seeds, "validate": options.validate, "scores": scores}
-    environment = describe_environment(device="cpu", processes=1)
+    environment = describe_environment(
+        device=str(fabric.device), precision=str(fabric.strategy.precision.precision), processes=1
+    )
     del environment["command"]  # it holds the paths of one machine
     document |= {"summary": summary, "environment": environment}
     RESULTS.mkdir(exist_ok=True)
@@ -88,7 +92,7 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
     torch.manual_seed(config.seed)
     tower = build_image_tower(config.model.image_tower)
     head = nn.Linear(tower.width, len(photos.classes))
-    settings = config.stage1
+    settings, fabric = config.stage1, start_fabric(config)
     loader = TrainingLoader(
         photos.subset("train"),
         train_transform(preprocessing_of(tower, config), config.data.augment),
@@ -106,7 +110,9 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
     for epoch in range(settings.epochs):
         for step, batch in enumerate(loader.epoch(epoch), start=epoch * loader.steps):
             set_learning_rate(optimizer, schedule(step, warmup=warmup, total=total))
-            loss = F.cross_entropy(head(_class_token(tower.transformer, batch.images)), batch.labels)
+            with fabric.autocast():
+                logits = head(_class_token(tower.transformer, batch.images))
+                loss = F.cross_entropy(logits, batch.labels)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*tower.parameters(), *head.parameters()], settings.clip or float("inf"))

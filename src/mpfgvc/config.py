@@ -25,9 +25,9 @@ class ImageTowerConfig:
     """The image tower: a timm vision transformer with a class token."""
 
     name: str = "vit_base_patch16_224.augreg_in21k"
-    """Name of a timm model, with or without its pretrained tag."""
+    """Name of a timm model, with or without its pretrained tag; or mpfgvc-birds, which is bundled."""
     pretrained: bool = True
-    """Load timm's weights for this name from the hub."""
+    """Load timm's weights for this name from the hub, or the bundled ones."""
     weights: str | None = None
     """Local .safetensors file with timm's parameter names, used instead of the hub."""
     image_size: int | list[int] | None = None
@@ -49,9 +49,10 @@ class TextTowerConfig:
     """The text tower: the causal transformer of an open_clip model. It is never trained."""
 
     name: str = "ViT-B-16"
-    """Name of an open_clip model, or mpfgvc-small: 4 layers, width 192, for random initialisation."""
+    """Name of an open_clip model; or mpfgvc-birds, which is bundled; or mpfgvc-small: 4 layers, width 192,
+    for random initialisation."""
     pretrained: str | None = "openai"
-    """open_clip's tag of the pretrained weights; null = random initialisation from the seed."""
+    """open_clip's tag of the pretrained weights; bundled, for mpfgvc-birds; null = random from the seed."""
     weights: str | None = None
     """Local .safetensors file with open_clip's parameter names, used instead of the hub; its activation
     is that of the name, so OpenAI's own weights need ViT-B-16-quickgelu."""
@@ -252,7 +253,7 @@ class Config:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes an accelerator if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU that has it, fp32 elsewhere."""
+    """auto: bf16 on a GPU or CPU that computes in it, fp32 elsewhere; weights are fp32 in any case."""
     checkpoint_steps: int = 500
     """Optimiser steps between checkpoints; the end of every epoch is one, too."""
     final_test: bool = True

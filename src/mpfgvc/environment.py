@@ -23,12 +23,13 @@ PACKAGES = (
 )
 
 
-def describe_environment(*, device: str, processes: int) -> dict[str, Any]:
+def describe_environment(*, device: str, precision: str, processes: int) -> dict[str, Any]:
     """A dictionary for JSON."""
     return {
         "command": sys.argv,
         "commit": _commit(),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "precision": precision,
         "processes": processes,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),

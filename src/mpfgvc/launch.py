@@ -46,6 +46,12 @@ def _accelerator(device: str) -> str:
 
 def _precision(precision: str, accelerator: str) -> Any:
     if precision == "auto":
-        has_bf16 = accelerator == "cuda" and torch.cuda.is_bf16_supported()
-        return "bf16-mixed" if has_bf16 else "32-true"
+        precision = "bf16" if _multiplies_bf16(accelerator) else "fp32"
     return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
+
+
+def _multiplies_bf16(accelerator: str) -> bool:
+    """Whether the device has instructions for bf16; a CPU without them is slower with it than without."""
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return accelerator == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

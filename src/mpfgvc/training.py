@@ -91,7 +91,11 @@ class _Training:
         self.identity = _identity(self.network, photos)
         self.state = self._load_state()
         if fabric.global_rank == 0 and not folder.config.exists():
-            environment = describe_environment(device=str(fabric.device), processes=fabric.world_size)
+            environment = describe_environment(
+                device=str(fabric.device),
+                precision=str(fabric.strategy.precision.precision),
+                processes=fabric.world_size,
+            )
             folder.create(dump_config(config), environment)
         self.session = Session(
             fabric=fabric,

@@ -51,6 +51,7 @@ def tiny(photos: Path) -> Callable[..., Config]:
             "stage2.batch_size": 12,
             "checkpoint_steps": 2,
             "device": "cpu",
+            "precision": "fp32",
         }
         return load_config(overrides=settings | (overrides or {}))
 

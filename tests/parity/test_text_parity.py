@@ -44,7 +44,7 @@ def towers(request: pytest.FixtureRequest) -> tuple[TextTower, Any]:
     """Our tower and a whole open_clip CLIP with the same random text weights."""
     name = request.param
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(text_tower.OWN_TOWERS, "odd", ODD_TOWER)
+        patch.setitem(text_tower.TEXT_TOWERS, "odd", ODD_TOWER)
         tower = build_text_tower(TextTowerConfig(name=name, pretrained=None), seed=5)
     _randomise(tower)
     settings = ODD_TOWER if name == "odd" else open_clip.get_model_config(name)
@@ -105,7 +105,7 @@ def test_another_towers_own_forward_agrees_at_its_own_context_length() -> None:
         settings = open_clip.get_model_config(name)
         settings["text_cfg"] |= {"layers": 2, "width": 24, "heads": 3}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(text_tower.OWN_TOWERS, "cut", settings)
+            patch.setitem(text_tower.TEXT_TOWERS, "cut", settings)
             tower = build_text_tower(TextTowerConfig(name="cut", pretrained=None), seed=6)
         _randomise(tower)
         with torch.no_grad():

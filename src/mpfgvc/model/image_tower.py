@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError
+from mpfgvc.model.own_towers import IMAGE_TOWERS, bundled_image_weights
 from mpfgvc.model.split_block import Rope, SplitBlock, unsupported
 
 
@@ -110,15 +111,18 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
         options["img_size"] = tuple(size) if isinstance(size, list) else (size, size)
     if not load_weights or not (config.pretrained or config.weights):
         return ImageTower(_create(config.name, pretrained=False, **options))
-    if config.weights is None:
+    if config.weights is None and config.name not in IMAGE_TOWERS:
         return ImageTower(_create(config.name, pretrained=True, **options))
-    path = Path(config.weights)
+    path = bundled_image_weights() if config.weights is None else Path(config.weights)
     _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
     overlay = {"file": str(path), "custom_load": False}
     return ImageTower(_create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options))
 
 
 def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
+    if name in IMAGE_TOWERS:
+        options = IMAGE_TOWERS[name] | options
+        name = options.pop("model_name")
     if not timm.is_model(name.split(".")[0].removeprefix("hf-hub:")) and "/" not in name:
         near = ", ".join(timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]) or "-"
         raise ConfigError(f"model.image_tower.name must be a timm model, got {name}; near: {near}")

@@ -21,11 +21,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError
-
-OWN_TOWERS: dict[str, dict[str, Any]] = {
-    "mpfgvc-small": {"embed_dim": 192, "text_cfg": {"width": 192, "heads": 3, "layers": 4}},
-}
-"""Text towers that open_clip does not have, in its own format; for random initialisation."""
+from mpfgvc.model.own_towers import BUNDLED, TEXT_TOWERS, bundled_text_weights
 
 
 class TextTower(nn.Module):
@@ -92,15 +88,15 @@ def build_text_tower(config: TextTowerConfig, *, seed: int = 0) -> TextTower:
         transformer = _build_text_tower(
             settings["embed_dim"], CLIPTextCfg(**settings["text_cfg"]), _quick_gelu(config, settings)
         )
-    state = _stored_weights(config)
+    state = _stored_weights(config, transformer.state_dict())
     if state is not None:
         _load(transformer, state, config)
     return TextTower(transformer).requires_grad_(False).eval()
 
 
 def _settings(name: str) -> dict[str, Any]:
-    if name in OWN_TOWERS:
-        return OWN_TOWERS[name]
+    if name in TEXT_TOWERS:
+        return TEXT_TOWERS[name]
     if name not in open_clip.list_models():
         hint = "open_clip.list_models() names them all"
         raise ConfigError(f"model.text_tower.name must be an open_clip model, got {name}; {hint}")
@@ -129,14 +125,14 @@ def _quick_gelu(config: TextTowerConfig, settings: dict[str, Any]) -> bool:
 
     open_clip only warns when `ViT-B-16` and the tag `openai` disagree, and computes wrong features.
     """
-    if config.pretrained is None or config.weights is not None:
+    if config.pretrained is None or config.weights is not None or config.name in TEXT_TOWERS:
         return bool(settings.get("quick_gelu", False))
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
     return bool(tag.get("quick_gelu", settings.get("quick_gelu", False)))
 
 
-def _stored_weights(config: TextTowerConfig) -> dict[str, Tensor] | None:
-    """All the tensors that the config's file or pretrained tag holds, or None for a random tower."""
+def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """All the tensors that the config's file or pretrained tag holds, or None for a `random` tower."""
     if config.weights is not None:
         try:
             return load_file(Path(config.weights))
@@ -145,6 +141,8 @@ def _stored_weights(config: TextTowerConfig) -> dict[str, Tensor] | None:
             raise CheckpointError(f"model.text_tower.weights {rule} ({error})") from None
     if config.pretrained is None:
         return None
+    if (config.name, config.pretrained) == ("mpfgvc-birds", BUNDLED):
+        return bundled_text_weights(random)
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
     if not tag:
         known = ", ".join(open_clip.list_pretrained_tags_by_model(config.name)) or "null alone"

@@ -22,7 +22,7 @@ TINY_TEXT: dict[str, Any] = {"embed_dim": 20, "text_cfg": {"width": 24, "heads":
 def tiny_text_by_name() -> Iterator[dict[str, Any]]:
     """Let a config name the tiny text tower `tiny`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(text_tower.OWN_TOWERS, "tiny", TINY_TEXT)
+        patch.setitem(text_tower.TEXT_TOWERS, "tiny", TINY_TEXT)
         yield TINY_TEXT
 
 
