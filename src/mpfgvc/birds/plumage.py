@@ -44,8 +44,8 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "face": ("face",),
     "eye_ring": ("eye",),
     "throat": ("throat",),
-    "back": ("back",),
-    "wing": ("wing", "tail"),
+    "back": ("back", "face", "eye"),
+    "wing": ("wing", "tail", "wing bars", "tail tip"),
     "wing_bars": ("wing bars",),
     "belly": ("belly", "breast"),
     "breast": ("breast",),
@@ -53,7 +53,7 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "tail_tip": ("tail tip",),
     "legs": ("legs",),
 }
-"""The parts of the body that each attribute shows on."""
+"""The parts of the body that each attribute can show on: a face without a mark has the colour of the back."""
 
 PARTS: tuple[str, ...] = tuple(dict.fromkeys(part for parts in PARTS_OF.values() for part in parts))
 """The parts; a region map holds 1 + the index of a part, 0 for anything else."""

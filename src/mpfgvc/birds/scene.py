@@ -108,12 +108,12 @@ def _pose(generator: Generator) -> Pose:
 
 
 def _tinted(shapes: list[Shape], generator: Generator) -> list[Shape]:
-    """Every bird's colours are a little its own."""
-    gain = generator.uniform(0.92, 1.08, 3)
-    tints = generator.normal(1, 0.03, len(shapes))
+    """Every bird's colours are a little its own, part by part."""
+    tints = generator.uniform(0.92, 1.08, 3) * generator.normal(1, 0.03, (len(PARTS), 1))
+    of_part = dict(zip(PARTS, tints, strict=True))
     return [
-        shape._replace(color=_color(np.array(shape.color) * gain * tint))
-        for shape, tint in zip(shapes, tints, strict=True)
+        shape._replace(color=_color(np.array(shape.color) * of_part[shape.part])) if shape.part else shape
+        for shape in shapes
     ]
 
 

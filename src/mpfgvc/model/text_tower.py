@@ -6,6 +6,7 @@ have, not at the 77 positions of CLIP. Exact, and about ten times cheaper at
 J = 4. A tower that is not causal, or not read at its end token, is refused.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ class TextTower(nn.Module):
         tokens = transformer.transformer(tokens, attn_mask=transformer.attn_mask[:length, :length])
         pooled = tokens[torch.arange(len(tokens), device=tokens.device), end]
         return self._project(transformer.ln_final(pooled))
+
+    def encode(self, sentences: Sequence[str]) -> Float[Tensor, "texts embed"]:
+        """Text features of whole sentences; what is longer than the tower reads is cut. Not normalised."""
+        room = self.context_length - 2
+        rows = [[self.start, *self.token_ids(words)[:room], self.end] for words in sentences]
+        ends = torch.tensor([len(row) - 1 for row in rows])
+        ids = torch.tensor([row + [0] * (int(ends.max()) + 1 - len(row)) for row in rows])
+        device = self.transformer.positional_embedding.device
+        features: Tensor = self(self.embed_tokens(ids.to(device)), ends.to(device))
+        return features
 
     def embed_tokens(self, ids: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape width"]:
         """Word embeddings of token ids."""

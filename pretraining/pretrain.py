@@ -1,0 +1,193 @@
+"""Pretrain the bundled towers by contrast on synthetic birds and captions of them.
+
+    python pretraining/pretrain.py --out runs/pretraining         # again after a stop: it continues
+
+Every picture is new: a random combination of attributes, none of them a class of the benchmark.
+Two losses, both contrasts of pictures with texts, with one learnable temperature:
+
+    captions    the usual one of CLIP: which of the batch's captions, each about 6 of the 14
+                attributes in random order, belongs to which picture, and the other way round
+    phrases     for each attribute, which of the sentences about it ("a bird with a red crown",
+                "a bird with a black crown", ...) belongs to the picture
+
+A step depends on the weights and its number alone, so a run that was stopped continues as if it had not been.
+"""
+
+import csv
+import io
+import math
+import time
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption
+from mpfgvc.birds.scene import draw_image
+from mpfgvc.birds.species import benchmark_plumages, random_plumage
+from mpfgvc.config import ImageTowerConfig, TextTowerConfig
+from mpfgvc.data.preprocessing import Preprocessing, normalise
+from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.image_tower import build_image_tower
+from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.optim import schedule
+from mpfgvc.storage import write_bytes
+
+PICTURE_SEED = 20_260_101
+"""Far from the seeds of the benchmark, which start at 0."""
+CAPTIONED = 6
+"""Attributes in a caption."""
+CHECKPOINT_STEPS = 100
+PREPROCESSING = Preprocessing(
+    image_size=(96, 96),
+    resize="squash",
+    crop_ratio=1.0,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    interpolation="bicubic",
+)
+Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
+
+
+class Towers(nn.Module):
+    """Both towers and the temperature of the contrast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        image_tower = build_image_tower(ImageTowerConfig(name="mpfgvc-birds", pretrained=False))
+        self.image_encoder = ImageEncoder(tower=image_tower, kept_tokens=None)
+        self.text_tower = build_text_tower(TextTowerConfig(name="mpfgvc-birds", pretrained=None))
+        self.text_tower.requires_grad_(True)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, images: Tensor, captions: list[str], values: Tensor) -> tuple[Tensor, Tensor]:
+        """The two losses of a batch; `values` (batch, attributes)."""
+        scale = self.log_scale.exp().clamp(max=100)
+        pictures = F.normalize(self.image_encoder(images).embedding.float(), dim=-1)
+        texts = F.normalize(self.text_tower.encode(captions).float(), dim=-1)
+        logits = scale * pictures @ texts.T
+        own = torch.arange(len(images), device=images.device)
+        captions_loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        phrases = F.normalize(self.text_tower.encode(all_sentences()).float(), dim=-1)
+        groups = (scale * pictures @ phrases.T).split([len(names) for names in ATTRIBUTES.values()], dim=1)
+        pairs = zip(groups, values.unbind(dim=1), strict=True)
+        return captions_loss, torch.stack([F.cross_entropy(group, value) for group, value in pairs]).mean()
+
+
+class Birds(Dataset[Example]):
+    """Picture number `index` of the endless series, with its caption."""
+
+    def __getitem__(self, index: int) -> Example:
+        generator = np.random.default_rng((PICTURE_SEED, index))
+        plumage = unseen_by_benchmark(generator)
+        names = generator.permutation(list(ATTRIBUTES))[:CAPTIONED]
+        words = caption(plumage, tuple(map(str, names)))
+        image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=PREPROCESSING.image_size[0])
+        values = [known.index(getattr(plumage, name)) for name, known in ATTRIBUTES.items()]
+        return torch.from_numpy(normalise(image, PREPROCESSING)), words, torch.tensor(values)
+
+
+def main() -> None:
+    """Train from where the last checkpoint stands to the last step."""
+    options = _parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    towers = Towers().to(device)
+    optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98))
+    step = restore(options.out / "checkpoint.pt", towers, optimizer)
+    started = time.perf_counter()
+    for images, captions, values in _loader(options, step):
+        for group in optimizer.param_groups:
+            group["lr"] = options.lr * schedule(step, warmup=options.warmup, total=options.steps)
+        with torch.autocast(device, torch.bfloat16):
+            captions_loss, phrases_loss = towers(images.to(device), list(captions), values.to(device))
+        optimizer.zero_grad()
+        (captions_loss + phrases_loss).backward()
+        nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        if step % CHECKPOINT_STEPS == 0 or step == options.steps:
+            save(options.out / "checkpoint.pt", towers, optimizer, step)
+        if step % 20 == 0:
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            _log(options.out / "log.csv", step, captions_loss, phrases_loss, 20 * len(images) / seconds)
+
+
+def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
+    """A random combination that is no class of the benchmark."""
+    while (plumage := random_plumage(generator)) in benchmark_plumages():
+        pass
+    return plumage
+
+
+def all_sentences() -> list[str]:
+    """A sentence for each value of each attribute, in their order."""
+    some = random_plumage(np.random.default_rng(0))
+    return [
+        caption(type(some)(**(vars(some) | {name: value})), (name,))
+        for name, values in ATTRIBUTES.items()
+        for value in values
+    ]
+
+
+def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
+    """Weight decay for matrices; none for embeddings, norms, biases and the temperature."""
+    decayed, plain = [], []
+    for name, weight in towers.named_parameters():
+        (decayed if weight.ndim > 1 and "embed" not in name else plain).append(weight)
+    return [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+
+
+def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
+    """The step to continue from."""
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True, map_location="cpu")
+    towers.load_state_dict(state["towers"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+def save(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Everything the next step depends on, in one stroke."""
+    buffer = io.BytesIO()
+    state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(state, buffer)
+    write_bytes(file, buffer.getvalue())
+
+
+def _loader(options: Namespace, step: int) -> DataLoader[Any]:
+    places = range(step * options.batch_size, options.steps * options.batch_size)
+    batches = [
+        list(places[start : start + options.batch_size])
+        for start in range(0, len(places), options.batch_size)
+    ]
+    return DataLoader(Birds(), batch_sampler=batches, num_workers=options.workers, prefetch_factor=4)
+
+
+def _log(file: Path, step: int, captions: Tensor, phrases: Tensor, images_per_second: float) -> None:
+    row = [step, f"{captions.item():.4f}", f"{phrases.item():.4f}", f"{images_per_second:.0f}"]
+    with file.open("a", newline="") as lines:
+        csv.writer(lines).writerow(row)
+    print("step {}  captions {}  phrases {}  {} images/s".format(*row), flush=True)
+
+
+def _parse() -> Namespace:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=100, help="steps")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
