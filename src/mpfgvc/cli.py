@@ -56,6 +56,7 @@ def _parser() -> ArgumentParser:
     _add_train(commands)
     _add_evaluate(commands)
     _add_predict(commands)
+    _add_explain(commands)
     _add_data(commands)
     return parser
 
@@ -101,6 +102,23 @@ def _add_predict(commands: Any) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
 
 
+def _add_explain(commands: Any) -> None:
+    command = _add(
+        commands, "explain", _explain, "draw what a prediction rests on: the patches that were kept"
+    )
+    command.add_argument("model", metavar="MODEL", help="run folder, model folder or hub id")
+    command.add_argument(
+        "photos",
+        metavar="PHOTO",
+        nargs="*",
+        help="files, folders or globs; none: photographs of the run's test",
+    )
+    command.add_argument("-o", "--out", metavar="PNG", required=True, help="picture to write")
+    command.add_argument("--top", type=int, default=3, help="guesses for each photograph (default: 3)")
+    command.add_argument("--most", type=int, default=4, help="photographs in the picture (default: 4)")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+
+
 def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="look after datasets", allow_abbrev=False)
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -139,15 +157,19 @@ def _train(options: Namespace) -> None:
     if options.resume is not None and (options.settings or options.config or options.out):
         given = (options.settings or ["--config" if options.config else "--out"])[0]
         raise ConfigError(f"--resume keeps the run's own settings; leave out {given}, or start a new run")
-    from mpfgvc.config_io import load_config
+    from mpfgvc.config_io import load_config, recipe
 
     if options.resume is not None:
         from mpfgvc.training import resume
 
         run = resume(options.resume)
     else:
-        config = load_config(options.config, overrides=_overrides(options.settings))
-        if config.data.root is None and config.data.manifest is None:
+        overrides = _overrides(options.settings)
+        own_data = overrides.get("data.dataset", "synthetic") != "synthetic"
+        own_data = own_data or "data.root" in overrides or "data.manifest" in overrides
+        source = options.config or (None if own_data else recipe("synthetic"))
+        config = load_config(source, overrides=overrides)
+        if config.data.root is None and config.data.manifest is None and config.data.dataset != "synthetic":
             raise ConfigError("data.root is not set; give a folder of class folders: --data.root my_photos/")
         from mpfgvc.training import train
 
@@ -194,6 +216,26 @@ def _predict(options: Namespace) -> None:
     if broken:
         count = f"{len(broken)} of {len(paths)} photographs could not be read"
         raise DataError(f"cannot read the photograph {broken[-1]}; {count}, export them again")
+
+
+def _explain(options: Namespace) -> None:
+    if options.top < 1 or options.most < 1:
+        raise ConfigError("--top and --most must be at least 1")
+    if not options.out.lower().endswith(".png"):
+        raise ConfigError(f"--out must end in .png, got {options.out}")
+    from mpfgvc.explain import explain, named_files, named_test_images, save_picture
+    from mpfgvc.predict import Predictor
+
+    images = named_files(options.photos) if options.photos else named_test_images(options.model, options.most)
+    images = images[: options.most]
+    predictor = Predictor.from_pretrained(options.model, device=options.device)
+    explanations = {name: explain(predictor, image, top=options.top) for name, image in images}
+    save_picture(explanations, options.out)
+    if options.json:
+        documents = [{"path": name, **explanation.to_dict()} for name, explanation in explanations.items()]
+        print_json({"picture": options.out, "photographs": documents})
+    else:
+        print(f"picture     {options.out}")
 
 
 def _check_data(options: Namespace) -> int:

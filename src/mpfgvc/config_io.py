@@ -37,6 +37,13 @@ def load_config(source: str | Path | None = None, *, overrides: Mapping[str, Any
     return config_from_dict(settings)
 
 
+def recipe(name: str) -> Path:
+    """The file of a recipe of the project, such as `synthetic`: in the installed package, or in its clone."""
+    package = Path(__file__).parent
+    installed = package / "recipes" / f"{name}.yaml"
+    return installed if installed.exists() else package.parents[1] / "recipes" / f"{name}.yaml"
+
+
 def config_from_dict(settings: Mapping[str, Any]) -> Config:
     """A Config from nested dictionaries; what they leave out has its default. Raises ConfigError."""
     _refuse_unknown(Config, settings, "")

@@ -23,6 +23,7 @@ from mpfgvc.data.loading import evaluation_loader, worker_count
 from mpfgvc.data.samples import Sample, natural_key
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.model.network import Output
 from mpfgvc.saved_model import SavedModel, load_model
 
 ImageSource = str | Path | Image | np.ndarray
@@ -44,6 +45,7 @@ class Predictor:
     def __init__(self, saved: SavedModel, *, device: torch.device | str = "cpu", source: Source = "fusion"):
         self.device = torch.device(device)
         self.network = saved.network.to(self.device).eval()
+        self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
         self.classes = self.network.classes
         self.source = source
@@ -99,7 +101,10 @@ class Predictor:
     def _rank(self, pixels: Float[Tensor, "batch 3 height width"], top: int) -> list[list[Guess]]:
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
-        output = self.network(pixels.to(self.device, non_blocking=True))
+        return self.rank(self.network(pixels.to(self.device, non_blocking=True)), top)
+
+    def rank(self, output: Output, top: int) -> list[list[Guess]]:
+        """The `top` best guesses for each image that an output of the network is about."""
         probabilities = getattr(output, self.source).float().softmax(dim=-1)
         best = probabilities.topk(min(top, len(self.classes)), dim=-1)
         return [

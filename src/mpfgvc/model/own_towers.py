@@ -20,7 +20,7 @@ IMAGE_TOWERS: dict[str, dict[str, Any]] = {
     "mpfgvc-birds": {
         "model_name": "vit_tiny_patch16_224",
         "img_size": 96,
-        "patch_size": 8,
+        "patch_size": 12,
         "embed_dim": 128,
         "depth": 6,
         "num_heads": 4,
