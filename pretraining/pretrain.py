@@ -31,26 +31,22 @@ from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import benchmark_plumages, random_plumage
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
+from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import Preprocessing, normalise
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.image_tower import build_image_tower
 from mpfgvc.model.text_tower import build_text_tower
 from mpfgvc.optim import schedule
-from mpfgvc.storage import write_bytes
+from mpfgvc.storage import write_bytes, write_text
+from mpfgvc.training import preprocessing_of
+from zero_shot import all_sentences
 
 PICTURE_SEED = 20_260_101
 """Far from the seeds of the benchmark, which start at 0."""
 CAPTIONED = 6
 """Attributes in a caption."""
+SENTENCES = all_sentences()
 CHECKPOINT_STEPS = 100
-PREPROCESSING = Preprocessing(
-    image_size=(96, 96),
-    resize="squash",
-    crop_ratio=1.0,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    interpolation="bicubic",
-)
 Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
 
 
@@ -73,7 +69,7 @@ class Towers(nn.Module):
         logits = scale * pictures @ texts.T
         own = torch.arange(len(images), device=images.device)
         captions_loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-        phrases = F.normalize(self.text_tower.encode(all_sentences()).float(), dim=-1)
+        phrases = F.normalize(self.text_tower.encode(SENTENCES).float(), dim=-1)
         groups = (scale * pictures @ phrases.T).split([len(names) for names in ATTRIBUTES.values()], dim=1)
         pairs = zip(groups, values.unbind(dim=1), strict=True)
         return captions_loss, torch.stack([F.cross_entropy(group, value) for group, value in pairs]).mean()
@@ -82,14 +78,17 @@ class Towers(nn.Module):
 class Birds(Dataset[Example]):
     """Picture number `index` of the endless series, with its caption."""
 
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
     def __getitem__(self, index: int) -> Example:
-        generator = np.random.default_rng((PICTURE_SEED, index))
+        generator = np.random.default_rng((PICTURE_SEED, index, 1))  # not the one that draws the picture
         plumage = unseen_by_benchmark(generator)
         names = generator.permutation(list(ATTRIBUTES))[:CAPTIONED]
         words = caption(plumage, tuple(map(str, names)))
-        image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=PREPROCESSING.image_size[0])
+        image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=self.preprocessing.image_size[0])
         values = [known.index(getattr(plumage, name)) for name, known in ATTRIBUTES.items()]
-        return torch.from_numpy(normalise(image, PREPROCESSING)), words, torch.tensor(values)
+        return torch.from_numpy(normalise(image, self.preprocessing)), words, torch.tensor(values)
 
 
 def main() -> None:
@@ -101,8 +100,10 @@ def main() -> None:
     towers = Towers().to(device)
     optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98))
     step = restore(options.out / "checkpoint.pt", towers, optimizer)
+    _rewind(options.out / "log.csv", step)
     started = time.perf_counter()
-    for images, captions, values in _loader(options, step):
+    preprocessing = preprocessing_of(towers.image_encoder.tower, load_config(recipe("synthetic")))
+    for images, captions, values in _loader(preprocessing, options, step):
         for group in optimizer.param_groups:
             group["lr"] = options.lr * schedule(step, warmup=options.warmup, total=options.steps)
         with torch.autocast(device, torch.bfloat16):
@@ -124,16 +125,6 @@ def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
     while (plumage := random_plumage(generator)) in benchmark_plumages():
         pass
     return plumage
-
-
-def all_sentences() -> list[str]:
-    """A sentence for each value of each attribute, in their order."""
-    some = random_plumage(np.random.default_rng(0))
-    return [
-        caption(type(some)(**(vars(some) | {name: value})), (name,))
-        for name, values in ATTRIBUTES.items()
-        for value in values
-    ]
 
 
 def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
@@ -162,13 +153,21 @@ def save(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int
     write_bytes(file, buffer.getvalue())
 
 
-def _loader(options: Namespace, step: int) -> DataLoader[Any]:
+def _loader(preprocessing: Preprocessing, options: Namespace, step: int) -> DataLoader[Any]:
     places = range(step * options.batch_size, options.steps * options.batch_size)
     batches = [
         list(places[start : start + options.batch_size])
         for start in range(0, len(places), options.batch_size)
     ]
-    return DataLoader(Birds(), batch_sampler=batches, num_workers=options.workers, prefetch_factor=4)
+    birds = Birds(preprocessing)
+    return DataLoader(birds, batch_sampler=batches, num_workers=options.workers, prefetch_factor=4)
+
+
+def _rewind(file: Path, step: int) -> None:
+    """Drop what the log says of steps that are done again."""
+    rows = file.read_text().splitlines() if file.exists() else []
+    kept = [row for row in rows if int(row.split(",")[0]) <= step]
+    write_text(file, "".join(f"{row}\n" for row in kept))
 
 
 def _log(file: Path, step: int, captions: Tensor, phrases: Tensor, images_per_second: float) -> None:

@@ -1,0 +1,79 @@
+"""What a pair of towers knows without training: pictures against sentences, by cosine."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption, plumage_of
+from mpfgvc.birds.scene import draw_image
+from mpfgvc.birds.species import Species, all_species, random_plumage
+from mpfgvc.config_io import load_config, recipe
+from mpfgvc.data.preprocessing import prepare
+from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.text_tower import TextTower
+from mpfgvc.training import preprocessing_of
+
+MEASURE_SEED = 7_000_000
+"""Pictures that neither the pretraining nor the benchmark shows."""
+
+
+def all_sentences() -> list[str]:
+    """A sentence for each value of each attribute, in their order: `a bird with a red crown`."""
+    some = vars(random_plumage(np.random.default_rng(0)))
+    return [
+        caption(plumage_of(some | {name: value}), (name,))
+        for name, values in ATTRIBUTES.items()
+        for value in values
+    ]
+
+
+@torch.inference_mode()
+def attribute_accuracy(encoder: ImageEncoder, text_tower: TextTower, count: int) -> dict[str, float]:
+    """For each attribute, how often the sentence with the right value is nearest. 0..1.
+
+    Over `count` pictures of the benchmark's 200 classes, whose combinations the towers never saw.
+    """
+    species = all_species()
+    birds = [species[number % len(species)].plumage for number in range(count)]
+    similarities = _embed(encoder, birds) @ _read(text_tower, all_sentences()).T
+    groups = similarities.split([len(values) for values in ATTRIBUTES.values()], dim=1)
+    return {
+        name: _share_right(group, [values.index(getattr(bird, name)) for bird in birds])
+        for (name, values), group in zip(ATTRIBUTES.items(), groups, strict=True)
+    }
+
+
+@torch.inference_mode()
+def class_accuracy(
+    encoder: ImageEncoder, text_tower: TextTower, species: Sequence[Species], count: int
+) -> float:
+    """How often a picture is nearest to the full caption of its own class. 0..1."""
+    labels = [number % len(species) for number in range(count)]
+    texts = _read(text_tower, [caption(kind.plumage) for kind in species])
+    return _share_right(_embed(encoder, [species[label].plumage for label in labels]) @ texts.T, labels)
+
+
+def _embed(encoder: ImageEncoder, birds: Sequence[Plumage]) -> Tensor:
+    tower = encoder.tower
+    preprocessing = preprocessing_of(tower, load_config(recipe("synthetic")))
+    size = preprocessing.image_size[0]
+    embeddings = []
+    for start in range(0, len(birds), 100):
+        images = [
+            draw_image(bird, seed=MEASURE_SEED, index=number, size=size)
+            for number, bird in enumerate(birds[start : start + 100], start=start)
+        ]
+        pixels = torch.stack([torch.from_numpy(prepare(image, preprocessing)) for image in images])
+        embeddings.append(encoder(pixels).embedding)
+    return F.normalize(torch.cat(embeddings), dim=-1)
+
+
+def _read(text_tower: TextTower, sentences: Sequence[str]) -> Tensor:
+    return F.normalize(text_tower.encode(sentences), dim=-1)
+
+
+def _share_right(similarities: Tensor, labels: Sequence[int]) -> float:
+    return (similarities.argmax(dim=1) == torch.tensor(labels)).float().mean().item()
