@@ -3,8 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-DEMO_DATA ?= ../shared/data/flowers17
-DEMO_WEIGHTS ?= ../shared/weights/vit_tiny_patch16_224.safetensors
+DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 # One process each on two cores, and no fight between torch's threads over them.
 TEST_OPTIONS ?= -n 2
 
@@ -24,12 +23,12 @@ fmt: $(READY)
 	$(BIN)/ruff format .
 
 demo: $(READY)
-	@test -d $(DEMO_DATA) || { echo "make demo: no photographs in $(DEMO_DATA); name class folders with make demo DEMO_DATA=my_photos DEMO_WEIGHTS=tower.safetensors"; exit 2; }
-	$(BIN)/mpfgvc train --config recipes/demo.yaml --data.root $(DEMO_DATA) \
-		--model.image_tower.weights $(DEMO_WEIGHTS) --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/mpfgvc train --out $(DEMO_RUN)
+	$(BIN)/mpfgvc explain $(DEMO_RUN) --out $(DEMO_RUN)/why.png
+	$(BIN)/python benchmarks/demo.py $(DEMO_RUN)
 
 bench: $(READY)
-	@echo "accuracy.py and stage2_share.py need photographs: see benchmarks/README.md"
+	@echo "the others need photographs, or hours: see benchmarks/README.md"
 	$(BIN)/python benchmarks/startup.py
 
 clean:

@@ -38,6 +38,7 @@ from mpfgvc.training import preprocessing_of
 RESULTS = Path(__file__).parent / "results"
 PROBE_PENALTY = 1e-3
 Scores = dict[str, float]
+Method = Callable[[Config, Path, Namespace], Scores]
 
 
 def main() -> None:
@@ -47,7 +48,8 @@ def main() -> None:
         settings = overrides | {"seed": seed, "data.validation": options.validate}
         config = load_config(options.config, overrides=settings | {"final_test": not options.validate})
         for method in options.methods:
-            scores[method].append(_once(method, config, options))
+            folder = options.work / f"{method}-{seed}"
+            scores[method].append(once(METHODS[method], config, folder, options))
     fabric = start_fabric(config)
     summary = {
         f"{method} {source}": _spread([score[source] for score in runs])
@@ -68,8 +70,8 @@ def main() -> None:
 def probe(config: Config, folder: Path, options: Namespace) -> Scores:
     """Logistic regression with an L2 penalty on standardised class tokens, to convergence."""
     tower = build_image_tower(config.model.image_tower).eval()
-    train_tokens, train_labels = _class_tokens(tower.transformer, config, "train")
-    test_tokens, test_labels = _class_tokens(tower.transformer, config, _split(options))
+    train_tokens, train_labels = load_class_tokens(tower.transformer, config, "train")
+    test_tokens, test_labels = load_class_tokens(tower.transformer, config, _split(options))
     mean, std = train_tokens.mean(dim=0), train_tokens.std(dim=0)
     head = nn.Linear(tower.width, int(train_labels.max()) + 1)
     nn.init.zeros_(head.weight)
@@ -117,7 +119,7 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
             loss.backward()
             nn.utils.clip_grad_norm_([*tower.parameters(), *head.parameters()], settings.clip or float("inf"))
             optimizer.step()
-    tokens, labels = _class_tokens(tower.transformer.eval(), config, _split(options))
+    tokens, labels = load_class_tokens(tower.transformer.eval(), config, _split(options))
     return {"top1": _accuracy(head(tokens), labels)}
 
 
@@ -134,7 +136,7 @@ def mpfgvc(config: Config, folder: Path, options: Namespace) -> Scores:
     return scores | {f"{stage} seconds": value for stage, value in seconds.items()}
 
 
-METHODS: dict[str, Callable[[Config, Path, Namespace], Scores]] = {
+METHODS: dict[str, Method] = {
     "probe": probe,
     "finetune": finetune,
     "mpfgvc": mpfgvc,
@@ -154,14 +156,13 @@ def _parse() -> tuple[Namespace, dict[str, Any]]:
     return options, dict(zip(names, map(yaml.safe_load, rest[1::2]), strict=True))
 
 
-def _once(method: str, config: Config, options: Namespace) -> Scores:
-    """The scores of a method and seed, computed unless they were before."""
-    folder = options.work / f"{method}-{config.seed}"
+def once(measure: Method, config: Config, folder: Path, options: Namespace) -> Scores:
+    """The scores that a method reaches, computed unless they were before."""
     kept = folder.with_suffix(".json")
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     started = time.perf_counter()
-    scores = METHODS[method](config, folder, options)
+    scores = measure(config, folder, options)
     scores["minutes"] = (time.perf_counter() - started) / 60
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(scores))
@@ -179,7 +180,8 @@ def _class_token(transformer: nn.Module, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _class_tokens(transformer: nn.Module, config: Config, split: Any) -> tuple[Tensor, Tensor]:
+def load_class_tokens(transformer: nn.Module, config: Config, split: Any) -> tuple[Tensor, Tensor]:
+    """The class tokens and labels of a split, by timm's own forward."""
     tower = build_image_tower(config.model.image_tower, load_weights=False)
     batches: Batches = evaluation_loader(
         read_photos(config.data, seed=config.seed).subset(split),
