@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py RUN        a run of the default recipe
 
-Trains the two baselines now, on the same pictures, for the same epochs; one seed, so a picture or two means nothing.
+Trains the baselines now, on the same pictures, for the same epochs. One seed: a picture or two means nothing.
 """
 
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from accuracy import finetune, probe
 from birds import zero_shot
-
 from mpfgvc import load_config
 
 METHODS = {

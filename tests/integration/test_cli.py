@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mpfgvc import Config, train
+from mpfgvc import Config, Predictor, train
 from mpfgvc.cli import main
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -50,7 +50,7 @@ def _settings(config: Config) -> list[str]:
         ["--help"],
         ["train", "--data.rot", "x"],
         ["train", "--model.kept_tokens", "0", "--data.root", "x"],
-        ["train"],
+        ["train", "--data.dataset", "folder"],
     ],
 )
 def test_help_and_refused_settings_import_no_torch(words: list[str]) -> None:
@@ -248,3 +248,52 @@ def test_a_training_that_cannot_begin_leaves_no_run_folder(
     words = ["--out", tmp_path / "run", "--model.image_tower.weights", tmp_path / "none.safetensors"]
     _refused(cli("train", *_settings(tiny()), *words), "model.image_tower.weights")
     assert not (tmp_path / "run").exists()
+
+
+def test_explain_draws_photographs_and_names_the_kept_patches(
+    cli: Cli, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "why.png"
+    files = sorted((photos / "test" / "disc").iterdir())
+    code, stdout, _ = cli("explain", run, *files, "--out", out, "--most", 2, "--top", 1, "--json")
+    document = json.loads(stdout)
+    assert code == 0
+    assert document["picture"] == str(out)
+    assert [row["path"] for row in document["photographs"]] == [str(file) for file in files[:2]]
+    predicted = Predictor.from_pretrained(run)(files[0], top=1)[0]
+    assert document["photographs"][0]["guesses"][0]["label"] == predicted.label
+    kept = document["photographs"][0]["kept"]
+    assert len(kept) == len({tuple(place) for place in kept}) == 4
+    assert Image.open(out).width > 700
+
+
+def test_explain_without_photographs_takes_some_of_the_test(cli: Cli, run: Path, tmp_path: Path) -> None:
+    code, stdout, _ = cli("explain", run, "-o", tmp_path / "why.png", "--json")
+    names = [row["path"] for row in json.loads(stdout)["photographs"]]
+    assert code == 0
+    assert len(names) == 4
+    assert names[0].startswith("cross: ")
+    assert names[-1].startswith("stripe: ")
+
+
+def test_explain_refuses_what_it_cannot_draw(cli: Cli, run: Path, tmp_path: Path) -> None:
+    for words, line in (
+        (["explain", run, "-o", tmp_path / "why.jpg"], "--out must end in .png"),
+        (["explain", run, "-o", tmp_path / "why.png", "--top", 0], "must be at least 1"),
+        (["explain", tmp_path, "-o", tmp_path / "why.png"], "is no run folder"),
+        (["explain", run, tmp_path / "none.jpg", "-o", tmp_path / "why.png"], "no photographs in"),
+        (["explain", run, "-o", tmp_path / "missing" / "why.png"], "cannot write"),
+    ):
+        code, _, stderr = cli(*words)
+        assert (code, line in stderr) == (2, True), stderr
+
+
+def test_synthesize_writes_a_dataset_that_check_finds_fine(cli: Cli, tmp_path: Path) -> None:
+    size = ["--data.birds.species", 3, "--data.birds.train", 3, "--data.birds.test", 1]
+    code, stdout, _ = cli("data", "synthesize", "--out", tmp_path / "birds", *size, "--json")
+    assert (code, json.loads(stdout)["images"]) == (0, 12)
+    code, stdout, _ = cli(
+        "data", "check", "--data.dataset", "cub", "--data.root", tmp_path / "birds", "--json"
+    )
+    report = json.loads(stdout)
+    assert (code, report["fine"], report["classes"]) == (0, True, 3)
