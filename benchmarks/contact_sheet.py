@@ -1,6 +1,6 @@
 """Draw benchmarks/contact_sheet.jpg: two pictures of each of the first ten classes, side by side.
 
-    python benchmarks/contact_sheet.py
+python benchmarks/contact_sheet.py
 """
 
 from pathlib import Path

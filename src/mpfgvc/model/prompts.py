@@ -93,7 +93,8 @@ def _padded_endings(
     room = tower.context_length - 1 - context_tokens
     if longest > room:
         words = max(endings, key=lambda ending: len(tower.token_ids(ending)))
-        hint = "use fewer model.context_tokens or shorter names"
-        raise ConfigError(f"a prompt may have {tower.context_length} tokens, too few for {words!r}; {hint}")
+        rule = f"must leave room for {words!r} among the {tower.context_length} tokens of a prompt"
+        hint = "use fewer, or shorter names"
+        raise ConfigError(f"model.context_tokens {rule}, got {context_tokens}; {hint}")
     padded = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
     return padded, torch.tensor([len(row) for row in ids])

@@ -154,6 +154,17 @@ def test_weights_can_be_left_out_to_be_loaded_later(image_config: ImageTowerConf
     assert build_image_tower(config, load_weights=False).width == 64
 
 
+def test_an_unknown_tag_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="known tag, got vit_tiny_patch16_224.mine; known: .*augreg_in21k"):
+        build_image_tower(ImageTowerConfig(name="vit_tiny_patch16_224.mine"))
+
+
+def test_an_image_smaller_than_a_patch_is_refused_by_its_setting() -> None:
+    config = ImageTowerConfig(name="test_vit", pretrained=False, image_size=[48, 8])
+    with pytest.raises(ConfigError, match=r"image_size must be at least one patch \(16x16 pixels\)"):
+        build_image_tower(config)
+
+
 def test_a_file_that_does_not_fit_is_refused_by_path_and_tensor(tmp_path: Path) -> None:
     state = timm.create_model("test_vit", num_classes=0).state_dict()
     lacking = {name: value for name, value in state.items() if name != "blocks.3.attn.proj.bias"}
