@@ -74,6 +74,9 @@ class ModelConfig:
     """Words to start the learnable tokens from; null = normal noise of 0.02 (the paper)."""
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
+    prompt_chunk: int = 256
+    """Class prompts that the text tower reads at a time; with more classes its activations are computed
+    twice, so that memory stays that of this many."""
     temperature: float = 0.07
     """Divides the cosine between image and class text before the softmax (tau of the paper)."""
     fusion_residual: bool = False
@@ -84,6 +87,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check_range("model.kept_tokens", self.kept_tokens, 1, None)
         _check_range("model.context_tokens", self.context_tokens, 1, 64)
+        _check_range("model.prompt_chunk", self.prompt_chunk, 1, None)
         _check(self.temperature > 0, "model.temperature", "must be above 0", self.temperature)
         blank = self.supercategory is not None and not self.supercategory.strip()
         _check(not blank, "model.supercategory", "must hold a word, such as bird", self.supercategory)
@@ -217,6 +221,9 @@ class Stage1Config(StageConfig):
     """Learning rate of a tower block relative to the block above it. 0..1."""
     accumulate: int = 1
     """Micro-batches that one optimiser step is split into; more need less memory."""
+    sampled_classes: int | None = None
+    """Classes whose prompts a step encodes: the batch's own and a random sample of the others; null = all.
+    For thousands of classes; the loss over texts is then slightly too low (sampling.py)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -226,6 +233,10 @@ class Stage1Config(StageConfig):
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
         _check(whole, "stage1.batch_size", rule, self.batch_size)
+        _check_range("stage1.sampled_classes", self.sampled_classes, self.batch_size + 1, None)
+        plain = self.sampled_classes is None or self.label_smoothing == 0
+        rule = "must be 0 with stage1.sampled_classes"
+        _check(plain, "stage1.label_smoothing", rule, self.label_smoothing)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,12 @@ class Objective(NamedTuple):
     label_smoothing: float = 0.0
     class_weights: Float[Tensor, " classes"] | None = None
 
+    def of_classes(self, classes: Int[Tensor, " some"]) -> "Objective":
+        """The same for some of the classes alone."""
+        return (
+            self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])
+        )
+
 
 def classification_loss(
     logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], objective: Objective
@@ -33,18 +39,6 @@ def classification_loss(
     if objective.class_weights is not None:
         losses = losses * objective.class_weights[labels]
     return losses.mean()
-
-
-def stage1_loss(
-    vision_logits: Float[Tensor, "batch classes"],
-    text_logits: Float[Tensor, "batch classes"],
-    labels: Int[Tensor, " batch"],
-    objective: Objective,
-) -> Float[Tensor, ""]:
-    """L_v + L_i2t."""
-    return classification_loss(vision_logits, labels, objective) + classification_loss(
-        text_logits, labels, objective
-    )
 
 
 def balanced_weights(counts: Int[Tensor, " classes"]) -> Float[Tensor, " classes"]:

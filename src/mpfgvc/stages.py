@@ -15,11 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mpfgvc.config import Stage1Config, Stage2Config
-from mpfgvc.losses import Objective, classification_loss, stage1_loss
+from mpfgvc.losses import Objective, classification_loss
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.optim import ParameterGroup
+from mpfgvc.sampling import sample_classes
 
 UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
 """Parameters with more than one dimension that are no weight matrices: tokens and positions."""
@@ -56,8 +57,20 @@ class Stage1(nn.Module):
         network = self.network
         embedding = network.image_encoder(images).embedding
         vision_logits = network.vision_logits(embedding)
-        text_logits = network.text_logits(embedding, network.text())
-        return StepResult(stage1_loss(vision_logits, text_logits, labels, self.objective), vision_logits)
+        loss = classification_loss(vision_logits, labels, self.objective) + self._text_loss(embedding, labels)
+        return StepResult(loss, vision_logits)
+
+    def _text_loss(
+        self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+    ) -> Float[Tensor, ""]:
+        """L_i2t over all classes, or over a sample of them."""
+        network, count = self.network, self.settings.sampled_classes
+        if count is None or count >= len(network.classes):
+            text_logits = network.text_logits(embedding, network.text())
+            return classification_loss(text_logits, labels, self.objective)
+        sample = sample_classes(labels, count=count, classes=len(network.classes))
+        text_logits = network.text_logits(embedding, network.text(sample.classes)) + sample.correction
+        return classification_loss(text_logits, sample.labels, self.objective.of_classes(sample.classes))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The image tower by depth at its own rate, the new parts at another."""

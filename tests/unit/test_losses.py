@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpfgvc.losses import Objective, balanced_weights, classification_loss, stage1_loss
+from mpfgvc.losses import Objective, balanced_weights, classification_loss
 
 BATCH, CLASSES, WIDTH = 6, 4, 5
 TEMPERATURE = 0.07
@@ -34,13 +34,6 @@ def test_the_image_to_text_loss_is_that_of_cosines_over_the_temperature() -> Non
         expected += -math.log(math.exp(row[label] / TEMPERATURE) / total) / BATCH
     logits = torch.tensor(cosines) / TEMPERATURE
     assert classification_loss(logits, LABELS, Objective()).item() == pytest.approx(expected, abs=1e-5)
-
-
-def test_the_first_stage_adds_both_losses() -> None:
-    vision, text = _logits(2), _logits(3)
-    objective = Objective(label_smoothing=0.2, class_weights=torch.tensor([0.5, 1.5, 2.0, 0.1]))
-    expected = _by_hand(vision, 0.2, [0.5, 1.5, 2.0, 0.1]) + _by_hand(text, 0.2, [0.5, 1.5, 2.0, 0.1])
-    assert stage1_loss(vision, text, LABELS, objective).item() == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])

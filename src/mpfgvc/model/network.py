@@ -89,6 +89,7 @@ class MPFGVC(nn.Module):
             context_tokens=config.context_tokens,
             context_init=config.context_init,
             seed=seed,
+            chunk=config.prompt_chunk,
         )
         return cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.text_tower import TextTower
@@ -28,6 +29,9 @@ class ClassPrompts(nn.Module):
 
     Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
     does not give `context_tokens` tokens.
+
+    With more than `chunk` classes the tower reads `chunk` prompts at a time and forgets its
+    activations, which are computed again in the backward pass: memory is that of one chunk.
     """
 
     def __init__(
@@ -38,9 +42,11 @@ class ClassPrompts(nn.Module):
         context_tokens: int,
         context_init: str | None = None,
         seed: int = 0,
+        chunk: int = 256,
     ):
         super().__init__()
         self.tower = tower
+        self.chunk = chunk
         context = _initial_context(tower, len(endings), context_tokens, context_init, seed)
         self.context = nn.Parameter(context)
         ids, lengths = _padded_endings(tower, endings, context_tokens)
@@ -51,10 +57,19 @@ class ClassPrompts(nn.Module):
         self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
         self.register_buffer("end", context_tokens + lengths, persistent=False)
 
-    def forward(self) -> Float[Tensor, "classes embed"]:
-        """Text features T^c of every class, not normalised."""
-        start = self.start.expand(len(self.context), 1, -1)
-        features: Tensor = self.tower(torch.cat([start, self.context, self.ending], dim=1), self.end)
+    def forward(self, classes: Int[Tensor, " some"] | None = None) -> Float[Tensor, "some embed"]:
+        """Text features T^c of every class, or of some of them in their order. Not normalised."""
+        if classes is None:
+            classes = torch.arange(len(self.context), device=self.context.device)
+        if len(classes) <= self.chunk:
+            return self._encode(classes)
+        chunks = torch.split(classes, self.chunk)
+        return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
+
+    def _encode(self, classes: Int[Tensor, " some"]) -> Float[Tensor, "some embed"]:
+        start = self.start.expand(len(classes), 1, -1)
+        prompts = torch.cat([start, self.context[classes], self.ending[classes]], dim=1)
+        features: Tensor = self.tower(prompts, self.end[classes])
         return features
 
 

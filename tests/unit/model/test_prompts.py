@@ -82,11 +82,27 @@ def test_only_the_context_is_trained_and_only_it_and_the_tower_are_stored(tiny_t
 def test_prompts_run_at_the_length_they_have(tiny_text_tower: TextTower) -> None:
     """Start, 6 learnable tokens, two of "sports car", end: 10 positions, not 77."""
     lengths: list[int] = []
-    blocks = tiny_text_tower.transformer.transformer
-    handle = blocks.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    first_block = tiny_text_tower.transformer.transformer.resblocks[0]
+    handle = first_block.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
     _prompts(tiny_text_tower, endings=["bird", "sports car"], context_tokens=6)()
     handle.remove()
     assert lengths == [10]
+
+
+def test_chunks_change_neither_features_nor_gradients(tiny_text_tower: TextTower) -> None:
+    whole, chunked = (_prompts(tiny_text_tower, classes=7, chunk=chunk) for chunk in (256, 3))
+    direction = torch.randn(7, 20)
+    for prompts in (whole, chunked):
+        (prompts() * direction).sum().backward()
+    torch.testing.assert_close(chunked(), whole(), atol=1e-5, rtol=0)
+    assert whole.context.grad is not None
+    torch.testing.assert_close(chunked.context.grad, whole.context.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_some_classes_are_those_rows_of_all(tiny_text_tower: TextTower) -> None:
+    prompts = _prompts(tiny_text_tower, endings=["crow", "rock wren", "owl", "sea bird"])
+    some = torch.tensor([3, 1])
+    torch.testing.assert_close(prompts(some), prompts()[some], atol=1e-5, rtol=0)
 
 
 def test_class_embeddings_are_constants_of_their_own() -> None:

@@ -52,11 +52,11 @@ def test_the_shapes_of_the_network_and_its_losses_are_true(
     output = whole(images)
     assert whole.deployed()(images).logits.shape == (2, 3)
     objective = losses.Objective(0.1, losses.balanced_weights(torch.tensor([3, 0, 2])))
-    losses.stage1_loss(output.vision, output.text, torch.tensor([0, 2]), objective)
+    losses.classification_loss(output.vision, torch.tensor([0, 2]), objective)
     with pytest.raises(TypeCheckError):
         whole.text_logits(output.embedding[0], whole.text())
     with pytest.raises(TypeCheckError):
-        losses.stage1_loss(output.vision, output.text[:1], torch.tensor([0, 2]), objective)
+        losses.classification_loss(output.text[:1], torch.tensor([0, 2]), objective)
 
 
 def _check_every_signature(patch: pytest.MonkeyPatch) -> None:
