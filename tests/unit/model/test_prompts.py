@@ -142,6 +142,7 @@ def _prompts(
     context_tokens: int = 6,
     context_init: str | None = None,
     seed: int = 0,
+    chunk: int = 256,
 ) -> ClassPrompts:
     return ClassPrompts(
         tower=tower,
@@ -149,4 +150,5 @@ def _prompts(
         context_tokens=context_tokens,
         context_init=context_init,
         seed=seed,
+        chunk=chunk,
     )
