@@ -1,0 +1,108 @@
+"""How the speed benchmarks measure: ours and a plain reference in turns, in one run, and their ratio.
+
+Machines are noisy, so nothing is compared with a figure of another run: the two take turns in one
+process, the ratio is taken turn by turn, and the median and the spread (least to most) of these ratios
+are reported. Memory is the peak of a forked process above what it held before the work began.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from mpfgvc.environment import describe_environment
+
+RESULTS = Path(__file__).parent / "results"
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One claim: both medians in `unit`, and reference / ours (or ours / reference where more is better)."""
+
+    claim: str
+    unit: str
+    ours: float
+    reference: float
+    ratio: float
+    least: float
+    most: float
+    wanted: float
+    """The ratio to reach."""
+
+
+def compare_time(claim: str, *, ours: Work, reference: Work, wanted: float, turns: int = 5) -> Comparison:
+    """How many times as long the reference takes."""
+    ours(), reference()  # warm up
+    pairs = [(_seconds(ours), _seconds(reference)) for _ in range(turns)]
+    return _comparison(claim, "s", pairs, wanted)
+
+
+def compare_memory(claim: str, *, ours: Work, reference: Work, wanted: float, turns: int = 3) -> Comparison:
+    """How many times as much memory the reference takes at its peak, above what was there before."""
+    pairs = [(peak_megabytes(ours), peak_megabytes(reference)) for _ in range(turns)]
+    return _comparison(claim, "MB", pairs, wanted)
+
+
+def peak_megabytes(work: Work) -> float:
+    """What `work` adds to the resident memory of a forked process at its peak."""
+    receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_measure_peak, args=(work, sender))
+    process.start()
+    peak: float = receiver.recv()
+    process.join()
+    return peak
+
+
+def report(name: str, comparisons: list[Comparison]) -> None:
+    """Print a row for each claim and write results/NAME.json."""
+    for row in comparisons:
+        verdict = "" if row.ratio >= row.wanted else f"   NOT the {row.wanted:g} wanted"
+        medians = f"{row.ours:9.3g} {row.reference:9.3g} {row.unit:4s}"
+        ratios = f"{row.ratio:6.2f} x ({row.least:.2f} .. {row.most:.2f})"
+        print(f"{row.claim:60s} {medians} {ratios}{verdict}", flush=True)
+    environment = describe_environment(device="cpu", precision="32-true", processes=1)
+    del environment["command"]  # it holds the paths of one machine
+    document = {"name": name, "claims": [asdict(row) for row in comparisons], "environment": environment}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _comparison(claim: str, unit: str, pairs: list[tuple[float, float]], wanted: float) -> Comparison:
+    ratios = [reference / ours for ours, reference in pairs]
+    return Comparison(
+        claim=claim,
+        unit=unit,
+        ours=statistics.median(ours for ours, _ in pairs),
+        reference=statistics.median(reference for _, reference in pairs),
+        ratio=statistics.median(ratios),
+        least=min(ratios),
+        most=max(ratios),
+        wanted=wanted,
+    )
+
+
+def _seconds(work: Work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _measure_peak(work: Work, sender: "multiprocessing.connection.Connection") -> None:
+    torch.set_num_threads(1)  # a forked process has lost the threads of its parent
+    before = _resident()
+    work()
+    sender.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before)
+
+
+def _resident() -> float:
+    """Resident memory of this process in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
