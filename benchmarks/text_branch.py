@@ -1,9 +1,9 @@
-"""The text branch, forward and backward to the prompts: at the length of the prompts, against CLIP's 77 tokens.
+"""The text branch, forward and backward to the prompts, at their own length against CLIP's 77 tokens.
 
     python benchmarks/text_branch.py
 
-CLIP's ViT-B-16 text tower (random weights: speed does not depend on them), J = 4, "bird", C = 200 classes, fp32.
-The reference is what CoOp, MaPLe and CLIP-ReID do: prompts padded to 77 tokens, every position through every block.
+CLIP's ViT-B-16 text tower (random weights: speed does not depend on them), J = 4, "bird", C = 200, fp32.
+The reference is what CoOp, MaPLe and CLIP-ReID do: prompts padded to 77 tokens, every position in every block.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from mpfgvc.model.text_tower import TextTower, build_text_tower
 from side_by_side import compare_memory, compare_time, report
 
 CLASSES = 200
+Result = tuple[Tensor, Tensor]  # text features, gradient of the prompts
 
 
 def main() -> None:
@@ -52,10 +53,8 @@ def padded(prompts: ClassPrompts, tower: TextTower) -> Tensor:
     return features
 
 
-def _step(
-    prompts: ClassPrompts, encode: Callable[[], Tensor], direction: Tensor
-) -> Callable[[], tuple[Tensor, Tensor]]:
-    def step() -> tuple[Tensor, Tensor]:
+def _step(prompts: ClassPrompts, encode: Callable[[], Tensor], direction: Tensor) -> Callable[[], Result]:
+    def step() -> Result:
         prompts.context.grad = None
         features = encode()
         (features * direction).sum().backward()
@@ -65,7 +64,7 @@ def _step(
     return step
 
 
-def _check_equal(ours: tuple[Tensor, Tensor], reference: tuple[Tensor, Tensor]) -> None:
+def _check_equal(ours: Result, reference: Result) -> None:
     outputs = (ours[0] - reference[0]).abs().max().item()
     gradients = ((ours[1] - reference[1]).norm() / reference[1].norm()).item()
     print(f"outputs differ by {outputs:.1e} at most, gradients by {gradients:.1e} of their norm")
