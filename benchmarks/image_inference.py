@@ -29,7 +29,6 @@ def main() -> None:
     report("image_inference", [*_at(224, 24, None, 1.12), *_at(448, 96, 2.4, 1.22)])
 
 
-@torch.inference_mode()
 def stored_attention(transformer: nn.Module, images: Tensor, kept: int) -> Tensor:
     """The class token of a tower that stores all attention maps and selects by their product."""
     net: Any = transformer

@@ -20,7 +20,7 @@ from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.optim import ParameterGroup
-from mpfgvc.sampling import sample_classes
+from mpfgvc.sampling import ClassSample, sample_classes
 
 UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
 """Parameters with more than one dimension that are no weight matrices: tokens and positions."""
@@ -53,24 +53,34 @@ class Stage1(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]
     ) -> StepResult:
-        """L_v + L_i2t of a batch."""
-        network = self.network
+        """L_v + L_i2t of a batch.
+
+        The texts come first, so that their backward pass comes last: by then the images' activations
+        are gone, and where the texts are recomputed (ClassPrompts) the two never stand side by side.
+        """
+        network, sample = self.network, self._sample(labels)
+        text_features = network.text() if sample is None else network.text(sample.classes)
         embedding = network.image_encoder(images).embedding
         vision_logits = network.vision_logits(embedding)
-        loss = classification_loss(vision_logits, labels, self.objective) + self._text_loss(embedding, labels)
+        text_logits = network.text_logits(embedding, text_features)
+        loss = classification_loss(vision_logits, labels, self.objective)
+        loss = loss + self._text_loss(text_logits, labels, sample)
         return StepResult(loss, vision_logits)
 
+    def _sample(self, labels: Int[Tensor, " batch"]) -> ClassSample | None:
+        """The classes whose prompts this step encodes; None = all."""
+        count, classes = self.settings.sampled_classes, len(self.network.classes)
+        if count is None or count >= classes:
+            return None
+        return sample_classes(labels, count=count, classes=classes)
+
     def _text_loss(
-        self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]
+        self, logits: Float[Tensor, "batch some"], labels: Int[Tensor, " batch"], sample: ClassSample | None
     ) -> Float[Tensor, ""]:
-        """L_i2t over all classes, or over a sample of them."""
-        network, count = self.network, self.settings.sampled_classes
-        if count is None or count >= len(network.classes):
-            text_logits = network.text_logits(embedding, network.text())
-            return classification_loss(text_logits, labels, self.objective)
-        sample = sample_classes(labels, count=count, classes=len(network.classes))
-        text_logits = network.text_logits(embedding, network.text(sample.classes)) + sample.correction
-        return classification_loss(text_logits, sample.labels, self.objective.of_classes(sample.classes))
+        if sample is None:
+            return classification_loss(logits, labels, self.objective)
+        objective = self.objective.of_classes(sample.classes)
+        return classification_loss(logits + sample.correction, sample.labels, objective)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The image tower by depth at its own rate, the new parts at another."""
