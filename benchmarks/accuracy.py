@@ -6,8 +6,8 @@
     mpfgvc     both stages; the three sources of logits apart
 
 Protocol: choices are made with `--validate 0.3`, on photographs held out of training. The final runs
-train on all training photographs for a fixed number of epochs and touch the test split once, at the
-end. What is finished stays in --work, so an interrupted benchmark continues where it was.
+train on all training photographs for a fixed number of epochs and touch the test split once, at the end.
+What is finished stays in --work, so an interrupted benchmark continues where it was.
 """
 
 import csv

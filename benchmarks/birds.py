@@ -4,8 +4,8 @@
     python benchmarks/birds.py --work runs/birds --species 30 --shots 20  # one column
 
 The default recipe and its towers, 5, 10 and 20 training pictures of each of 30 and 200 classes, three
-seeds of training (the pictures are the same). All training pictures, fixed epochs, the test read once
-at the end. What is finished stays in --work, so an interrupted benchmark continues where it was.
+seeds of training (the pictures are the same). All training pictures, fixed epochs, the test read once at
+the end. What is finished stays in --work, so an interrupted benchmark continues where it was.
 """
 
 import json

@@ -2,7 +2,8 @@
 
     python benchmarks/demo.py RUN        a run of the default recipe
 
-Trains the baselines now, on the same pictures, for the same epochs. One seed: a picture or two means nothing.
+Trains the baselines now, on the same pictures, for the same epochs. One seed: a picture or two means
+nothing.
 """
 
 import json

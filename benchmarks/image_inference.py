@@ -8,7 +8,8 @@ ViT-B/16 (random weights: speed does not depend on them), batch 4, fp32.
     stored    TransFG's way: every block gives its attention map, the maps are multiplied up, the K patches
               that the class token gets most from are chosen and go through the last block
 
-`stored` chooses other patches than ours by definition; with all patches kept it must agree, which is checked.
+`stored` chooses other patches than ours by definition; with all patches kept it must agree, which is
+checked.
 """
 
 from collections.abc import Callable

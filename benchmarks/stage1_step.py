@@ -2,8 +2,8 @@
 
     python benchmarks/stage1_step.py
 
-ViT-B/16 at 224 px (random weights: speed does not depend on them), batch 8, K = 24, C = 200 classes,
-J = 4, CLIP's ViT-B-16 text tower, AdamW, fp32.
+ViT-B/16 at 224 px (random weights: speed does not depend on them), batch 8, K = 24, C = 200 classes, J =
+4, CLIP's ViT-B-16 text tower, AdamW, fp32.
 
     time      against the same losses from towers run the plain way: prompts at 77 tokens, and a tower
               that stores every attention map and selects by them (TransFG's way)

@@ -2,7 +2,8 @@
 
     python benchmarks/stage2_share.py RUN        a run folder whose stage 1 is done
 
-Stage 1's seconds are those of its epochs in metrics.csv; stage 2 is run again here, in a copy of the folder.
+Stage 1's seconds are those of its epochs in metrics.csv; stage 2 is run again here, in a copy of the
+folder.
 """
 
 import csv

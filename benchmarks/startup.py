@@ -1,6 +1,7 @@
 """Start of the command line: seconds until `mpfgvc --help` and a refused setting have answered.
 
-Beside them, in the same run and alternated, an interpreter that does nothing, and one that imports torch.
+Beside them, in the same run and alternated, an interpreter that does nothing, and one that imports
+torch.
 """
 
 import json

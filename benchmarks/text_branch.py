@@ -3,7 +3,8 @@
     python benchmarks/text_branch.py
 
 CLIP's ViT-B-16 text tower (random weights: speed does not depend on them), J = 4, "bird", C = 200, fp32.
-The reference is what CoOp, MaPLe and CLIP-ReID do: prompts padded to 77 tokens, all positions in all blocks.
+The reference is what CoOp, MaPLe and CLIP-ReID do: prompts padded to 77 tokens, all positions in all
+blocks.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,83 @@
+"""Thousands of classes: memory of a training step of the text branch, and how its cost grows.
+
+    python benchmarks/many_classes.py
+
+CLIP's ViT-B-16 text tower (random weights: speed does not depend on them), J = 4, "bird", fp32. `memory`
+is the whole resident memory of the process, weights and libraries included, against 6 GiB.
+"""
+
+import resource
+
+import torch
+
+from mpfgvc.config import TextTowerConfig
+from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.sampling import sample_classes
+from side_by_side import Comparison, compare_time, report
+
+BATCH, SAMPLE, LIMIT = 32, 256, 6.0  # GiB
+
+
+def main() -> None:
+    tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=None))
+
+    def step(classes: int, sampled: int | None = None) -> None:
+        prompts = ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4)
+        chosen = None
+        if sampled is not None:
+            labels = torch.randint(classes, (BATCH,))
+            chosen = sample_classes(labels, count=sampled, classes=classes).classes
+        prompts(chosen).square().sum().backward()
+
+    step(10_000)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    few_many = compare_time(
+        "text branch: 4,000 classes against 1,000, a class",
+        ours=lambda: step(1000),
+        reference=lambda: step(4000),
+        wanted=0,
+        turns=3,
+    )
+    sampled = compare_time(
+        f"text branch, {SAMPLE} classes sampled: 1,000 against 10,000",
+        ours=lambda: step(10_000, SAMPLE),
+        reference=lambda: step(1000, SAMPLE),
+        wanted=0.9,
+        turns=3,
+    )
+    report("many_classes", [_memory(peak), _linear(few_many), sampled])
+
+
+def _memory(peak: float) -> Comparison:
+    ratio = LIMIT / peak
+    return Comparison(
+        claim="text branch, C = 10,000, a step: process memory against 6 GiB",
+        unit="GiB",
+        ours=peak,
+        reference=LIMIT,
+        ratio=ratio,
+        least=ratio,
+        most=ratio,
+        wanted=1,
+    )
+
+
+def _linear(comparison: Comparison) -> Comparison:
+    """Four times the classes, as a share of four times the time: 1 is linear, more is better than linear."""
+    shares = [4 / ratio for ratio in (comparison.ratio, comparison.most, comparison.least)]
+    ratio, least, most = shares
+    return Comparison(
+        claim=comparison.claim,
+        unit="s",
+        ours=comparison.reference / 4,
+        reference=comparison.ours,
+        ratio=ratio,
+        least=least,
+        most=most,
+        wanted=0.9,
+    )
+
+
+if __name__ == "__main__":
+    main()
