@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from mpfgvc.config import Config
 from mpfgvc.errors import ConfigError
@@ -25,7 +26,9 @@ def start_fabric(config: Config) -> Fabric:
     if "LOCAL_WORLD_SIZE" in os.environ:
         options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // options["devices"]
         options["strategy"] = "ddp"
-    fabric = Fabric(accelerator=accelerator, precision=_precision(config.precision, accelerator), **options)
+    if _bf16(config.precision, accelerator):
+        options["plugins"] = _Bf16(precision="bf16-mixed", device=accelerator)
+    fabric = Fabric(accelerator=accelerator, **options)
     fabric.launch()
     return fabric
 
@@ -44,10 +47,16 @@ def _accelerator(device: str) -> str:
     return device
 
 
-def _precision(precision: str, accelerator: str) -> Any:
-    if precision == "auto":
-        precision = "bf16" if _multiplies_bf16(accelerator) else "fp32"
-    return {"fp32": "32-true", "bf16": "bf16-mixed"}[precision]
+class _Bf16(MixedPrecision):
+    """bf16 where autocast takes it. Fabric's own rounds the inputs, too: embeddings need all their bits."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The inputs as they are."""
+        return data
+
+
+def _bf16(precision: str, accelerator: str) -> bool:
+    return precision == "bf16" or (precision == "auto" and _multiplies_bf16(accelerator))
 
 
 def _multiplies_bf16(accelerator: str) -> bool:

@@ -11,6 +11,7 @@ must come before the optimiser and before Fabric see the parameters.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -116,9 +117,10 @@ class Stage2(nn.Module):
         self.objective = objective
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
-        """L_vlfm of a batch of embeddings."""
-        logits = self.fusion(embeddings, self.text_features)
-        return StepResult(classification_loss(logits, labels, self.objective), logits)
+        """L_vlfm of a batch of embeddings, in fp32: so little work that converting to bf16 would cost more."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            logits = self.fusion(embeddings, self.text_features)
+            return StepResult(classification_loss(logits, labels, self.objective), logits)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The fusion module at one rate."""
