@@ -50,7 +50,11 @@ class Bench:
     def fill_cache(self) -> EmbeddingLoader:
         """One pass over the photographs, workers and all."""
         batches = evaluation_loader(
-            self.samples, self.transform, batch_size=32, workers=worker_count(None), on_error="raise"
+            self.samples,
+            self.transform,
+            batch_size=32,
+            workers=worker_count(None, model_on_cpu=True),
+            on_error="raise",
         )
         encoder = self.network.image_encoder
         embeddings = embed_photos(encoder, batches, fabric=start_fabric(self.config))
@@ -60,7 +64,9 @@ class Bench:
         """The same batches, each through decoding and the image tower."""
         order = epoch_order(len(self.samples), batch_size=self.size, seed=0, epoch=0)
         chosen = [self.samples[index] for batch in order for index in batch]
-        loader = evaluation_loader(chosen, self.transform, batch_size=self.size, workers=worker_count(None))
+        loader = evaluation_loader(
+            chosen, self.transform, batch_size=self.size, workers=worker_count(None, model_on_cpu=True)
+        )
         for batch in loader:
             with torch.inference_mode():
                 embedding = self.network.image_encoder(batch.images).embedding

@@ -160,7 +160,8 @@ class DataConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     birds: BirdsConfig = field(default_factory=BirdsConfig)
     workers: int | None = None
-    """Loader processes for each training process; null = as many as there are cores, at most 8."""
+    """Loader processes for each training process; null = as many as there are cores, at most 8, and a quarter
+    of that where a model is only evaluated on the CPU."""
     on_error: Literal["raise", "skip"] = "raise"
     """What a broken photograph does: end the run naming the file, or be skipped and counted."""
 

@@ -122,7 +122,7 @@ def evaluate(
         batch_size=config.stage1.batch_size,
         rank=fabric.global_rank,
         world=fabric.world_size,
-        workers=worker_count(config.data.workers),
+        workers=worker_count(config.data.workers, model_on_cpu=fabric.device.type == "cpu"),
         on_error=config.data.on_error,
     )
     return evaluate_photos(saved.network.to(fabric.device), batches, split=split, fabric=fabric)

@@ -83,12 +83,13 @@ class Predictor:
         self, paths: Sequence[Path], *, top: int = 5, batch_size: int = 32, workers: int | None = None
     ) -> Iterator[tuple[Path, list[Guess] | None]]:
         """Each file with its guesses, or with None if it cannot be read; decoding runs beside the model."""
+        on_cpu = self.device.type == "cpu"
         samples = [Sample(path=path, label=0, split="test") for path in paths]
         batches = evaluation_loader(
             samples,
             self.transform,
             batch_size=batch_size,
-            workers=worker_count(workers) if len(paths) > batch_size else 0,
+            workers=worker_count(workers, model_on_cpu=on_cpu) if len(paths) > batch_size else 0,
             on_error="skip",
         )
         for batch in batches:

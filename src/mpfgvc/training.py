@@ -5,6 +5,7 @@ already done in the run folder is not done again. The test split is read at the
 very end, once, and decides nothing.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -183,6 +184,7 @@ class _Training:
             train_transform(self.preprocessing, self.config.data.augment),
             batch_size=self.config.stage1.batch_size,
             seed=self.config.seed,
+            workers=self._workers(),
             **self._loader_options(),
         )
 
@@ -191,14 +193,18 @@ class _Training:
             self.photos.subset(split),
             test_transform(self.preprocessing),
             batch_size=self.config.stage1.batch_size,
+            workers=self._workers(model_on_cpu=self.fabric.device.type == "cpu"),
             **self._loader_options(),
         )
+
+    def _workers(self, *, model_on_cpu: bool = False) -> int:
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return worker_count(self.config.data.workers, processes=processes, model_on_cpu=model_on_cpu)
 
     def _loader_options(self) -> dict[str, Any]:
         return {
             "rank": self.fabric.global_rank,
             "world": self.fabric.world_size,
-            "workers": worker_count(self.config.data.workers),
             "on_error": self.config.data.on_error,
         }
 

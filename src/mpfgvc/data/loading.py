@@ -124,15 +124,18 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def worker_count(workers: int | None, processes: int = 1) -> int:
+def worker_count(workers: int | None, *, processes: int = 1, model_on_cpu: bool = False) -> int:
     """Loader processes for each of the `processes` of this machine.
 
-    null = as many as there are cores for each, at most 8.
+    null = as many as there are cores for each, at most 8. Where a model that is only
+    evaluated runs on the CPU itself (`model_on_cpu`), one for every four cores: it takes
+    all of them, and waits at every step for the threads that a worker has pushed aside.
     """
     if workers is not None:
         return workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // processes))
+    own = cores // processes
+    return min(8, own // 4) if model_on_cpu else max(1, min(8, own))
 
 
 class _Order:

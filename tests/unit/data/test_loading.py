@@ -187,10 +187,10 @@ def test_steps_count_whole_batches_but_at_least_one():
 
 def test_workers_are_shared_by_the_processes_of_a_machine(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(12)), raising=False)
-    assert [worker_count(None), worker_count(None, 4), worker_count(None, 99), worker_count(5)] == [
-        8,
-        3,
-        1,
-        5,
-    ]
-    assert worker_count(0, 4) == 0
+    assert worker_count(None) == 8
+    assert worker_count(None, processes=4) == 3
+    assert worker_count(None, processes=99) == 1
+    assert worker_count(5) == worker_count(5, model_on_cpu=True) == 5
+    assert worker_count(None, model_on_cpu=True) == 3
+    assert worker_count(None, processes=4, model_on_cpu=True) == 0
+    assert worker_count(0, processes=4) == 0
