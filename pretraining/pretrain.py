@@ -2,15 +2,17 @@
 
     python pretraining/pretrain.py --out runs/pretraining         # again after a stop: it continues
 
-Every picture is new: a random combination of attributes, none of them a class of the benchmark.
-Two losses, both contrasts of pictures with texts, with one learnable temperature:
+Every picture is new: a random combination of attributes, none of them a class of the benchmark. Two
+losses, both contrasts of pictures with texts, with one learnable temperature:
 
     captions    the usual one of CLIP: which of the batch's captions, each about 6 of the 14
                 attributes in random order, belongs to which picture, and the other way round
     phrases     for each attribute, which of the sentences about it ("a bird with a red crown",
                 "a bird with a black crown", ...) belongs to the picture
 
-A step depends on the weights and its number alone, so a run that was stopped continues as if it had not been.
+The first pictures show the bird large, central and from the left; they vary more and more, until after
+60 % of the steps they are like those of the benchmark. A step depends on the weights and its number
+alone, so a run that was stopped continues as if it had not been.
 """
 
 import csv
@@ -45,6 +47,8 @@ PICTURE_SEED = 20_260_101
 """Far from the seeds of the benchmark, which start at 0."""
 CAPTIONED = 6
 """Attributes in a caption."""
+EASY_SHARE = 0.6
+"""Share of the training in which the pictures get harder, from always large, central and facing right."""
 SENTENCES = all_sentences()
 CHECKPOINT_STEPS = 100
 Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
@@ -76,17 +80,19 @@ class Towers(nn.Module):
 
 
 class Birds(Dataset[Example]):
-    """Picture number `index` of the endless series, with its caption."""
+    """Picture number `index` of the endless series, with its caption; the first `easy` vary less."""
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        self.preprocessing = preprocessing
+    def __init__(self, preprocessing: Preprocessing, easy: int) -> None:
+        self.preprocessing, self.easy = preprocessing, easy
 
     def __getitem__(self, index: int) -> Example:
         generator = np.random.default_rng((PICTURE_SEED, index, 1))  # not the one that draws the picture
         plumage = unseen_by_benchmark(generator)
         names = generator.permutation(list(ATTRIBUTES))[:CAPTIONED]
         words = caption(plumage, tuple(map(str, names)))
-        image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=self.preprocessing.image_size[0])
+        variation = min(1.0, index / self.easy)
+        size = self.preprocessing.image_size[0]
+        image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=size, variation=variation)
         values = [known.index(getattr(plumage, name)) for name, known in ATTRIBUTES.items()]
         return torch.from_numpy(normalise(image, self.preprocessing)), words, torch.tensor(values)
 
@@ -98,7 +104,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     towers = Towers().to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98), fused=True)
     step = restore(options.out / "checkpoint.pt", towers, optimizer)
     _rewind(options.out / "log.csv", step)
     started = time.perf_counter()
@@ -154,12 +160,10 @@ def save(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int
 
 
 def _loader(preprocessing: Preprocessing, options: Namespace, step: int) -> DataLoader[Any]:
-    places = range(step * options.batch_size, options.steps * options.batch_size)
-    batches = [
-        list(places[start : start + options.batch_size])
-        for start in range(0, len(places), options.batch_size)
-    ]
-    birds = Birds(preprocessing)
+    places = range(options.steps * options.batch_size)
+    starts = range(step * options.batch_size, len(places), options.batch_size)
+    batches = [list(places[start : start + options.batch_size]) for start in starts]
+    birds = Birds(preprocessing, easy=round(EASY_SHARE * len(places)))
     return DataLoader(birds, batch_sampler=batches, num_workers=options.workers, prefetch_factor=4)
 
 
@@ -180,8 +184,8 @@ def _log(file: Path, step: int, captions: Tensor, phrases: Tensor, images_per_se
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")

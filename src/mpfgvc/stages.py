@@ -117,7 +117,7 @@ class Stage2(nn.Module):
         self.objective = objective
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
-        """L_vlfm of a batch of embeddings, in fp32: so little work that converting to bf16 would cost more."""
+        """L_vlfm of a batch of embeddings, in fp32: converting so little work to bf16 would cost more."""
         with torch.autocast(embeddings.device.type, enabled=False):
             logits = self.fusion(embeddings, self.text_features)
             return StepResult(classification_loss(logits, labels, self.objective), logits)

@@ -59,9 +59,15 @@ def draw_picture(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> 
     return Picture(image=scene.image(), regions=paint_regions(size, scene.shapes, scene.matrix))
 
 
-def draw_image(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> Image.Image:
-    """The image of `draw_picture` alone, in less time."""
-    return _Scene.at_random(plumage, np.random.default_rng((seed, index)), size).image()
+def draw_image(
+    plumage: Plumage, *, seed: int, index: int, size: int = 96, variation: float = 1.0
+) -> Image.Image:
+    """The image of `draw_picture` alone, in less time.
+
+    With less `variation` (0..1) the bird is large, central, to the right and less often behind
+    twigs; at 0 always so. For a training that begins with easy pictures.
+    """
+    return _Scene.at_random(plumage, np.random.default_rng((seed, index)), size, variation).image()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +81,11 @@ class _Scene:
     noise: NDArray[np.float32]
 
     @classmethod
-    def at_random(cls, plumage: Plumage, generator: Generator, size: int) -> _Scene:
-        bird = _tinted(bird_shapes(plumage, _pose(generator)), generator)
-        matrix = _placement(bird, generator, size)
+    def at_random(cls, plumage: Plumage, generator: Generator, size: int, variation: float = 1.0) -> _Scene:
+        bird = _tinted(bird_shapes(plumage, _pose(generator, variation)), generator)
+        matrix = _placement(bird, generator, size, variation)
         perch = list(_perch(bird, generator))
-        twigs = list(_twigs(generator))
+        twigs = list(_twigs(generator)) if generator.random() < variation else []
         return cls(
             backdrop=_backdrop(generator, size),
             shapes=[*perch, *bird, *_into_units(twigs, matrix, size)],
@@ -94,8 +100,8 @@ class _Scene:
         return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
 
-def _pose(generator: Generator) -> Pose:
-    tilt, head, tail, wing, legs = generator.normal(0, 1, 5).clip(-2, 2)
+def _pose(generator: Generator, variation: float) -> Pose:
+    tilt, head, tail, wing, legs = variation * generator.normal(0, 1, 5).clip(-2, 2)
     return Pose(
         tilt=0.14 * tilt - 0.04,
         head_turn=0.16 * head,
@@ -117,14 +123,14 @@ def _tinted(shapes: list[Shape], generator: Generator) -> list[Shape]:
     ]
 
 
-def _placement(bird: list[Shape], generator: Generator, size: int) -> Points:
+def _placement(bird: list[Shape], generator: Generator, size: int, variation: float) -> Points:
     """The matrix that puts the bird somewhere in the picture, as a whole, facing left or right."""
     points = np.concatenate([shape.points for shape in bird])
     low, high = points.min(axis=0), points.max(axis=0)
-    scale = generator.uniform(0.66, 0.97) * size / (high - low).max()
-    direction = np.array([generator.choice((-1.0, 1.0)), 1.0])
+    scale = (0.97 - variation * generator.uniform(0, 0.31)) * size / (high - low).max()
+    direction = np.array([-1.0 if generator.random() < variation / 2 else 1.0, 1.0])
     room = size - scale * (high - low)
-    corner = generator.uniform(0.02, 0.98, 2) * room
+    corner = (0.5 + variation * generator.uniform(-0.48, 0.48, 2)) * room
     shift = corner - np.minimum(scale * direction * low, scale * direction * high)
     return np.vstack([np.diag(scale * direction), shift])
 
