@@ -19,3 +19,16 @@ def test_auto_takes_bf16_where_the_cpu_computes_in_it(
 def test_a_named_precision_is_taken_whatever_the_cpu(named: str, chosen: str) -> None:
     config = Config(device="cpu", precision=named)  # type: ignore[arg-type]
     assert start_fabric(config).strategy.precision.precision == chosen
+
+
+def test_inputs_keep_their_bits_while_products_are_in_bf16() -> None:
+    seen: list[torch.dtype] = []
+
+    class Recorder(torch.nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(inputs)
+            seen.extend([inputs.dtype, outputs.dtype])
+            return outputs
+
+    start_fabric(Config(device="cpu", precision="bf16")).setup(Recorder(3, 2))(torch.randn(5, 3))
+    assert seen == [torch.float32, torch.bfloat16]
