@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -49,6 +50,7 @@ CAPTIONED = 6
 """Attributes in a caption."""
 EASY_SHARE = 0.6
 """Share of the training in which the pictures get harder, from always large, central and facing right."""
+POSITION_SCALE = 0.5
 SENTENCES = all_sentences()
 CHECKPOINT_STEPS = 100
 Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
@@ -60,6 +62,7 @@ class Towers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         image_tower = build_image_tower(ImageTowerConfig(name="mpfgvc-birds", pretrained=False))
+        _initialise(image_tower.transformer)
         self.image_encoder = ImageEncoder(tower=image_tower, kept_tokens=None)
         self.text_tower = build_text_tower(TextTowerConfig(name="mpfgvc-birds", pretrained=None))
         self.text_tower.requires_grad_(True)
@@ -77,6 +80,13 @@ class Towers(nn.Module):
         groups = (scale * pictures @ phrases.T).split([len(names) for names in ATTRIBUTES.values()], dim=1)
         pairs = zip(groups, values.unbind(dim=1), strict=True)
         return captions_loss, torch.stack([F.cross_entropy(group, value) for group, value in pairs]).mean()
+
+
+def _initialise(transformer: nn.Module) -> None:
+    """Let patches know where they are from the start: timm's positions of 0.02 drown in pixels of 0.3."""
+    positions = build_sincos2d_pos_embed(transformer.patch_embed.grid_size, dim=transformer.embed_dim)
+    with torch.no_grad():
+        transformer.pos_embed[:, transformer.num_prefix_tokens :] = POSITION_SCALE * positions
 
 
 class Birds(Dataset[Example]):
