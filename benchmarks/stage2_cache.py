@@ -16,8 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from mpfgvc.cli import _overrides
-from mpfgvc.config_io import load_config, recipe
+from mpfgvc.config_io import load_config, parse_overrides, recipe
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import epoch_order, evaluation_loader, worker_count
 from mpfgvc.data.transforms import test_transform
@@ -38,7 +37,7 @@ class Bench:
     """The parts that both ways share."""
 
     def __init__(self) -> None:
-        overrides = {"data.dataset": "cub", "precision": "fp32"} | _overrides(sys.argv[1:])
+        overrides = {"data.dataset": "cub", "precision": "fp32"} | parse_overrides(sys.argv[1:])
         self.config = load_config(recipe("vit_tiny"), overrides=overrides)
         photos = read_photos(self.config.data, seed=0)
         self.samples = photos.subset("train")

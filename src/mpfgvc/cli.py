@@ -157,14 +157,14 @@ def _train(options: Namespace) -> None:
     if options.resume is not None and (options.settings or options.config or options.out):
         given = (options.settings or ["--config" if options.config else "--out"])[0]
         raise ConfigError(f"--resume keeps the run's own settings; leave out {given}, or start a new run")
-    from mpfgvc.config_io import load_config, recipe
+    from mpfgvc.config_io import load_config, parse_overrides, recipe
 
     if options.resume is not None:
         from mpfgvc.training import resume
 
         run = resume(options.resume)
     else:
-        overrides = _overrides(options.settings)
+        overrides = parse_overrides(options.settings)
         own_data = overrides.get("data.dataset", "synthetic") != "synthetic"
         own_data = own_data or "data.root" in overrides or "data.manifest" in overrides
         source = options.config or (None if own_data else recipe("synthetic"))
@@ -239,9 +239,9 @@ def _explain(options: Namespace) -> None:
 
 
 def _check_data(options: Namespace) -> int:
-    from mpfgvc.config_io import load_config
+    from mpfgvc.config_io import load_config, parse_overrides
 
-    config = load_config(options.config, overrides=_overrides(options.settings))
+    config = load_config(options.config, overrides=parse_overrides(options.settings))
     from mpfgvc.data.check import check_photos
     from mpfgvc.reporting import print_check
 
@@ -253,9 +253,9 @@ def _check_data(options: Namespace) -> int:
 def _synthesize(options: Namespace) -> None:
     from pathlib import Path
 
-    from mpfgvc.config_io import load_config
+    from mpfgvc.config_io import load_config, parse_overrides
 
-    birds = load_config(overrides=_overrides(options.settings)).data.birds
+    birds = load_config(overrides=parse_overrides(options.settings)).data.birds
     from mpfgvc.data.synthesize import synthesize
 
     count = synthesize(Path(options.out), birds)
@@ -264,26 +264,6 @@ def _synthesize(options: Namespace) -> None:
     else:
         print(f"{count} images of {birds.species} classes in {options.out}")
         print(f"next        mpfgvc train --data.dataset cub --data.root {options.out}")
-
-
-def _overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Settings from `--name value`, `--name=value` and, for true, `--name` alone; values are YAML."""
-    import yaml
-
-    overrides: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            raise ConfigError(f"settings look like --model.kept_tokens 96, got {word}")
-        name, equals, value = word[2:].partition("=")
-        if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        try:
-            overrides[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            overrides[name] = value
-    return overrides
 
 
 def _print_train_help(parser: ArgumentParser) -> None:

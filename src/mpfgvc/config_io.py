@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -42,6 +42,27 @@ def recipe(name: str) -> Path:
     package = Path(__file__).parent
     installed = package / "recipes" / f"{name}.yaml"
     return installed if installed.exists() else package.parents[1] / "recipes" / f"{name}.yaml"
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Settings from `--name value`, `--name=value` and, for true, `--name` alone; values are YAML.
+
+    Raises ConfigError for a word that is no such option.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"settings look like --model.kept_tokens 96, got {word}")
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
+        try:
+            overrides[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            overrides[name] = value
+    return overrides
 
 
 def config_from_dict(settings: Mapping[str, Any]) -> Config:
