@@ -10,9 +10,10 @@ losses, both contrasts of pictures with texts, with one learnable temperature:
     phrases     for each attribute, which of the sentences about it ("a bird with a red crown",
                 "a bird with a black crown", ...) belongs to the picture
 
-The first pictures show the bird large, central and from the left; they vary more and more, until after
-60 % of the steps they are like those of the benchmark. A step depends on the weights and its number
-alone, so a run that was stopped continues as if it had not been.
+Before that the text tower alone learns to tell the words apart (`teach_words`). The first pictures show
+the bird large, central and from the left; they vary more and more, until after 60 % of the steps they
+are like those of the benchmark. A step depends on the weights and its number alone, so a run that was
+stopped continues as if it had not been.
 """
 
 import csv
@@ -38,7 +39,7 @@ from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import Preprocessing, normalise
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.image_tower import build_image_tower
-from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.model.text_tower import TextTower, build_text_tower
 from mpfgvc.optim import schedule
 from mpfgvc.storage import write_bytes, write_text
 from mpfgvc.training import preprocessing_of
@@ -51,6 +52,9 @@ CAPTIONED = 6
 EASY_SHARE = 0.6
 """Share of the training in which the pictures get harder, from always large, central and facing right."""
 POSITION_SCALE = 0.5
+TEXT_SHARE = 0.1
+"""Rate of the text tower, which has learned the words before, relative to the image tower's."""
+WORD_BATCH, WORD_LR = 128, 1e-3
 SENTENCES = all_sentences()
 CHECKPOINT_STEPS = 100
 Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
@@ -116,12 +120,15 @@ def main() -> None:
     towers = Towers().to(device)
     optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98), fused=True)
     step = restore(options.out / "checkpoint.pt", towers, optimizer)
+    if step == 0:
+        teach_words(towers.text_tower, options.word_steps)
     _rewind(options.out / "log.csv", step)
     started = time.perf_counter()
     preprocessing = preprocessing_of(towers.image_encoder.tower, load_config(recipe("synthetic")))
     for images, captions, values in _loader(preprocessing, options, step):
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * schedule(step, warmup=options.warmup, total=options.steps)
+            rate = schedule(step, warmup=options.warmup, total=options.steps)
+            group["lr"] = options.lr * group["share"] * rate
         with torch.autocast(device, torch.bfloat16):
             captions_loss, phrases_loss = towers(images.to(device), list(captions), values.to(device))
         optimizer.zero_grad()
@@ -136,6 +143,35 @@ def main() -> None:
             _log(options.out / "log.csv", step, captions_loss, phrases_loss, 20 * len(images) / seconds)
 
 
+def teach_words(text_tower: TextTower, steps: int) -> None:
+    """Let the text tower tell the values apart before it meets pictures.
+
+    Each value has a direction of its own, and a caption's features shall point to the sum of its
+    values' directions. Without this both towers sit in a saddle: texts that all look alike teach the
+    pictures nothing, and the other way round (benchmarks/LOG.md).
+    """
+    directions = torch.linalg.qr(torch.randn(text_tower.embed, len(SENTENCES))).Q.T
+    first = dict(zip(ATTRIBUTES, np.cumsum([0, *map(len, ATTRIBUTES.values())]), strict=False))
+    optimizer = torch.optim.AdamW(text_tower.parameters(), lr=WORD_LR, fused=True)
+    generator = np.random.default_rng(PICTURE_SEED)
+    for step in range(steps):
+        captions, targets = [], []
+        for _ in range(WORD_BATCH):
+            plumage = random_plumage(generator)
+            names = generator.permutation(list(ATTRIBUTES))[: generator.integers(1, CAPTIONED + 1)]
+            captions.append(caption(plumage, tuple(map(str, names))))
+            rows = [first[name] + ATTRIBUTES[name].index(getattr(plumage, name)) for name in names]
+            targets.append(directions[rows].sum(dim=0))
+        optimizer.param_groups[0]["lr"] = WORD_LR * schedule(step, warmup=20, total=steps)
+        features = text_tower.encode(captions)
+        loss = 1 - F.cosine_similarity(features, torch.stack(targets).to(features.device), dim=-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 20 == 19:
+            print(f"words, step {step + 1}  loss {loss.item():.4f}", flush=True)
+
+
 def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
     """A random combination that is no class of the benchmark."""
     while (plumage := random_plumage(generator)) in benchmark_plumages():
@@ -144,11 +180,16 @@ def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
 
 
 def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
-    """Weight decay for matrices; none for embeddings, norms, biases and the temperature."""
-    decayed, plain = [], []
+    """Weight decay for matrices; none for embeddings, norms, biases and the temperature. Text at a lower rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in towers.named_parameters():
-        (decayed if weight.ndim > 1 and "embed" not in name else plain).append(weight)
-    return [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+        decay = 0.1 if weight.ndim > 1 and "embed" not in name else 0.0
+        share = TEXT_SHARE if name.startswith("text_tower") else 1.0
+        groups.setdefault((decay, share), []).append(weight)
+    return [
+        {"params": weights, "weight_decay": decay, "share": share}
+        for (decay, share), weights in groups.items()
+    ]
 
 
 def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
@@ -197,6 +238,7 @@ def _parse() -> Namespace:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--word-steps", type=int, default=300, help="of the text tower alone, at first")
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     return parser.parse_args()

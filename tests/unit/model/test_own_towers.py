@@ -67,7 +67,9 @@ def test_a_stopped_pretraining_continues_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(folder: str) -> dict[str, torch.Tensor]:
-        options = Namespace(out=tmp_path / folder, steps=3, batch_size=4, lr=1e-3, warmup=1, workers=0)
+        options = Namespace(
+            out=tmp_path / folder, steps=3, batch_size=4, lr=1e-3, warmup=1, workers=0, word_steps=1
+        )
         monkeypatch.setattr(pretrain, "_parse", lambda: options)
         pretrain.main()
         state = torch.load(options.out / "checkpoint.pt", weights_only=True)
