@@ -180,7 +180,7 @@ def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
 
 
 def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
-    """Weight decay for matrices; none for embeddings, norms, biases and the temperature. Text at a lower rate."""
+    """Weight decay for matrices alone; the text tower at a lower rate than the image tower."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in towers.named_parameters():
         decay = 0.1 if weight.ndim > 1 and "embed" not in name else 0.0
