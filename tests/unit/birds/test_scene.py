@@ -71,3 +71,18 @@ def test_the_box_holds_the_bird_and_lies_in_the_picture() -> None:
         inside = picture.regions[top : top + height, left : left + width]
         assert (inside > 0).sum() == (picture.regions > 0).sum()
         assert width >= 40 or height >= 40
+
+
+def test_without_variation_the_birds_lie_on_top_of_each_other() -> None:
+    def contrast_of_mean(variation: float) -> float:
+        pictures = [draw_image(PLUMAGE, seed=0, index=index, variation=variation) for index in range(40)]
+        return float(np.mean([np.asarray(picture, float) for picture in pictures], axis=0).std())
+
+    easy, half, full = (contrast_of_mean(variation) for variation in (0.0, 0.5, 1.0))
+    assert easy > 1.2 * half > 1.2 * full
+
+
+def test_full_variation_is_the_benchmark() -> None:
+    assert draw_image(PLUMAGE, seed=3, index=4, variation=1.0).tobytes() == (
+        draw_picture(PLUMAGE, seed=3, index=4).image.tobytes()
+    )
