@@ -93,8 +93,9 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
     photos = read_photos(config.data, seed=config.seed)
     torch.manual_seed(config.seed)
     tower = build_image_tower(config.model.image_tower)
-    head = nn.Linear(tower.width, len(photos.classes))
     settings, fabric = config.stage1, start_fabric(config)
+    tower = tower.to(fabric.device)
+    head = nn.Linear(tower.width, len(photos.classes)).to(fabric.device)
     loader = TrainingLoader(
         photos.subset("train"),
         train_transform(preprocessing_of(tower, config), config.data.augment),
@@ -113,14 +114,14 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
         for step, batch in enumerate(loader.epoch(epoch), start=epoch * loader.steps):
             set_learning_rate(optimizer, schedule(step, warmup=warmup, total=total))
             with fabric.autocast():
-                logits = head(_class_token(tower.transformer, batch.images))
-                loss = F.cross_entropy(logits, batch.labels)
+                logits = head(_class_token(tower.transformer, batch.images.to(fabric.device)))
+                loss = F.cross_entropy(logits, batch.labels.to(fabric.device))
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*tower.parameters(), *head.parameters()], settings.clip or float("inf"))
             optimizer.step()
     tokens, labels = load_class_tokens(tower.transformer.eval(), config, _split(options))
-    return {"top1": _accuracy(head(tokens), labels)}
+    return {"top1": _accuracy(head.cpu()(tokens), labels)}
 
 
 def mpfgvc(config: Config, folder: Path, options: Namespace) -> Scores:
@@ -181,7 +182,8 @@ def _class_token(transformer: nn.Module, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def load_class_tokens(transformer: nn.Module, config: Config, split: Any) -> tuple[Tensor, Tensor]:
-    """The class tokens and labels of a split, by timm's own forward."""
+    """The class tokens and labels of a split, by timm's own forward, on the CPU."""
+    device = next(transformer.parameters()).device
     tower = build_image_tower(config.model.image_tower, load_weights=False)
     batches: Batches = evaluation_loader(
         read_photos(config.data, seed=config.seed).subset(split),
@@ -189,7 +191,7 @@ def load_class_tokens(transformer: nn.Module, config: Config, split: Any) -> tup
         batch_size=64,
         workers=worker_count(config.data.workers),
     )
-    pairs = [(_class_token(transformer, batch.images), batch.labels) for batch in batches]
+    pairs = [(_class_token(transformer, batch.images.to(device)).cpu(), batch.labels) for batch in batches]
     return torch.cat([tokens for tokens, _ in pairs]), torch.cat([labels for _, labels in pairs])
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from accuracy import RESULTS, Scores, finetune, load_class_tokens, mpfgvc, once, probe
 from mpfgvc import Config, load_config
-from mpfgvc.birds.plumage import caption
+from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import all_species
 from mpfgvc.config_io import recipe
 from mpfgvc.environment import describe_environment
@@ -48,13 +48,15 @@ def main() -> None:
 
 @torch.inference_mode()
 def zero_shot(config: Config, folder: Path, options: Namespace) -> Scores:
-    """The bundled towers as they are: the class whose full caption is nearest."""
+    """The bundled towers as they are: the class whose sentences, one an attribute, are nearest on average."""
     text_tower = build_text_tower(config.model.text_tower, seed=config.seed)
-    captions = [caption(kind.plumage) for kind in all_species(config.data.birds.species)]
-    texts = F.normalize(text_tower.encode(captions), dim=-1)
+    texts = []
+    for kind in all_species(config.data.birds.species):
+        sentences = [caption(kind.plumage, (name,)) for name in ATTRIBUTES]
+        texts.append(F.normalize(text_tower.encode(sentences), dim=-1).mean(dim=0))
     tower = build_image_tower(config.model.image_tower).eval()
     tokens, labels = load_class_tokens(tower.transformer, config, "test")
-    right = (F.normalize(tokens, dim=-1) @ texts.T).argmax(dim=1) == labels
+    right = (F.normalize(tokens, dim=-1) @ F.normalize(torch.stack(texts), dim=-1).T).argmax(dim=1) == labels
     return {"top1": right.float().mean().item()}
 
 

@@ -16,7 +16,7 @@ from birds import zero_shot
 from mpfgvc import load_config
 
 METHODS = {
-    "zero-shot, by captions": zero_shot,
+    "zero-shot, by sentences": zero_shot,
     "linear probe on frozen features": probe,
     "full fine-tuning, same epochs": finetune,
 }

@@ -22,13 +22,18 @@ BATCH, SAMPLE, LIMIT = 32, 256, 6.0  # GiB
 def main() -> None:
     tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=None))
 
+    prompts = {
+        classes: ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4)
+        for classes in (1000, 4000, 10_000)
+    }
+
     def step(classes: int, sampled: int | None = None) -> None:
-        prompts = ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4)
         chosen = None
         if sampled is not None:
             labels = torch.randint(classes, (BATCH,))
             chosen = sample_classes(labels, count=sampled, classes=classes).classes
-        prompts(chosen).square().sum().backward()
+        prompts[classes](chosen).square().sum().backward()
+        prompts[classes].context.grad = None
 
     step(10_000)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

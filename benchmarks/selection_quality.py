@@ -43,6 +43,8 @@ RESAMPLES = 2000
 def main() -> None:
     run = Path(sys.argv[1])
     config = load_config(run / "config.yaml")
+    if config.data.dataset != "synthetic":
+        raise SystemExit("selection_quality needs a run of the synthetic birds: their parts are known")
     trained = load_model(run).network.image_encoder
     before = ImageEncoder(tower=build_image_tower(config.model.image_tower), kept_tokens=None)
     images, told = _pictures(run, trained.tower)
@@ -105,6 +107,8 @@ def _pictures(run: Path, tower: ImageTower) -> tuple[Tensor, NDArray[np.float64]
 def _per_patch(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.float64]:
     rows, columns = grid
     height, width = mask.shape
+    if height % rows or width % columns:
+        raise SystemExit("data.birds.image_size must be a multiple of the patches in a row")
     blocks = mask.reshape(rows, height // rows, columns, width // columns)
     counts: NDArray[np.float64] = blocks.sum(axis=(1, 3)).ravel().astype(float)
     return counts

@@ -25,7 +25,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One claim: both medians in `unit`, and reference / ours (or ours / reference where more is better)."""
+    """One claim: both medians in `unit`, and reference / ours."""
 
     claim: str
     unit: str
@@ -56,7 +56,11 @@ def peak_megabytes(work: Work) -> float:
     receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_measure_peak, args=(work, sender))
     process.start()
-    peak: float = receiver.recv()
+    sender.close()
+    try:
+        peak: float = receiver.recv()
+    except EOFError:
+        raise SystemExit("the process whose memory was measured died") from None
     process.join()
     return peak
 

@@ -48,7 +48,7 @@ def main() -> None:
         lines.append(f"| {name} | {len(ATTRIBUTES[name])} | {chance:.1f} | {100 * accuracy:.1f} |")
     for count in (30, 200):
         accuracy = class_accuracy(encoder, text_tower, all_species(count), PICTURES)
-        lines.append(f"| class, by its full caption | {count} | {100 / count:.1f} | {100 * accuracy:.1f} |")
+        lines.append(f"| class, by its sentences | {count} | {100 / count:.1f} | {100 * accuracy:.1f} |")
     print("\n".join(lines))
     card = (HERE / "CARD.md").read_text()
     head, _, rest = card.partition(MARKS[0])

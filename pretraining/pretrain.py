@@ -2,18 +2,15 @@
 
     python pretraining/pretrain.py --out runs/pretraining         # again after a stop: it continues
 
-Every picture is new: a random combination of attributes, none of them a class of the benchmark. Two
-losses, both contrasts of pictures with texts, with one learnable temperature:
+Every picture is new, and none shows a class of the benchmark. Two losses with one learnable temperature:
 
-    captions    the usual one of CLIP: which of the batch's captions, each about 6 of the 14
-                attributes in random order, belongs to which picture, and the other way round
-    phrases     for each attribute, which of the sentences about it ("a bird with a red crown",
-                "a bird with a black crown", ...) belongs to the picture
+    captions    CLIP's own: which of the batch's captions, each about 6 of the 14 attributes, belongs
+                to which picture, and the other way round
+    phrases     for each attribute, which of its sentences ("a bird with a red crown") belongs to it
 
 Before that the text tower alone learns to tell the words apart (`teach_words`). The first pictures show
-the bird large, central and from the left; they vary more and more, until after 60 % of the steps they
-are like those of the benchmark. A step depends on the weights and its number alone, so a run that was
-stopped continues as if it had not been.
+the bird large, central and facing right; after 60 % of the steps they vary as the benchmark's. A step
+depends on weights, optimiser and its number alone, so a run that was stopped ends as if it had not been.
 """
 
 import csv
@@ -215,7 +212,12 @@ def _loader(preprocessing: Preprocessing, options: Namespace, step: int) -> Data
     starts = range(step * options.batch_size, len(places), options.batch_size)
     batches = [list(places[start : start + options.batch_size]) for start in starts]
     birds = Birds(preprocessing, easy=round(EASY_SHARE * len(places)))
-    return DataLoader(birds, batch_sampler=batches, num_workers=options.workers, prefetch_factor=4)
+    return DataLoader(
+        birds,
+        batch_sampler=batches,
+        num_workers=options.workers,
+        prefetch_factor=4 if options.workers else None,
+    )
 
 
 def _rewind(file: Path, step: int) -> None:

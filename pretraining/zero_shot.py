@@ -30,6 +30,11 @@ def all_sentences() -> list[str]:
     ]
 
 
+def sentences_about(plumage: Plumage) -> list[str]:
+    """One sentence for each attribute of a bird."""
+    return [caption(plumage, (name,)) for name in ATTRIBUTES]
+
+
 @torch.inference_mode()
 def attribute_accuracy(encoder: ImageEncoder, text_tower: TextTower, count: int) -> dict[str, float]:
     """For each attribute, how often the sentence with the right value is nearest. 0..1.
@@ -50,10 +55,15 @@ def attribute_accuracy(encoder: ImageEncoder, text_tower: TextTower, count: int)
 def class_accuracy(
     encoder: ImageEncoder, text_tower: TextTower, species: Sequence[Species], count: int
 ) -> float:
-    """How often a picture is nearest to the full caption of its own class. 0..1."""
+    """How often a picture is nearest to its own class. 0..1.
+
+    A class is the mean of the 14 sentences about its attributes: captions of all 14 are longer than any
+    that the text tower has read.
+    """
     labels = [number % len(species) for number in range(count)]
-    texts = _read(text_tower, [caption(kind.plumage) for kind in species])
-    return _share_right(_embed(encoder, [species[label].plumage for label in labels]) @ texts.T, labels)
+    texts = torch.stack([_read(text_tower, sentences_about(kind.plumage)).mean(dim=0) for kind in species])
+    birds = [species[label].plumage for label in labels]
+    return _share_right(_embed(encoder, birds) @ F.normalize(texts, dim=-1).T, labels)
 
 
 def _embed(encoder: ImageEncoder, birds: Sequence[Plumage]) -> Tensor:

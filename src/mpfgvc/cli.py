@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from mpfgvc.errors import ConfigError, MpfgvcError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
@@ -85,7 +86,7 @@ def _add_evaluate(commands: Any) -> None:
     command.add_argument(
         "--data.root", dest="root", metavar="FOLDER", help="where the dataset lies now, if it moved"
     )
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    command.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
     command.add_argument("--report", metavar="FOLDER", help="write per-class and confusion tables (CSV) here")
 
 
@@ -99,7 +100,7 @@ def _add_predict(commands: Any) -> None:
     )
     command.add_argument("--csv", action="store_true", help="print CSV: path, rank, label, probability")
     command.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    command.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
 
 
 def _add_explain(commands: Any) -> None:
@@ -116,7 +117,7 @@ def _add_explain(commands: Any) -> None:
     command.add_argument("-o", "--out", metavar="PNG", required=True, help="picture to write")
     command.add_argument("--top", type=int, default=3, help="guesses for each photograph (default: 3)")
     command.add_argument("--most", type=int, default=4, help="photographs in the picture (default: 4)")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (default: auto)")
+    command.add_argument("--device", choices=DEVICES, default="auto", help="where to compute (default: auto)")
 
 
 def _add_data(commands: Any) -> None:
@@ -255,7 +256,11 @@ def _synthesize(options: Namespace) -> None:
 
     from mpfgvc.config_io import load_config, parse_overrides
 
-    birds = load_config(overrides=parse_overrides(options.settings)).data.birds
+    overrides = parse_overrides(options.settings)
+    for name in overrides:
+        if not name.startswith("data.birds."):
+            raise ConfigError(f"data synthesize takes the settings data.birds.* alone, got --{name}")
+    birds = load_config(overrides=overrides).data.birds
     from mpfgvc.data.synthesize import synthesize
 
     count = synthesize(Path(options.out), birds)

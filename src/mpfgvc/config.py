@@ -119,7 +119,7 @@ class BirdsConfig:
     """The synthetic birds: a benchmark that is drawn, not downloaded."""
 
     species: int = 30
-    """Classes, the first of 200. 2..200"""
+    """Classes, the first of 200, in families of five. 2..200"""
     train: int = 20
     """Training pictures of each class."""
     test: int = 20

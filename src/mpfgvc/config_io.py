@@ -83,6 +83,7 @@ def model_config_from_dict(settings: Mapping[str, Any]) -> ModelConfig:
 
 def add_settings(parser: ArgumentParser) -> ArgumentParser:
     """Add every setting to a jsonargparse parser, with its field's docstring as help."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser.add_class_arguments(Config)
     return parser
 
@@ -98,7 +99,6 @@ def dump_config(config: Config) -> str:
 
 
 def _parser() -> ArgumentParser:
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     return ArgumentParser(exit_on_error=False)
 
 

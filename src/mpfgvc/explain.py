@@ -8,6 +8,7 @@ second-to-last block (METHOD section 1), from which the K were chosen.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ VIEW_SIDE = 240
 """Longer side of each view in pixels."""
 _GAP, _LINE = 12, 22
 _DIMMED = 0.22
-_TITLE_FONT = ImageFont.load_default(16)
 _WARM = np.array([255.0, 120.0, 20.0])
 
 
@@ -119,10 +119,11 @@ def _draw_row(explanation: Explanation, title: str) -> Image.Image:
     views = [_enlarged(view) for view in _views(explanation)]
     width, height = views[0].size
     row = Image.new("RGB", (3 * width + 4 * _GAP, height + 3 * _LINE + _GAP), "white")
-    pen, font = ImageDraw.Draw(row), ImageFont.load_default(14)
+    pen = ImageDraw.Draw(row)
     guesses = "   ".join(f"{guess.label} {100 * guess.probability:.0f} %" for guess in explanation.guesses)
-    pen.text((_GAP, 6), _shortened(title, row.width - 2 * _GAP), fill="black", font=_TITLE_FONT)
-    pen.text((_GAP, 6 + _LINE), guesses, fill=(60, 60, 60), font=font)
+    room = row.width - 2 * _GAP
+    pen.text((_GAP, 6), _shortened(title, 16, room), fill="black", font=_font(16))
+    pen.text((_GAP, 6 + _LINE), _shortened(guesses, 14, room), fill=(60, 60, 60), font=_font(14))
     names = (
         "what the tower sees",
         f"the {len(explanation.kept)} kept patches",
@@ -131,15 +132,20 @@ def _draw_row(explanation: Explanation, title: str) -> Image.Image:
     for place, (view, name) in enumerate(zip(views, names, strict=True)):
         left = _GAP + place * (width + _GAP)
         row.paste(view, (left, 2 * _LINE + 6))
-        pen.text((left, 2 * _LINE + 8 + height), name, fill=(110, 110, 110), font=ImageFont.load_default(12))
+        pen.text((left, 2 * _LINE + 8 + height), name, fill=(110, 110, 110), font=_font(12))
     return row
 
 
-def _shortened(title: str, width: int) -> str:
-    """The end of a title that is too long for `width` pixels."""
-    while _TITLE_FONT.getlength(title) > width:
-        title = "..." + title[4:]
-    return title
+def _shortened(text: str, size: int, width: int) -> str:
+    """The end of a text that is too long for `width` pixels in letters of `size`."""
+    while _font(size).getlength(text) > width:
+        text = "..." + text[4:]
+    return text
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
 
 
 def _views(explanation: Explanation) -> tuple[Image.Image, Image.Image, Image.Image]:

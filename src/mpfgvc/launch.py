@@ -20,7 +20,7 @@ def start_fabric(config: Config) -> Fabric:
 
     Raises ConfigError for a device that this machine does not have.
     """
-    accelerator = _accelerator(config.device)
+    accelerator = find_device(config.device)
     # With devices="auto", Fabric on a CPU under torchrun would start runs that know nothing of each other.
     options: dict[str, Any] = {"devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1"))}
     if "LOCAL_WORLD_SIZE" in os.environ:
@@ -33,7 +33,11 @@ def start_fabric(config: Config) -> Fabric:
     return fabric
 
 
-def _accelerator(device: str) -> str:
+def find_device(device: str) -> str:
+    """The device meant: `auto` takes an accelerator if there is one.
+
+    Raises ConfigError for a device that this machine does not have.
+    """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),

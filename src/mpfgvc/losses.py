@@ -24,7 +24,7 @@ class Objective(NamedTuple):
     label_smoothing: float = 0.0
     class_weights: Float[Tensor, " classes"] | None = None
 
-    def of_classes(self, classes: Int[Tensor, " some"]) -> "Objective":
+    def of_classes(self, classes: Int[Tensor, " sampled"]) -> "Objective":
         """The same for some of the classes alone."""
         return (
             self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])

@@ -23,6 +23,7 @@ from mpfgvc.data.loading import evaluation_loader, worker_count
 from mpfgvc.data.samples import Sample, natural_key
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.launch import find_device
 from mpfgvc.model.network import Output
 from mpfgvc.saved_model import SavedModel, load_model
 
@@ -54,11 +55,10 @@ class Predictor:
     def from_pretrained(cls, model: str | Path, *, device: str = "auto", source: Source = "fusion") -> Self:
         """Read a run folder, a model folder or a repository of the hub.
 
-        `device` auto takes a GPU if there is one. Raises CheckpointError for a model that cannot be had.
+        `device` auto takes an accelerator if there is one. Raises CheckpointError for a model
+        that cannot be had, ConfigError for a device that is not there.
         """
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_model(model), device=device, source=source)
+        return cls(load_model(model), device=find_device(device), source=source)
 
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> list[Guess]: ...  # type: ignore[overload-overlap]

@@ -76,7 +76,10 @@ class Stage1(nn.Module):
         return sample_classes(labels, count=count, classes=classes)
 
     def _text_loss(
-        self, logits: Float[Tensor, "batch some"], labels: Int[Tensor, " batch"], sample: ClassSample | None
+        self,
+        logits: Float[Tensor, "batch sampled"],
+        labels: Int[Tensor, " batch"],
+        sample: ClassSample | None,
     ) -> Float[Tensor, ""]:
         if sample is None:
             return classification_loss(logits, labels, self.objective)

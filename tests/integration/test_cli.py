@@ -297,3 +297,23 @@ def test_synthesize_writes_a_dataset_that_check_finds_fine(cli: Cli, tmp_path: P
     )
     report = json.loads(stdout)
     assert (code, report["fine"], report["classes"]) == (0, True, 3)
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(cli: Cli, run: Path, photos: Path) -> None:
+    code, _, stderr = cli("predict", run, photos / "test", "--device", "gpu")
+    assert (code, "invalid choice: 'gpu'" in stderr) == (2, True)
+    if not torch.cuda.is_available():
+        code, _, stderr = cli("predict", run, photos / "test", "--device", "cuda")
+        assert (code, "device must be one that is present" in stderr) == (2, True)
+
+
+def test_synthesize_refuses_settings_that_it_would_ignore(cli: Cli, tmp_path: Path) -> None:
+    code, _, stderr = cli("data", "synthesize", "--out", tmp_path / "birds", "--seed", 5)
+    assert (code, "takes the settings data.birds.* alone, got --seed" in stderr) == (2, True)
+
+
+def test_the_help_of_train_explains_every_setting(cli: Cli) -> None:
+    code, stdout, _ = cli("train", "--help")
+    assert code == 0
+    assert "--model.kept_tokens" in stdout
+    assert "Patches that reach the last block" in " ".join(stdout.split())

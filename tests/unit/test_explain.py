@@ -1,5 +1,7 @@
 """The picture shows the kept patches as they are and the others dimmed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,6 +39,14 @@ def test_attention_is_brightest_where_it_is_highest(explanation: Explanation) ->
     assert np.unravel_index(np.argmax(centres), (2, 3)) == (1, 0)
 
 
-def test_the_picture_has_a_row_for_each_photograph_and_long_names_fit(explanation: Explanation) -> None:
-    one, two = draw({"a": explanation}), draw({"a": explanation, "x" * 500: explanation})
+def test_the_picture_has_a_row_for_each_photograph(explanation: Explanation) -> None:
+    one, two = draw({"a": explanation}), draw({"a": explanation, "b": explanation})
     assert two.size == (one.width, 2 * one.height)
+
+
+def test_long_names_and_guesses_stay_inside_the_picture(explanation: Explanation) -> None:
+    guesses = [Guess(label="w" * 90, probability=0.5)] * 3
+    picture = draw({"w" * 500: replace(explanation, guesses=guesses)})
+    margin = np.asarray(picture)[:, -10:]
+    assert (margin == 255).all()
+    assert (np.asarray(picture)[:40] < 128).any(), "something is written"

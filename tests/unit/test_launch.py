@@ -15,8 +15,12 @@ def test_auto_takes_bf16_where_the_cpu_computes_in_it(
     assert start_fabric(Config(device="cpu")).strategy.precision.precision == chosen
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
 @pytest.mark.parametrize(("named", "chosen"), [("bf16", "bf16-mixed"), ("fp32", "32-true")])
-def test_a_named_precision_is_taken_whatever_the_cpu(named: str, chosen: str) -> None:
+def test_a_named_precision_is_taken_whatever_the_cpu(
+    named: str, chosen: str, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
     config = Config(device="cpu", precision=named)  # type: ignore[arg-type]
     assert start_fabric(config).strategy.precision.precision == chosen
 

@@ -64,8 +64,8 @@ def draw_image(
 ) -> Image.Image:
     """The image of `draw_picture` alone, in less time.
 
-    With less `variation` (0..1) the bird is large, central, to the right and less often behind
-    twigs; at 0 always so. For a training that begins with easy pictures.
+    With less `variation` (0..1) the bird is larger, nearer to the centre and more often facing right
+    and free of twigs; at 0 always so. For a training that begins with easy pictures.
     """
     return _Scene.at_random(plumage, np.random.default_rng((seed, index)), size, variation).image()
 

@@ -2,8 +2,8 @@
 
 Each family starts from a random combination; each further member changes one
 or two attributes of an earlier one. So every class has a neighbour from which
-a small part of the picture tells it apart. The list never changes: class 7 of
-30 is class 7 of 200.
+a small part of the picture tells it apart; only where a list ends after the
+first of a family, that one stands alone. Class 7 of 30 is class 7 of 200.
 """
 
 from __future__ import annotations

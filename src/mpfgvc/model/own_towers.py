@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from mpfgvc.errors import CheckpointError
 
 BUNDLED = "bundled"
 """The `pretrained` tag of the text tower whose weights come with the package."""
@@ -47,8 +50,14 @@ def bundled_text_weights(random: dict[str, Tensor]) -> dict[str, Tensor]:
 
     The file holds the embeddings of the words that occur in captions of birds alone;
     all the other words of CLIP's 49,408 were never trained and stay as they are in `random`.
+    Raises CheckpointError if the package was installed without it.
     """
-    state = load_file(_weights("birds_text.safetensors"))
+    path = _weights("birds_text.safetensors")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        reason = f"{path} cannot be read ({error}); install mpfgvc again"
+        raise CheckpointError(f"the weights that come with the package: {reason}") from None
     return state | {_ROWS: random[_ROWS].index_copy(0, state.pop(_IDS), state[_ROWS])}
 
 

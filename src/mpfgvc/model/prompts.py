@@ -57,7 +57,7 @@ class ClassPrompts(nn.Module):
         self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
         self.register_buffer("end", context_tokens + lengths, persistent=False)
 
-    def forward(self, classes: Int[Tensor, " some"] | None = None) -> Float[Tensor, "some embed"]:
+    def forward(self, classes: Int[Tensor, " sampled"] | None = None) -> Float[Tensor, "sampled embed"]:
         """Text features T^c of every class, or of some of them in their order. Not normalised."""
         if classes is None:
             classes = torch.arange(len(self.context), device=self.context.device)
@@ -66,7 +66,7 @@ class ClassPrompts(nn.Module):
         chunks = torch.split(classes, self.chunk)
         return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
 
-    def _encode(self, classes: Int[Tensor, " some"]) -> Float[Tensor, "some embed"]:
+    def _encode(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         start = self.start.expand(len(classes), 1, -1)
         prompts = torch.cat([start, self.context[classes], self.ending[classes]], dim=1)
         features: Tensor = self.tower(prompts, self.end[classes])

@@ -177,7 +177,8 @@ def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[
         return bundled_text_weights(random)
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
     if not tag:
-        known = ", ".join(open_clip.list_pretrained_tags_by_model(config.name)) or "null alone"
+        own = [BUNDLED] if config.name == "mpfgvc-birds" else []
+        known = ", ".join([*own, *open_clip.list_pretrained_tags_by_model(config.name)]) or "null alone"
         raise ConfigError(f"model.text_tower.pretrained must be one of {known}, got {config.pretrained}")
     try:
         state: dict[str, Tensor] = load_state_dict(open_clip.download_pretrained(tag))
