@@ -145,9 +145,12 @@ def test_a_run_killed_at_a_moment_and_resumed_ends_with_the_same_bits(
 def test_a_run_killed_again_and_again_at_random_times_ends_with_the_same_bits(
     settings: Config, whole_run: Path, tmp_path: Path
 ) -> None:
+    started = time.perf_counter()
+    assert _in_process(settings, tmp_path / "timed") == 0
+    whole = time.perf_counter() - started
     run = tmp_path / "run"
     kills = 0
-    for delay in (0.9, 0.5, 1.3, 0.7, 1.1, 60):
+    for delay in (0.4 * whole, 0.25 * whole, 0.5 * whole, 0.3 * whole, 60):
         config = None if (run / "config.yaml").exists() else settings
         process = PROCESSES.Process(target=_run, args=(config, run, None, 0))
         process.start()

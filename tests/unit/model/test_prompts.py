@@ -96,7 +96,9 @@ def test_chunks_change_neither_features_nor_gradients(tiny_text_tower: TextTower
         (prompts() * direction).sum().backward()
     torch.testing.assert_close(chunked(), whole(), atol=1e-5, rtol=0)
     assert whole.context.grad is not None
-    torch.testing.assert_close(chunked.context.grad, whole.context.grad, atol=1e-5, rtol=1e-4)
+    assert chunked.context.grad is not None
+    difference = (chunked.context.grad - whole.context.grad).norm() / whole.context.grad.norm()
+    assert difference < 1e-4
 
 
 def test_some_classes_are_those_rows_of_all(tiny_text_tower: TextTower) -> None:
