@@ -52,7 +52,7 @@ def main() -> None:
             scores[method].append(once(METHODS[method], config, folder, options))
     fabric = start_fabric(config)
     summary = {
-        f"{method} {source}": _spread([score[source] for score in runs])
+        f"{method} {source}": spread([score[source] for score in runs])
         for method, runs in scores.items()
         for source in runs[0]
     }
@@ -199,7 +199,7 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
     return (logits.argmax(dim=1) == labels).float().mean().item()
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 

@@ -9,7 +9,6 @@ the end. What is finished stays in --work, so an interrupted benchmark continues
 """
 
 import json
-import statistics
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from accuracy import RESULTS, Scores, finetune, load_class_tokens, mpfgvc, once, probe
+from accuracy import RESULTS, Scores, finetune, load_class_tokens, mpfgvc, once, probe, spread
 from mpfgvc import Config, load_config
 from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import all_species
@@ -81,11 +80,7 @@ def _column(species: int, shots: int, options: Namespace) -> dict[str, dict[str,
                 if source in result:
                     name = method if source == "top1" else f"{method} {source}"
                     scores.setdefault(name, []).append(result[source])
-    return {name: _spread(values) for name, values in scores.items()}
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
+    return {name: spread(values) for name, values in scores.items()}
 
 
 def _print(column: str, scores: dict[str, dict[str, float]], seeds: int) -> None:

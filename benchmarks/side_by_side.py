@@ -42,13 +42,13 @@ def compare_time(claim: str, *, ours: Work, reference: Work, wanted: float, turn
     """How many times as long the reference takes."""
     ours(), reference()  # warm up
     pairs = [(_seconds(ours), _seconds(reference)) for _ in range(turns)]
-    return _comparison(claim, "s", pairs, wanted)
+    return comparison(claim, "s", pairs, wanted)
 
 
 def compare_memory(claim: str, *, ours: Work, reference: Work, wanted: float, turns: int = 3) -> Comparison:
     """How many times as much memory the reference takes at its peak, above what was there before."""
     pairs = [(peak_megabytes(ours), peak_megabytes(reference)) for _ in range(turns)]
-    return _comparison(claim, "MB", pairs, wanted)
+    return comparison(claim, "MB", pairs, wanted)
 
 
 def peak_megabytes(work: Work) -> float:
@@ -79,7 +79,8 @@ def report(name: str, comparisons: list[Comparison]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
 
 
-def _comparison(claim: str, unit: str, pairs: list[tuple[float, float]], wanted: float) -> Comparison:
+def comparison(claim: str, unit: str, pairs: list[tuple[float, float]], wanted: float) -> Comparison:
+    """A claim from pairs (ours, reference), one a turn."""
     ratios = [reference / ours for ours, reference in pairs]
     return Comparison(
         claim=claim,

@@ -9,7 +9,6 @@ ours, as the views are deterministic.
 """
 
 import copy
-import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from mpfgvc.model.network import MPFGVC
 from mpfgvc.optim import build_optimizer
 from mpfgvc.stages import Stage2
 from mpfgvc.training import preprocessing_of
-from side_by_side import Comparison, report
+from side_by_side import comparison, report
 
 EPOCHS, TURNS = 20, 3
 Batches = Iterator[tuple[Tensor, Tensor]]
@@ -118,24 +117,9 @@ def main() -> None:
     report(
         "stage2_cache",
         [
-            _row(f"stage 2, {EPOCHS} epochs on CUB-27, the pass included", whole, 15),
-            _row("the same, an epoch without the pass", [row[1:] for row in rows], 200),
+            comparison(f"stage 2, {EPOCHS} epochs on CUB-27, the pass included", "s", whole, 15),
+            comparison("the same, an epoch without the pass", "s", [row[1:] for row in rows], 200),
         ],
-    )
-
-
-def _row(claim: str, pairs: list[tuple[float, float]], wanted: float) -> Comparison:
-    ratios = [reference / ours for ours, reference in pairs]
-    ours, reference = (statistics.median(values) for values in zip(*pairs, strict=True))
-    return Comparison(
-        claim=claim,
-        unit="s",
-        ours=ours,
-        reference=reference,
-        ratio=statistics.median(ratios),
-        least=min(ratios),
-        most=max(ratios),
-        wanted=wanted,
     )
 
 

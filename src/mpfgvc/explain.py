@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mpfgvc.config_io import load_config
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.images import as_image
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.predict import Guess, ImageSource, Predictor, find_images
@@ -59,7 +58,7 @@ class Explanation:
 def explain(predictor: Predictor, image: ImageSource, *, top: int = 3) -> Explanation:
     """Predict one image and say which patches were kept. Raises DataError for an unreadable image."""
     preprocessing = predictor.preprocessing
-    seen = centre_crop(scale(as_image(image), preprocessing), preprocessing.image_size)
+    seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     pixels = torch.from_numpy(normalise(seen, preprocessing))[None].to(predictor.device)
     output = predictor.network(pixels)
     grid = predictor.network.image_encoder.tower.grid
@@ -123,7 +122,8 @@ def _draw_row(explanation: Explanation, title: str) -> Image.Image:
     guesses = "   ".join(f"{guess.label} {100 * guess.probability:.0f} %" for guess in explanation.guesses)
     room = row.width - 2 * _GAP
     pen.text((_GAP, 6), _shortened(title, 16, room), fill="black", font=_font(16))
-    pen.text((_GAP, 6 + _LINE), _shortened(guesses, 14, room), fill=(60, 60, 60), font=_font(14))
+    best = _shortened(guesses[::-1], 14, room)[::-1]
+    pen.text((_GAP, 6 + _LINE), best, fill=(60, 60, 60), font=_font(14))
     names = (
         "what the tower sees",
         f"the {len(explanation.kept)} kept patches",

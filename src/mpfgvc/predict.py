@@ -76,7 +76,7 @@ class Predictor:
             return self([images], top=top)[0]
         if not images:
             return []
-        pixels = torch.stack([self.transform(self._open(image)) for image in images])
+        pixels = torch.stack([self.transform(self.open(image)) for image in images])
         return self._rank(pixels, top)
 
     def predict_files(
@@ -113,7 +113,8 @@ class Predictor:
             for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
-    def _open(self, image: ImageSource) -> Image:
+    def open(self, image: ImageSource) -> Image:
+        """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""
         if isinstance(image, str | Path):
             return read_image(image, at_least=self.transform.at_least)
         return as_image(image)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc.explain import Explanation, _views, draw
+from mpfgvc.explain import Explanation, _font, _shortened, _views, draw
 from mpfgvc.predict import Guess
 
 
@@ -50,3 +50,10 @@ def test_long_names_and_guesses_stay_inside_the_picture(explanation: Explanation
     margin = np.asarray(picture)[:, -10:]
     assert (margin == 255).all()
     assert (np.asarray(picture)[:40] < 128).any(), "something is written"
+
+
+def test_what_is_too_long_is_cut_to_fit() -> None:
+    title = "a long name " * 40
+    cut = _shortened(title, 14, 200)
+    assert title.endswith(cut.removeprefix("..."))
+    assert 150 < _font(14).getlength(cut) <= 200
