@@ -6,7 +6,8 @@ Every picture is new, and none shows a class of the benchmark. Two losses with o
 
     captions    CLIP's own: which of the batch's captions, each about 6 of the 14 attributes, belongs
                 to which picture, and the other way round
-    phrases     for each attribute, which of its sentences ("a bird with a red crown") belongs to it
+    phrases     for each attribute, which of its sentences ("a bird with a red crown") belongs to it; the
+                further an attribute is from being known, the more it weighs
 
 Before that the text tower alone learns to tell the words apart (`teach_words`). The first pictures show
 the bird large, central and facing right; after 60 % of the steps they vary as the benchmark's. A step
@@ -53,6 +54,7 @@ TEXT_SHARE = 0.1
 """Rate of the text tower, which has learned the words before, relative to the image tower's."""
 WORD_BATCH, WORD_LR = 128, 1e-3
 SENTENCES = all_sentences()
+CHANCE_LOSS = [math.log(len(values)) for values in ATTRIBUTES.values()]
 CHECKPOINT_STEPS = 100
 Example = tuple[Tensor, str, Tensor]  # pixels, caption, index of each attribute's value
 
@@ -70,7 +72,7 @@ class Towers(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def forward(self, images: Tensor, captions: list[str], values: Tensor) -> tuple[Tensor, Tensor]:
-        """The two losses of a batch; `values` (batch, attributes)."""
+        """The two losses of a batch, captions and phrases; `values` (batch, attributes)."""
         scale = self.log_scale.exp().clamp(max=100)
         pictures = F.normalize(self.image_encoder(images).embedding.float(), dim=-1)
         texts = F.normalize(self.text_tower.encode(captions).float(), dim=-1)
@@ -80,7 +82,13 @@ class Towers(nn.Module):
         phrases = F.normalize(self.text_tower.encode(SENTENCES).float(), dim=-1)
         groups = (scale * pictures @ phrases.T).split([len(names) for names in ATTRIBUTES.values()], dim=1)
         pairs = zip(groups, values.unbind(dim=1), strict=True)
-        return captions_loss, torch.stack([F.cross_entropy(group, value) for group, value in pairs]).mean()
+        return captions_loss, torch.stack([F.cross_entropy(group, value) for group, value in pairs])
+
+
+def weigh(phrase_losses: Tensor) -> Tensor:
+    """The mean over attributes, each by its loss as a share of chance: else large parts drown small ones."""
+    shares = phrase_losses.detach() / torch.tensor(CHANCE_LOSS, device=phrase_losses.device)
+    return (shares / shares.mean() * phrase_losses).mean()
 
 
 def _initialise(transformer: nn.Module) -> None:
@@ -127,9 +135,9 @@ def main() -> None:
             rate = schedule(step, warmup=options.warmup, total=options.steps)
             group["lr"] = options.lr * group["share"] * rate
         with torch.autocast(device, torch.bfloat16):
-            captions_loss, phrases_loss = towers(images.to(device), list(captions), values.to(device))
+            captions_loss, phrase_losses = towers(images.to(device), list(captions), values.to(device))
         optimizer.zero_grad()
-        (captions_loss + phrases_loss).backward()
+        (captions_loss + weigh(phrase_losses)).backward()
         nn.utils.clip_grad_norm_(towers.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -137,7 +145,9 @@ def main() -> None:
             save(options.out / "checkpoint.pt", towers, optimizer, step)
         if step % 20 == 0:
             seconds, started = time.perf_counter() - started, time.perf_counter()
-            _log(options.out / "log.csv", step, captions_loss, phrases_loss, 20 * len(images) / seconds)
+            _log(
+                options.out / "log.csv", step, captions_loss, phrase_losses.mean(), 20 * len(images) / seconds
+            )
 
 
 def teach_words(text_tower: TextTower, steps: int) -> None:
