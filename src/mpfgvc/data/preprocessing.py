@@ -87,8 +87,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     return normalise(centre_crop(scale(image, preprocessing), preprocessing.image_size), preprocessing)
 
 
-def normalise(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """`(pixels / 255 - mean) / std` of an RGB image, in float32, as (3, height, width)."""
+def normalise(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """`(pixels / 255 - mean) / std` of an RGB image or its (height, width, 3): float32 (3, height, width)."""
     pixels = np.asarray(image).transpose(2, 0, 1).astype(np.float32, order="C")
     pixels /= 255
     pixels -= np.asarray(preprocessing.mean, dtype=np.float32)[:, None, None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 
 from mpfgvc.config import AugmentConfig
 from mpfgvc.data.preprocessing import Preprocessing, prepare
@@ -60,6 +61,23 @@ def test_a_resized_crop_shows_at_least_the_smallest_part():
         areas.append(float((red.max() - red.min() + 2) * (green.max() - green.min() + 2)) / 1e4)
     assert 0.47 < min(areas) < 0.7
     assert max(areas) > 0.85
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+def test_a_resized_crop_is_torchvisions_own_on_the_pillow_image(interpolation):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((240, 180), Image.Resampling.BICUBIC)
+    plain = Preprocessing(
+        image_size=(56, 48), mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation=interpolation
+    )
+    transform = train_transform(plain, AugmentConfig(min_scale=0.4, flip=0))
+    reference = v2.RandomResizedCrop((56, 48), (0.4, 1), interpolation=InterpolationMode(interpolation))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        shown = transform(image)
+        torch.manual_seed(seed)
+        expected = torch.from_numpy(np.array(reference(image))).permute(2, 0, 1)
+        assert (shown - expected).abs().max() <= 1.001
 
 
 def test_erasing_leaves_a_rectangle_of_the_mean(image):
