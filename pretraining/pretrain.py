@@ -247,7 +247,7 @@ def _log(file: Path, step: int, captions: Tensor, phrases: Tensor, images_per_se
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--word-steps", type=int, default=300, help="of the text tower alone, at first")
