@@ -28,8 +28,7 @@ demo: $(READY)
 	$(BIN)/python benchmarks/demo.py $(DEMO_RUN)
 
 bench: $(READY)
-	@echo "the others need photographs, or hours: see benchmarks/README.md"
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/everything.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
