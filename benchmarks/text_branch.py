@@ -39,14 +39,15 @@ def main() -> None:
 def padded(prompts: ClassPrompts, tower: TextTower) -> Tensor:
     """The same text features, with every prompt at full context length."""
     transformer = tower.transformer
-    start = prompts.start.expand(CLASSES, 1, -1)
+    classes = len(prompts.context)
+    start = prompts.start.expand(classes, 1, -1)
     words = torch.cat([start, prompts.context, prompts.ending], dim=1)
     padding = tower.embed_tokens(
-        torch.zeros(CLASSES, tower.context_length - words.shape[1], dtype=torch.long)
+        torch.zeros(classes, tower.context_length - words.shape[1], dtype=torch.long)
     )
     tokens = torch.cat([words, padding], dim=1) + transformer.positional_embedding
     tokens = transformer.ln_final(transformer.transformer(tokens, attn_mask=transformer.attn_mask))
-    features: Tensor = tokens[torch.arange(CLASSES), prompts.end] @ transformer.text_projection
+    features: Tensor = tokens[torch.arange(classes), prompts.end] @ transformer.text_projection
     return features
 
 
