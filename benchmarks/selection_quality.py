@@ -1,6 +1,6 @@
 """Do the kept patches show what tells a class from its nearest neighbour?
 
-    python benchmarks/selection_quality.py RUN        a run of the default recipe
+    python benchmarks/selection_quality.py RUN ... [--kept 16]      runs of the default recipe, by seed
 
 For each test picture of the synthetic birds the pixels that tell its class from the nearest other class
 are known. Coverage is the share of these pixels that lie in kept patches. Over K:
@@ -10,12 +10,13 @@ are known. Coverage is the share of these pixels that lie in kept patches. Over 
     before      selection by the class token (METHOD section 1) with the tower as it was before training
     after       the same, trained
 
-Pictures in which twigs hide those pixels altogether are left out. Writes results/selection_quality.json
-and selection_quality.png.
+Coverage is averaged over the runs; the interval is over pictures (those in which twigs hide the telling
+pixels altogether are left out). The figures are for `--kept` patches, by default as many as the runs
+keep. Writes results/selection_quality.json and selection_quality.png.
 """
 
 import json
-import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,36 +38,52 @@ from mpfgvc.saved_model import load_model
 from mpfgvc.training import preprocessing_of
 
 Ranking = Callable[[Tensor], Tensor]  # images -> a score for each patch
+Curves = dict[str, NDArray[np.float64]]  # by ranking: (pictures, K)
 RESAMPLES = 2000
 
 
 def main() -> None:
-    run = Path(sys.argv[1])
+    options = _parse()
+    results = [_curves(run) for run in options.runs]
+    curves = {name: np.mean([curve[name] for curve, _ in results], axis=0) for name in results[0][0]}
+    patches, kept = len(curves["after"][0]), options.kept or results[0][1]
+    summary = {name: _summary(curve[:, kept - 1], kept / patches) for name, curve in curves.items()}
+    gain = curves["after"][:, kept - 1] - curves["before"][:, kept - 1]
+    summary["after minus before"] = dict(zip(("mean", "low", "high"), _interval(gain), strict=True))
+    pictures, runs = len(curves["after"]), len(results)
+    print(f"{pictures} pictures, {runs} runs, K = {kept} of {patches}, chance {kept / patches:.3f}")
+    for name, values in summary.items():
+        print(f"{name:20s}", "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+    document = {"claim": "selection_quality", "pictures": pictures, "runs": runs}
+    document |= {"kept": kept, "patches": patches, "coverage": summary}
+    document["curves"] = {name: curve.mean(axis=0).tolist() for name, curve in curves.items()}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "selection_quality.json").write_text(json.dumps(document, indent=2) + "\n")
+    _plot(curves, kept, patches)
+
+
+def _curves(run: Path) -> tuple[Curves, int]:
+    """Coverage over K by every ranking, for each picture of a run's test split, and the run's own K."""
     config = load_config(run / "config.yaml")
     if config.data.dataset != "synthetic":
-        raise SystemExit("selection_quality needs a run of the synthetic birds: their parts are known")
+        raise SystemExit("selection_quality needs runs of the synthetic birds: their parts are known")
     trained = load_model(run).network.image_encoder
     before = ImageEncoder(tower=build_image_tower(config.model.image_tower), kept_tokens=None)
     images, told = _pictures(run, trained.tower)
-    rankings = {
+    rankings: dict[str, Ranking] = {
         "after": lambda batch: trained(batch).scores,
         "before": lambda batch: before.eval()(batch).scores,
         "rollout": lambda batch: rollout(trained.tower.transformer, batch),
     }
     curves = {name: _coverage(ranking, images, told) for name, ranking in rankings.items()}
-    patches = trained.tower.patches
-    kept = config.model.kept_tokens or patches
-    summary = {name: _summary(curve[:, kept - 1], kept / patches) for name, curve in curves.items()}
-    gain = curves["after"][:, kept - 1] - curves["before"][:, kept - 1]
-    summary["after minus before"] = dict(zip(("mean", "low", "high"), _interval(gain), strict=True))
-    print(f"{len(images)} pictures, K = {kept} of {patches}, chance {kept / patches:.3f}")
-    for name, values in summary.items():
-        print(f"{name:20s}", "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    document = {"claim": "selection_quality", "pictures": len(images), "kept": kept, "patches": patches}
-    document |= {"coverage": summary, "curves": {name: c.mean(axis=0).tolist() for name, c in curves.items()}}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "selection_quality.json").write_text(json.dumps(document, indent=2) + "\n")
-    _plot(curves, kept, patches)
+    return curves, trained.kept_tokens
+
+
+def _parse() -> Namespace:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+")
+    parser.add_argument("--kept", type=int, help="K of the figures (default: the runs' own)")
+    return parser.parse_args()
 
 
 @torch.inference_mode()
