@@ -70,7 +70,7 @@ def _at(side: int, kept: int, against_stored: float | None, against_timm: float)
     everything = ImageEncoder(tower=tower, kept_tokens=None).eval()
     for reference in (plain(), stored_attention(tower.transformer, images, tower.patches)):
         torch.testing.assert_close(everything(images).embedding, reference, atol=1e-4, rtol=1e-4)
-    what = f"ViT-B/16, {side} px, K = {kept}"
+    what = f"{BATCH} images, ViT-B/16, {side} px, K = {kept}"
     rows = [compare_time(f"{what}: timm", ours=ours, reference=plain, wanted=against_timm, turns=7)]
     if against_stored is not None:
         name = f"{what}: stored attention"

@@ -2,7 +2,8 @@
 
     python benchmarks/image_loading.py ../shared/data/CUB_200_2011/images
 
-The photographs are brought to 500 and to 4,000 pixels on their longer side (JPEG, quality 90) first. The
+The photographs are brought to 500 pixels on their longer side, and to 4,000 by 3,000, first (JPEG,
+quality 90). The
 reference is the usual way: Pillow decodes the whole file, then torchvision's RandomResizedCrop,
 RandomHorizontalFlip and Normalize on the Pillow image. The check: from the same seed both must show the
 same crop. As torch draws a corner by the size of the image, the check brings the reference to the size
@@ -88,7 +89,7 @@ def _compare(name: str, paths: Sequence[Path], *, wanted: float, most_apart: flo
     if max(apart) > most_apart:
         raise SystemExit("image_loading: ours does not show what the reference shows")
     return compare_time(
-        f"training photographs, {name} to 224 px", ours=ours, reference=reference, wanted=wanted
+        f"{len(paths)} training photographs, {name} to 224 px", ours=ours, reference=reference, wanted=wanted
     )
 
 

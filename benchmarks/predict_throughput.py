@@ -1,9 +1,9 @@
-"""`predict` on real photographs against the bare model on tensors that are ready: does decoding hide?
+"""`predict` on real photographs against the bare model on tensors that are ready: what does decoding cost?
 
     python benchmarks/predict_throughput.py RUN ../shared/data/CUB_200_2011/images
 
-RUN is a run of ViT-tiny at 224 px. Both see every photograph once; worker processes are started anew for
-each turn.
+RUN is a run of ViT-tiny at 224 px. Both see every photograph once. On a CPU of fewer than four cores
+`predict` decodes in line, as a loader process would push the model's threads aside (LOG.md).
 """
 
 import sys

@@ -44,9 +44,16 @@ RESAMPLES = 2000
 
 def main() -> None:
     options = _parse()
+    if len({load_config(run / "config.yaml").data for run in options.runs}) > 1:
+        raise SystemExit("the runs show different pictures: give runs that differ by seed alone")
     results = [_curves(run) for run in options.runs]
     curves = {name: np.mean([curve[name] for curve, _ in results], axis=0) for name in results[0][0]}
-    patches, kept = len(curves["after"][0]), options.kept or results[0][1]
+    patches, own = len(curves["after"][0]), {kept for _, kept in results}
+    if options.kept is None and len(own) > 1:
+        raise SystemExit(f"the runs keep {sorted(own)} patches: choose with --kept")
+    kept = own.pop() if options.kept is None else options.kept
+    if not 1 <= kept <= patches:
+        raise SystemExit(f"--kept must be between 1 and {patches}, got {kept}")
     summary = {name: _summary(curve[:, kept - 1], kept / patches) for name, curve in curves.items()}
     gain = curves["after"][:, kept - 1] - curves["before"][:, kept - 1]
     summary["after minus before"] = dict(zip(("mean", "low", "high"), _interval(gain), strict=True))

@@ -24,7 +24,9 @@ ROUNDS = 7
 
 def seconds(words: list[str]) -> float:
     started = time.perf_counter()
-    subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    result = subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    if result.returncode != (2 if "train" in words else 0):
+        raise SystemExit(f"startup: {' '.join(words)} ended with {result.returncode}")
     return time.perf_counter() - started
 
 

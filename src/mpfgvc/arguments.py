@@ -105,11 +105,11 @@ def _add_explain(commands: Any) -> None:
 def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="look after datasets", allow_abbrev=False)
     actions = data.add_subparsers(required=True, metavar="ACTION")
-    command = _add(actions, "check", "find what is wrong with a dataset before training on it")
+    command = _add(actions, "data check", "find what is wrong with a dataset before training on it")
     command.add_argument("--config", metavar="YAML", help="a recipe; its data settings are used")
     command.add_argument("--quick", action="store_true", help="read the headers of the photographs alone")
     command.set_defaults(takes_settings=True)
-    command = _add(actions, "synthesize", "draw the synthetic birds into a folder, as CUB lies on disk")
+    command = _add(actions, "data synthesize", "draw the synthetic birds into a folder, as CUB lies on disk")
     command.add_argument("--out", metavar="FOLDER", required=True, help="new folder of the dataset")
     command.epilog = (
         "Further settings: --data.birds.species 30, .train 20, .test 20, .image_size 96, .seed 0."
@@ -119,7 +119,7 @@ def _add_data(commands: Any) -> None:
 
 def _add(commands: Any, name: str, summary: str, **options: Any) -> ArgumentParser:
     command: ArgumentParser = commands.add_parser(
-        name,
+        name.split()[-1],
         help=summary,
         description=summary[0].upper() + summary[1:] + ".",
         formatter_class=RawDescriptionHelpFormatter,
@@ -127,5 +127,5 @@ def _add(commands: Any, name: str, summary: str, **options: Any) -> ArgumentPars
         **options,
     )
     command.add_argument("--json", action="store_true", help="print one JSON document")
-    command.set_defaults(command=command.prog.removeprefix("mpfgvc "), takes_settings=False)
+    command.set_defaults(command=name, takes_settings=False)
     return command

@@ -5,7 +5,7 @@ do; the loader seeds it for each photograph and restores it afterwards.
 
 Test photographs are scaled by Pillow, so that an exported model needs no torch to see the
 same numbers. Training ones are scaled as uint8 tensors: the same crops and, up to one level
-of 255, the same pixels in a fraction of the time (benchmarks/image_loading.py).
+of 255, the same pixels, and faster (benchmarks/image_loading.py).
 """
 
 from __future__ import annotations
