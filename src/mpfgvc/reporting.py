@@ -25,7 +25,7 @@ Guesses = Sequence[tuple[Path, Sequence[Guess]]]
 def print_run(run: Run) -> None:
     """What a training gave, and what to type next."""
     if run.metrics is None:
-        say("the dataset has no test split, so nothing was tested")
+        say("nothing was tested: final_test is false, or the dataset has no test split")
     else:
         print_evaluation(run.metrics)
     print(f"run folder  {run.path}")
