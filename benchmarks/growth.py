@@ -4,9 +4,8 @@
 
 Forward and backward, fp32. Text branch: CLIP's ViT-B-16 text tower, J = 4; the reference pads to 77 tokens.
 Image branch: ViT-B/16 to a class token; the reference is timm's own forward. Memory is the peak of a forked
-process above the weights. Random weights: speed does not depend on them. Writes growth.png and
-results/growth.json. Padded prompts stop at 200 classes. Over
-image size K is an eighth of the patches and the batch 1.
+process above the weights. Padded prompts stop at 200 classes; over image size and batch K is an eighth of
+the patches. Random weights: speed does not depend on them. Writes growth.png and results/growth.json.
 """
 
 import json

@@ -1,13 +1,13 @@
-"""Training photographs a second and core: from the JPEG file to the tensor of a random resized crop.
+"""Training photographs on one core: from the JPEG file to the tensor of a random resized crop.
 
     python benchmarks/image_loading.py ../shared/data/CUB_200_2011/images
 
 The photographs are brought to 500 pixels on their longer side, and to 4,000 by 3,000, first (JPEG,
-quality 90). The
-reference is the usual way: Pillow decodes the whole file, then torchvision's RandomResizedCrop,
-RandomHorizontalFlip and Normalize on the Pillow image. The check: from the same seed both must show the
-same crop. As torch draws a corner by the size of the image, the check brings the reference to the size
-that ours decodes at, by averaging pixels.
+quality 90). The reference is the usual way: Pillow decodes the whole file, then torchvision's
+RandomResizedCrop, RandomHorizontalFlip and Normalize on the Pillow image.
+
+The check: from the same seed both must show the same crop. As torch draws a corner by the size of the
+image, the check brings the reference to the size that ours decodes at, by averaging pixels.
 """
 
 import sys
