@@ -100,11 +100,12 @@ def evaluation_loader(
 ) -> Batches:
     """The samples `rank`, `rank + world`, ... in order, each once: shards without padding.
 
-    Unreadable photographs end the run or are left out. `batch_size` is that of this process.
+    `transform` must draw nothing at random. Unreadable photographs end the run or are left out.
+    `batch_size` is that of this process.
     """
     keys = [(0, index) for index in range(rank, len(samples), world)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    photos = Photos(samples, transform, seed=0, on_error=on_error, replace_broken=False)
+    photos = Photos(samples, transform, seed=None, on_error=on_error, replace_broken=False)
     return Batches(_loader(photos, batches, workers, Collate(transform.image_size, on_error, False)))
 
 

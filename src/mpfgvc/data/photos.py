@@ -1,7 +1,8 @@
 """One photograph, read and transformed, and a batch of them.
 
 What happens to a photograph in training depends on (seed, epoch, its index)
-alone, never on the worker or the process that reads it.
+alone, never on the worker or the process that reads it. A fixed transform draws
+nothing, so a batch of an evaluation is read on several threads.
 
 A photograph that cannot be read travels as a value from the worker to the main
 process (`Item.failure`, then a `str` in place of a batch), because an exception
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -70,8 +72,8 @@ class Item:
 class Photos(Dataset[Item]):
     """Photographs by (epoch, index): read, transformed, with the randomness of that pair.
 
-    With `on_error="skip"` and `replace_broken`, an unreadable photograph gives way to the
-    next readable one of its class, so batches keep their size.
+    `seed` None promises a transform without randomness. With `on_error="skip"` and `replace_broken`,
+    an unreadable photograph gives way to the next readable one of its class, so batches keep their size.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Photos(Dataset[Item]):
         samples: Sequence[Sample],
         transform: Transform,
         *,
-        seed: int,
+        seed: int | None,
         on_error: OnError,
         replace_broken: bool,
     ) -> None:
@@ -109,12 +111,27 @@ class Photos(Dataset[Item]):
             broken.append(str(self.samples[other].path))
         return replace(item, broken=tuple(broken))
 
+    def __getitems__(self, keys: list[Key]) -> list[Item]:
+        """A whole batch, in the order of `keys`.
+
+        Without randomness on as many threads as torch has here: in line with a model on the
+        CPU, whose threads wait meanwhile, all of its; in a loader process one. Random transforms
+        share torch's one generator and take turns.
+        """
+        threads = torch.get_num_threads()
+        if self.seed is not None or threads == 1:
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(self.__getitem__, keys))
+
     def _read(self, epoch: int, index: int) -> Item:
         sample = self.samples[index]
         try:
             image = sample.read(at_least=self.transform.at_least)
         except DataError as error:
             return Item(image=None, label=sample.label, index=index, failure=str(error))
+        if self.seed is None:
+            return Item(image=self.transform(image), label=sample.label, index=index)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
             return Item(image=self.transform(image), label=sample.label, index=index)

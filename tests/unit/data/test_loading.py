@@ -1,5 +1,6 @@
 """Batches: their order, their randomness, their shards, and photographs that are broken."""
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -128,6 +129,19 @@ def test_an_evaluation_can_be_repeated_and_does_not_depend_on_the_workers(sample
     assert equal(list(alone), list(alone))
     assert equal(list(helped), list(alone))
     assert equal(list(helped), list(alone))
+
+
+def test_an_evaluation_reads_on_as_many_threads_as_torch_has(samples, monkeypatch):
+    expected = list(evaluation_loader(samples[:9], FIXED, batch_size=3))
+    together = threading.Barrier(3, timeout=60)  # broken if fewer than three are reading at once
+
+    def wait_and_apply(image):
+        together.wait()
+        return FIXED.apply(image)
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    threaded = evaluation_loader(samples[:9], replace(FIXED, apply=wait_and_apply), batch_size=3)
+    assert equal(list(threaded), expected)
 
 
 def test_a_shard_may_be_empty(samples):
