@@ -9,6 +9,10 @@ alone, and only kept tokens go on, so the rest of that block runs for them
 alone, with keys and values of all. In block L only the class token asks. Both
 are exact; the tests compare with the whole blocks under an attention mask.
 Registers are never candidates and always stay, as they are no patches.
+
+On a CPU a batch that needs no gradients is encoded a few images at a time, as
+many as the cache holds: activations of a whole batch would be written to main
+memory and given back to the system after every layer (benchmarks/LOG.md).
 """
 
 from typing import NamedTuple
@@ -20,6 +24,9 @@ from torch import Tensor, nn
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.image_tower import ImageTower
 from mpfgvc.model.selection import class_attention, keep_tokens, top_patches
+
+CACHED_BYTES = 10 * 2**20
+"""Activations of the widest layer that are computed at once on a CPU, about a third of a common L3 cache."""
 
 
 class EncodedImages(NamedTuple):
@@ -53,6 +60,17 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         """Encode normalised images of the tower's input size."""
+        if torch.is_grad_enabled() or images.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._encode(images)
+        parts = [self._encode(part) for part in torch.split(images, self._images_at_once())]
+        return EncodedImages(*map(torch.cat, zip(*parts, strict=True)))
+
+    def _images_at_once(self) -> int:
+        tokens = self.tower.prefix_tokens + self.tower.patches
+        hidden = 4 * self.tower.width  # of the MLP, in float32
+        return max(1, CACHED_BYTES // (4 * tokens * hidden))
+
+    def _encode(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         prefix = self.tower.prefix_tokens
         block, last_block = self.tower.last_two_blocks()
         tokens, rope = self.tower.before_last_two_blocks(images)

@@ -42,6 +42,22 @@ def test_it_returns_the_embedding_the_kept_patches_and_all_scores(image_tower: I
     assert (encoded.scores.gather(1, encoded.kept).amin(dim=1) >= others.amax(dim=1)).all()
 
 
+@torch.no_grad()
+def test_on_a_cpu_images_are_encoded_a_few_at_a_time_with_the_same_result(
+    image_tower: ImageTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.randn(5, 3, 48, 80, generator=torch.Generator().manual_seed(0))
+    encoder = ImageEncoder(tower=image_tower, kept_tokens=4)
+    with torch.enable_grad():
+        whole = encoder(images)
+    monkeypatch.setattr("mpfgvc.model.image_encoder.CACHED_BYTES", 2 * 4 * 16 * (4 * 64))  # of two images
+    seen: list[int] = []
+    image_tower.transformer.patch_embed.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    in_parts = encoder(images)
+    assert seen == [2, 2, 1]
+    torch.testing.assert_close(tuple(in_parts), tuple(whole))
+
+
 def test_a_dropped_patch_still_speaks_in_the_second_to_last_block(image_tower: ImageTower) -> None:
     """Only the last block is cut: what was dropped there had its say in the block before."""
     encoder = ImageEncoder(tower=image_tower, kept_tokens=1)
