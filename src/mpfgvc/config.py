@@ -266,6 +266,8 @@ class Config:
     """Where to compute; auto takes an accelerator if there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on a GPU or CPU that computes in it, fp32 elsewhere; weights are fp32 in any case."""
+    compile: bool = False
+    """Compile the step of stage 1 (torch.compile): a minute at first, then faster, above all on a GPU."""
     checkpoint_steps: int = 500
     """Optimiser steps between checkpoints; the end of every epoch is one, too."""
     final_test: bool = True

@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mpfgvc.checkpoint import RunFolder, TrainingState
+from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation import Evaluation
 from mpfgvc.metric_log import MetricLog
 from mpfgvc.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
@@ -44,6 +45,7 @@ class Session:
     log: MetricLog | None
     seed: int
     checkpoint_steps: int
+    compile: bool = False
 
 
 class Loop:
@@ -66,6 +68,8 @@ class Loop:
         self.fabric, self.log = session.fabric, session.log
         self.weights = trained(stage)
         optimizer = build_optimizer(stage.parameter_groups(), self.settings)
+        if session.compile and isinstance(stage, Stage1):  # a step of stage 2 is too short to gain by it
+            stage.compile()
         self.wrapped, self.optimizer = self.fabric.setup(stage, optimizer)
         self.average = None
         if self.settings.ema is not None:
@@ -92,7 +96,8 @@ class Loop:
         self.wrapped.train()
         started = time.perf_counter()
         for inputs, labels in self.batches.epoch(epoch, first_step):
-            self._train_step(inputs.to(self.fabric.device), labels.to(self.fabric.device))
+            inputs, labels = (part.to(self.fabric.device, non_blocking=True) for part in (inputs, labels))
+            self._train_step(inputs, labels)
             self.state.step += 1
             self._show_progress()
             ends_epoch = self.state.step % self.batches.steps == 0
@@ -103,7 +108,7 @@ class Loop:
         self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
 
     def _train_step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One optimiser step, in as many micro-batches as the settings ask for."""
+        """One optimiser step, in as many micro-batches as the settings ask for; it waits for no device."""
         torch.manual_seed(
             seed_of(self.session.seed, self.stage.name, self.state.step, self.fabric.global_rank)
         )
@@ -117,13 +122,17 @@ class Loop:
             right = (result.logits.detach().argmax(dim=1) == part_labels).sum()
             self.sums += torch.stack([result.loss.detach() * len(part), right, right.new_tensor(len(part))])
         if self.settings.clip is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.settings.clip)
+            # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
+            )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.state.step)
 
     def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> None:
+        self._refuse_divergence()
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
         row: dict[str, Any] = {
             "stage": self.stage.name,
@@ -163,7 +172,17 @@ class Loop:
         elif self.average is not None:
             copy_into(self.weights, self.average.average)
 
+    def _refuse_divergence(self) -> None:
+        """Raise ConfigError if a weight is no number any more; the last checkpoint stays as it is."""
+        norms = torch.stack(torch._foreach_norm([weight.detach() for weight in self.weights.values()]))
+        if not norms.isfinite().all():
+            name = self.stage.name
+            rates = "stage1.lr and stage1.tower_lr" if name == "stage1" else f"{name}.lr"
+            rule = f"must be lower: {name} diverged before step {self.state.step}, its weights are not finite"
+            raise ConfigError(f"{rates} {rule}; start a new run with another --out")
+
     def _save(self) -> None:
+        self._refuse_divergence()
         sums = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum")
         if self.log is None:
             return

@@ -6,6 +6,7 @@ very end, once, and decides nothing.
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -87,6 +88,7 @@ class _Training:
     def __init__(self, config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder):
         self.config, self.photos, self.fabric, self.folder = config, photos, fabric, folder
         self._refuse_uneven_batches()
+        self._refuse_missing_compiler()
         self.network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
         self.preprocessing = preprocessing_of(self.network.image_encoder.tower, config)
         self.identity = _identity(self.network, photos)
@@ -104,6 +106,7 @@ class _Training:
             log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
             seed=config.seed,
             checkpoint_steps=config.checkpoint_steps,
+            compile=config.compile,
         )
 
     def run(self) -> Run:
@@ -230,6 +233,12 @@ class _Training:
             if size % self.fabric.world_size:
                 rule = f"must be a multiple of the {self.fabric.world_size} processes"
                 raise ConfigError(f"{name}.batch_size {rule}, got {size}")
+
+    def _refuse_missing_compiler(self) -> None:
+        compiler = os.environ.get("CXX", "g++")
+        if self.config.compile and shutil.which(compiler) is None:
+            rule = f"must be false without a C++ compiler: there is no {compiler} here"
+            raise ConfigError(f"compile {rule}; install one, or name it in the variable CXX")
 
     def _say(self, line: str) -> None:
         if self.fabric.global_rank == 0:

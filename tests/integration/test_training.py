@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mpfgvc import Config, DataError, Predictor, load_config, train
+from mpfgvc import Config, ConfigError, DataError, Predictor, load_config, train
 from mpfgvc.checkpoint import RunFolder
 from mpfgvc.losses import Objective
 from mpfgvc.model.network import MPFGVC
@@ -86,6 +87,38 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(tiny: Make, tmp_path:
         torch.testing.assert_close(split[name], weight, atol=2e-5, rtol=1e-4, msg=name)
 
 
+def test_a_compiled_step_gives_the_weights_of_a_plain_one(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph is captured and differentiated as on a GPU, and then run as it is: no code is generated."""
+    settings = {"stage1.epochs": 1, "stage1.optimizer": "sgd", "stage2.epochs": 0}
+    plain = RunFolder(train(tiny(settings), out=tmp_path / "plain").path).load_stage1()
+    compiled_modules: list[torch.nn.Module] = []
+    compile_with = torch.compile
+
+    def capture(call: Any, **options: Any) -> Any:
+        compiled_modules.append(call.__self__)
+        return compile_with(call, **options | {"backend": "aot_eager", "fullgraph": True})
+
+    monkeypatch.setattr(torch, "compile", capture)
+    run = train(tiny(settings | {"compile": True}), out=tmp_path / "compiled")
+    compiled = RunFolder(run.path).load_stage1()
+    assert [type(module) for module in compiled_modules] == [Stage1]
+    assert plain is not None
+    assert compiled is not None
+    for name, weight in plain.items():
+        torch.testing.assert_close(compiled[name], weight, atol=2e-5, rtol=1e-4, msg=name)
+
+
+def test_compiling_without_a_compiler_is_refused(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"^compile must be false without a C\+\+ compiler"):
+        train(tiny({"compile": True}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +178,18 @@ def test_stage_2_never_runs_a_tower(tiny: Make, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Stage2, "forward", stepped)
     train(tiny(), out=tmp_path / "run")
     assert calls == {"stage2 towers": 0, "stage2 steps": 4}
+
+
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing_of_it(
+    tiny: Make, tmp_path: Path, stage: str
+) -> None:
+    settings = {f"{stage}.lr": 1e38, f"{stage}.optimizer": "sgd", f"{stage}.clip": None}
+    with pytest.raises(ConfigError, match=rf"^stage[^\n]*lr must be lower: {stage} diverged before step \d+"):
+        train(tiny(settings), out=tmp_path / "run")
+    state = RunFolder(tmp_path / "run").load_state()
+    assert state is None or state.stage != stage
+    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_a_broken_training_photograph_ends_the_run_by_name_or_is_skipped(
