@@ -65,14 +65,16 @@ def peak_megabytes(work: Work) -> float:
     return peak
 
 
-def report(name: str, comparisons: list[Comparison]) -> None:
+def report(
+    name: str, comparisons: list[Comparison], *, device: str = "cpu", precision: str = "32-true"
+) -> None:
     """Print a row for each claim and write results/NAME.json."""
     for row in comparisons:
         verdict = "" if row.ratio >= row.wanted else f"   NOT the {row.wanted:g} wanted"
         medians = f"{row.ours:9.3g} {row.reference:9.3g} {row.unit:4s}"
         ratios = f"{row.ratio:6.2f} x ({row.least:.2f} .. {row.most:.2f})"
         print(f"{row.claim:60s} {medians} {ratios}{verdict}", flush=True)
-    environment = describe_environment(device="cpu", precision="32-true", processes=1)
+    environment = describe_environment(device=device, precision=precision, processes=1)
     del environment["command"]  # it holds the paths of one machine
     document = {"name": name, "claims": [asdict(row) for row in comparisons], "environment": environment}
     RESULTS.mkdir(exist_ok=True)

@@ -1,0 +1,98 @@
+"""What only a CUDA device can show: a step that never waits for it, bf16, compiled code."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpfgvc import Predictor, load_config, train
+from mpfgvc.config import Config, ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
+from mpfgvc.config_io import recipe
+from mpfgvc.losses import Objective
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.optim import build_optimizer
+from mpfgvc.stages import Stage1
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def _stage(prompt_chunk: int = 256, sampled_classes: int | None = None) -> Stage1:
+    config = ModelConfig(
+        image_tower=ImageTowerConfig(name="vit_tiny_patch16_224", pretrained=False, image_size=64),
+        text_tower=TextTowerConfig(name="mpfgvc-small", pretrained=None),
+        kept_tokens=4,
+        prompt_chunk=prompt_chunk,
+    )
+    network = MPFGVC.from_config(config, [f"class {index}" for index in range(40)])
+    settings = Stage1Config(batch_size=8, sampled_classes=sampled_classes)
+    return Stage1(network, settings, Objective()).cuda().train()
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 64, 64, generator=generator)
+    return images.cuda(), torch.randint(40, (8,), generator=generator).cuda()
+
+
+@pytest.mark.parametrize("settings", [{}, {"prompt_chunk": 16}, {"sampled_classes": 20}], ids=str)
+def test_a_step_never_waits_for_the_device(settings: dict[str, int]) -> None:
+    stage = _stage(**settings)
+    optimizer = build_optimizer(stage.parameter_groups(), stage.settings)
+    images, labels = _batch()
+
+    def step() -> None:
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = stage(images, labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(stage.parameters(), 1.0, error_if_nonfinite=False)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_bf16_gives_the_loss_of_fp32_up_to_its_rounding(compiled: bool) -> None:
+    stage = _stage()
+    exact = stage(*_batch()).loss
+    step = torch.compile(stage) if compiled else stage
+    with torch.autocast("cuda", torch.bfloat16):
+        rounded = step(*_batch()).loss
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_a_run_on_the_gpu_predicts_the_same_there_and_on_the_cpu(
+    tiny_birds: Callable[..., Config], tmp_path: Path, compiled: bool
+) -> None:
+    run = train(tiny_birds(compile=compiled), out=tmp_path / "run")
+    assert run.metrics is not None
+    image = torch.rand(96, 96, 3, generator=torch.Generator().manual_seed(0)).numpy()
+    on_gpu, on_cpu = (
+        Predictor.from_pretrained(run.model_dir, device=device)(image, top=3) for device in ("cuda", "cpu")
+    )
+    for there, here in zip(on_gpu, on_cpu, strict=True):
+        assert there.label == here.label
+        assert there.probability == pytest.approx(here.probability, abs=1e-3)
+
+
+@pytest.fixture
+def tiny_birds() -> Callable[..., Config]:
+    """The default recipe cut down to a few steps."""
+
+    def make(**settings: object) -> Config:
+        few = {"data.birds.species": 3, "data.birds.train": 8, "data.birds.test": 4}
+        short = {"stage1.epochs": 2, "stage1.batch_size": 8, "stage2.epochs": 2, "device": "cuda"}
+        return load_config(recipe("synthetic"), overrides=few | short | settings)
+
+    return make
