@@ -46,10 +46,16 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of this source tree, with `-dirty` if it was changed; None if installed without git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit of this package, with `-dirty` if its files differ from it; None if installed without git."""
+    folder = str(Path(__file__).parent)
+    commit = _git("-C", folder, "rev-parse", "HEAD")
+    changed = _git("-C", folder, "status", "--porcelain", ".")
+    return f"{commit}-dirty" if commit and changed else commit
+
+
+def _git(*words: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
