@@ -46,7 +46,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of this package, with `-dirty` if its files differ from it; None if installed without git."""
+    """The commit of this package, with `-dirty` if its files differ; None if installed without git."""
     folder = str(Path(__file__).parent)
     commit = _git("-C", folder, "rev-parse", "HEAD")
     changed = _git("-C", folder, "status", "--porcelain", ".")
