@@ -10,7 +10,8 @@ Every picture is new, and none shows a class of the benchmark. Two losses with o
                 further an attribute is from being known, the more it weighs
 
 Before that the text tower alone learns to tell the words apart (`teach_words`). The first pictures show
-the bird large, central and facing right; after 60 % of the steps they vary as the benchmark's. A step
+the bird large, central and facing right; after 60 % of the steps they vary half as much as the benchmark's:
+clear views, as in a field guide, which leave something to be learned from photographs. A step
 depends on weights, optimiser and its number alone, so a run that was stopped ends as if it had not been.
 """
 
@@ -49,6 +50,8 @@ CAPTIONED = 6
 """Attributes in a caption."""
 EASY_SHARE = 0.6
 """Share of the training in which the pictures get harder, from always large, central and facing right."""
+VARIATION = 0.5
+"""Variation of the hardest pictures; the benchmark's is 1."""
 POSITION_SCALE = 0.5
 TEXT_SHARE = 0.1
 """Rate of the text tower, which has learned the words before, relative to the image tower's."""
@@ -109,7 +112,7 @@ class Birds(Dataset[Example]):
         plumage = unseen_by_benchmark(generator)
         names = generator.permutation(list(ATTRIBUTES))[:CAPTIONED]
         words = caption(plumage, tuple(map(str, names)))
-        variation = min(1.0, index / self.easy)
+        variation = VARIATION * min(1.0, index / self.easy)
         size = self.preprocessing.image_size[0]
         image = draw_image(plumage, seed=PICTURE_SEED, index=index, size=size, variation=variation)
         values = [known.index(getattr(plumage, name)) for name, known in ATTRIBUTES.items()]
@@ -247,7 +250,7 @@ def _log(file: Path, step: int, captions: Tensor, phrases: Tensor, images_per_se
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--word-steps", type=int, default=300, help="of the text tower alone, at first")
