@@ -127,7 +127,7 @@ def main() -> None:
     torch.manual_seed(0)
     towers = Towers().to(device)
     optimizer = torch.optim.AdamW(parameter_groups(towers), lr=options.lr, betas=(0.9, 0.98), fused=True)
-    step = restore(options.out / "checkpoint.pt", towers, optimizer)
+    step = restore(options.out / "checkpoint.pt", towers, optimizer, _plan(options))
     if step == 0:
         teach_words(towers.text_tower, options.word_steps)
     _rewind(options.out / "log.csv", step)
@@ -145,7 +145,7 @@ def main() -> None:
         optimizer.step()
         step += 1
         if step % CHECKPOINT_STEPS == 0 or step == options.steps:
-            save(options.out / "checkpoint.pt", towers, optimizer, step)
+            save(options.out / "checkpoint.pt", towers, optimizer, step, _plan(options))
         if step % 20 == 0:
             seconds, started = time.perf_counter() - started, time.perf_counter()
             _log(
@@ -202,20 +202,32 @@ def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
     ]
 
 
-def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer) -> int:
+def _plan(options: Namespace) -> dict[str, float]:
+    """What every step depends on beside the weights; a run that is continued must have the same."""
+    numbers = {name: getattr(options, name) for name in ("steps", "batch_size", "lr", "warmup", "word_steps")}
+    return numbers | {"variation": VARIATION}
+
+
+def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, plan: dict[str, float]) -> int:
     """The step to continue from."""
     if not file.exists():
         return 0
     state = torch.load(file, weights_only=True, map_location="cpu")
+    if state.get("plan") != plan:
+        raise SystemExit(
+            f"{file} is of a training with {state.get('plan')}, not {plan}; choose another --out"
+        )
     towers.load_state_dict(state["towers"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
-def save(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int) -> None:
+def save(
+    file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int, plan: dict[str, float]
+) -> None:
     """Everything the next step depends on, in one stroke."""
     buffer = io.BytesIO()
-    state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "plan": plan}
     torch.save(state, buffer)
     write_bytes(file, buffer.getvalue())
 
