@@ -22,12 +22,15 @@ PACKAGES = (
     "numpy",
 )
 
+RESULTS = ("benchmarks/results", "benchmarks/*.png", "benchmarks/README.md")
+"""What benchmarks write: the next one is no less clean for it."""
+
 
 def describe_environment(*, device: str, precision: str, processes: int) -> dict[str, Any]:
     """A dictionary for JSON."""
     return {
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": _commit(Path(__file__)),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
         "precision": precision,
         "processes": processes,
@@ -45,17 +48,26 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
-    """The commit of this package, with `-dirty` if its files differ; None if installed without git."""
-    folder = str(Path(__file__).parent)
-    commit = _git("-C", folder, "rev-parse", "HEAD")
-    changed = _git("-C", folder, "status", "--porcelain", ".")
-    return f"{commit}-dirty" if commit and changed else commit
+def _commit(file: Path) -> str | None:
+    """The commit of the repository that tracks `file`; `-dirty` if anything but results differs from it.
+
+    None where the package was installed without its repository.
+    """
+    folder = str(file.parent)
+    if _git(folder, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changed = _git(
+        folder, "status", "--porcelain", "--", ":/", *(f":(top,exclude){path}" for path in RESULTS)
+    )
+    return commit if changed == "" else f"{commit}-dirty"
 
 
-def _git(*words: str) -> str | None:
+def _git(folder: str, *words: str) -> str | None:
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            ["git", "-C", folder, *words], capture_output=True, text=True, check=True, timeout=10
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
