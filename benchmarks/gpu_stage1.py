@@ -6,8 +6,8 @@
 ViT-B/16 at 448 px, K = 96, J = 4, C = 200 and 555 classes, CLIP's ViT-B-16 text tower (random weights:
 speed does not depend on them), bf16, fused AdamW, as it is and compiled. No step waits for the device: a
 wait is an error while it is measured. The floating-point operations of a step are those of its matrix
-products, without any that are done twice to save memory; the matrix rate is that of large bf16 products.
-Beside them what the loader gives on this machine's cores from 500-px JPEGs, which has to keep up.
+products (to half a percent), without those that are done twice to save memory; the matrix rate is that of
+large bf16 products. The loader's rate on this machine's cores, from 500-px JPEGs, has to keep up.
 """
 
 import statistics
@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import all_species
@@ -60,8 +61,8 @@ def main() -> None:
             )
             print(claim, flush=True)
             rows.append(_row(claim, seconds, operations / peak))
-    if options.device == "cuda":
-        report("gpu_stage1", rows, device="cuda", precision="bf16-mixed")
+            if options.device == "cuda":  # after each, so that one that runs out of memory takes none along
+                report("gpu_stage1", rows, device="cuda", precision="bf16-mixed")
     print(f"loader: {_loader_rate(options):.0f} images/s on {worker_count(None)} processes")
 
 
@@ -95,6 +96,7 @@ def _step(classes: int, compiled: bool, options: Namespace) -> tuple[Callable[[]
         with torch.autocast(options.device, torch.bfloat16):
             loss = stage(images, labels).loss
         loss.backward()
+        nn.utils.clip_grad_norm_(stage.parameters(), stage.settings.clip or float("inf"))
         optimizer.step()
         optimizer.zero_grad()
 

@@ -24,7 +24,7 @@ from mpfgvc.data.samples import Split
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.features import Embeddings
-from mpfgvc.launch import start_fabric
+from mpfgvc.launch import send, start_fabric
 from mpfgvc.model.network import MPFGVC, SOURCES
 from mpfgvc.saved_model import load_model
 
@@ -141,7 +141,7 @@ def evaluate_photos(
         if not len(batch.labels):
             continue
         with fabric.autocast():
-            output = network(batch.images.to(fabric.device, non_blocking=True))
+            output = network(send(batch.images, fabric.device))
         scorer.add({source: getattr(output, source) for source in sources}, batch.labels.to(fabric.device))
     return scorer.result(split, broken)
 

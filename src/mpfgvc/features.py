@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mpfgvc.data.loading import Batches, epoch_order, steps_per_epoch
+from mpfgvc.launch import send
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.parallel import gather_in_order
 
@@ -40,7 +41,7 @@ def embed_photos(
     values: dict[str, list[Tensor]] = {view: [] for view in views}
     labels, indices = [], []
     for batch in batches:
-        images = batch.images.to(fabric.device, non_blocking=True)
+        images = send(batch.images, fabric.device)
         for view in views:
             with fabric.autocast():
                 embedding = encoder(images.flip(-1) if view == "mirrored" else images).embedding

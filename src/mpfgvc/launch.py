@@ -5,11 +5,16 @@ no further flags. Only rank 0 speaks and writes.
 """
 
 import os
+import shlex
+import shutil
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor
 
 from mpfgvc.config import Config
 from mpfgvc.errors import ConfigError
@@ -49,6 +54,27 @@ def find_device(device: str) -> str:
         present = ", ".join(name for name, there in available.items() if there)
         raise ConfigError(f"device must be one that is present ({present}) or auto, got {device}")
     return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on `device`; to a CUDA device, from pinned memory, nobody waits for the copy.
+
+    Other devices could read memory that has been given back by then.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def why_not_compile(fabric: Fabric) -> str | None:
+    """What `torch.compile` lacks here, for a note; None if nothing."""
+    if fabric.world_size > 1:
+        return "several processes have not been tried"
+    name, default = ("CC", "gcc") if fabric.device.type == "cuda" else ("CXX", "g++")
+    compiler = shlex.split(os.environ.get(name, default))[0]
+    if shutil.which(compiler) is None:
+        return f"there is no compiler {compiler}; install one, or name it in the variable {name}"
+    if fabric.device.type == "cuda" and not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python's header files (python3-dev) are missing"
+    return None
 
 
 class _Bf16(MixedPrecision):

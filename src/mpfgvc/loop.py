@@ -19,6 +19,7 @@ from torch import Tensor
 from mpfgvc.checkpoint import RunFolder, TrainingState
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation import Evaluation
+from mpfgvc.launch import send
 from mpfgvc.metric_log import MetricLog
 from mpfgvc.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
 from mpfgvc.seeding import seed_of
@@ -75,7 +76,8 @@ class Loop:
         if self.settings.ema is not None:
             self.average = WeightAverage(self.weights, self.settings.ema)
         self.total_steps = self.settings.epochs * batches.steps
-        self.sums = torch.zeros(3, device=self.fabric.device, dtype=torch.float64)
+        precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
+        self.sums = torch.zeros(3, device=self.fabric.device, dtype=precise)
         self.micro_batches = getattr(self.settings, "accumulate", 1)
 
     def run(self) -> dict[str, Tensor]:
@@ -96,13 +98,13 @@ class Loop:
         self.wrapped.train()
         started = time.perf_counter()
         for inputs, labels in self.batches.epoch(epoch, first_step):
-            inputs, labels = (part.to(self.fabric.device, non_blocking=True) for part in (inputs, labels))
-            self._train_step(inputs, labels)
+            self._train_step(send(inputs, self.fabric.device), send(labels, self.fabric.device))
             self.state.step += 1
             self._show_progress()
             ends_epoch = self.state.step % self.batches.steps == 0
             if self.state.step % self.session.checkpoint_steps == 0 and not ends_epoch:
                 self._save()
+        self._refuse_divergence()  # waits for the device, so the clock stops when its work is done
         seconds = time.perf_counter() - started
         steps = self.batches.steps - first_step
         self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
@@ -120,7 +122,8 @@ class Loop:
                 result = self.wrapped(part, part_labels)
                 self.fabric.backward(result.loss * (len(part) / len(inputs)))
             right = (result.logits.detach().argmax(dim=1) == part_labels).sum()
-            self.sums += torch.stack([result.loss.detach() * len(part), right, right.new_tensor(len(part))])
+            count = torch.full_like(right, len(part))
+            self.sums += torch.stack([result.loss.detach() * len(part), right, count])
         if self.settings.clip is not None:
             # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
             self.fabric.clip_gradients(
@@ -132,7 +135,6 @@ class Loop:
             self.average.update(self.state.step)
 
     def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> None:
-        self._refuse_divergence()
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
         row: dict[str, Any] = {
             "stage": self.stage.name,

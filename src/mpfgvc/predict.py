@@ -23,7 +23,7 @@ from mpfgvc.data.loading import evaluation_loader, worker_count
 from mpfgvc.data.samples import Sample, natural_key
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.launch import find_device
+from mpfgvc.launch import find_device, send
 from mpfgvc.model.network import Output
 from mpfgvc.saved_model import SavedModel, load_model
 
@@ -102,7 +102,7 @@ class Predictor:
     def _rank(self, pixels: Float[Tensor, "batch 3 height width"], top: int) -> list[list[Guess]]:
         if top < 1:
             raise ConfigError(f"top must be at least 1, got {top}")
-        return self.rank(self.network(pixels.to(self.device, non_blocking=True)), top)
+        return self.rank(self.network(send(pixels, self.device)), top)
 
     def rank(self, output: Output, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that an output of the network is about."""

@@ -6,7 +6,6 @@ very end, once, and decides nothing.
 """
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from mpfgvc.environment import describe_environment
 from mpfgvc.errors import CheckpointError, ConfigError
 from mpfgvc.evaluation import Evaluation, evaluate_embeddings, evaluate_photos
 from mpfgvc.features import EmbeddingLoader, Embeddings, embed_photos
-from mpfgvc.launch import start_fabric
+from mpfgvc.launch import start_fabric, why_not_compile
 from mpfgvc.loop import Loop, Session
 from mpfgvc.losses import Objective, balanced_weights
 from mpfgvc.metric_log import MetricLog
@@ -88,7 +87,6 @@ class _Training:
     def __init__(self, config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder):
         self.config, self.photos, self.fabric, self.folder = config, photos, fabric, folder
         self._refuse_uneven_batches()
-        self._refuse_missing_compiler()
         self.network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
         self.preprocessing = preprocessing_of(self.network.image_encoder.tower, config)
         self.identity = _identity(self.network, photos)
@@ -106,7 +104,7 @@ class _Training:
             log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
             seed=config.seed,
             checkpoint_steps=config.checkpoint_steps,
-            compile=config.compile,
+            compile=self._compiles(),
         )
 
     def run(self) -> Run:
@@ -234,11 +232,12 @@ class _Training:
                 rule = f"must be a multiple of the {self.fabric.world_size} processes"
                 raise ConfigError(f"{name}.batch_size {rule}, got {size}")
 
-    def _refuse_missing_compiler(self) -> None:
-        compiler = os.environ.get("CXX", "g++")
-        if self.config.compile and shutil.which(compiler) is None:
-            rule = f"must be false without a C++ compiler: there is no {compiler} here"
-            raise ConfigError(f"compile {rule}; install one, or name it in the variable CXX")
+    def _compiles(self) -> bool:
+        """Whether to compile: it changes the speed alone, so a machine that cannot goes on without."""
+        reason = why_not_compile(self.fabric) if self.config.compile else None
+        if reason is not None:
+            self._say(f"compile: the step runs uncompiled, {reason}")
+        return self.config.compile and reason is None
 
     def _say(self, line: str) -> None:
         if self.fabric.global_rank == 0:

@@ -1,5 +1,6 @@
 """What a run must hold: frozen is frozen, the same seed gives the same bits, options do what they say."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,7 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
         return compile_with(call, **options | {"backend": "aot_eager", "fullgraph": True})
 
     monkeypatch.setattr(torch, "compile", capture)
+    monkeypatch.setenv("CXX", sys.executable)  # any program will do
     run = train(tiny(settings | {"compile": True}), out=tmp_path / "compiled")
     compiled = RunFolder(run.path).load_stage1()
     assert [type(module) for module in compiled_modules] == [Stage1]
@@ -110,13 +112,14 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
         torch.testing.assert_close(compiled[name], weight, atol=2e-5, rtol=1e-4, msg=name)
 
 
-def test_compiling_without_a_compiler_is_refused(
-    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_nothing_can_be_compiled_the_run_says_so_and_goes_on(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(ConfigError, match=r"^compile must be false without a C\+\+ compiler"):
-        train(tiny({"compile": True}), out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("CXX", "no-such-compiler -O2")
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("there is no compiler"))
+    train(tiny({"compile": True, "stage1.epochs": 1, "stage2.epochs": 0}), out=tmp_path / "run")
+    line = "compile: the step runs uncompiled, there is no compiler no-such-compiler; install one"
+    assert line in capsys.readouterr().err
 
 
 def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(

@@ -50,13 +50,6 @@ class Batch:
         images, labels, indices = (part.pin_memory() for part in (self.images, self.labels, self.indices))
         return replace(self, images=images, labels=labels, indices=indices)
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch on `device`; from pinned memory the copy does not block."""
-        images, labels, indices = (
-            part.to(device, non_blocking=True) for part in (self.images, self.labels, self.indices)
-        )
-        return replace(self, images=images, labels=labels, indices=indices)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
@@ -112,11 +105,10 @@ class Photos(Dataset[Item]):
         return replace(item, broken=tuple(broken))
 
     def __getitems__(self, keys: list[Key]) -> list[Item]:
-        """A whole batch, in the order of `keys`.
+        """A whole batch, in the order of `keys`, read on as many threads as torch has here.
 
-        Without randomness on as many threads as torch has here: in line with a model on the
-        CPU, whose threads wait meanwhile, all of its; in a loader process one. Random transforms
-        share torch's one generator and take turns.
+        In the main process these are the model's, idle meanwhile; in a loader process it is one.
+        Random transforms share torch's one generator and take turns.
         """
         threads = torch.get_num_threads()
         if self.seed is not None or threads == 1:

@@ -189,12 +189,6 @@ def test_a_photograph_that_vanished_is_named(samples):
         list(evaluation_loader(lost, FIXED, batch_size=2))
 
 
-def test_a_batch_moves_as_a_whole(samples):
-    (batch,) = evaluation_loader(samples[:2], FIXED, batch_size=2)
-    moved = batch.to("meta")
-    assert {part.device.type for part in (moved.images, moved.labels, moved.indices)} == {"meta"}
-
-
 def test_steps_count_whole_batches_but_at_least_one():
     assert [steps_per_epoch(count, 4) for count in (1, 4, 7, 8)] == [1, 1, 1, 2]
 
