@@ -9,7 +9,6 @@ pages of files (code that is read in).
 import ctypes
 import json
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -106,14 +105,14 @@ def _seconds(work: Work) -> float:
 def _measure_peak(work: Work, sender: "multiprocessing.connection.Connection") -> None:
     torch.set_num_threads(1)  # a forked process has lost the threads of its parent
     ctypes.CDLL(None).malloc_trim(0)  # else the work would live in what its parent has freed
-    before = _resident("RssAnon")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far was that of the parent
+    before = _status("RssAnon")
     work()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sender.send(peak - _resident("RssFile") - before)
+    sender.send(_status("VmHWM") - _status("RssFile") - before)
 
 
-def _resident(kind: str) -> float:
-    """Resident memory of this process in MB: its own (`RssAnon`), or pages of files (`RssFile`).
+def _status(kind: str) -> float:
+    """Resident memory of this process in MB: its own (RssAnon), of files (RssFile), the peak of both (VmHWM).
 
     A forked process maps the code of libraries anew as it comes to use it: 100 MB that nobody allocated.
     """
