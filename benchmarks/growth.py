@@ -4,8 +4,9 @@
 
 Forward and backward, fp32. Text branch: CLIP's ViT-B-16 text tower, J = 4; the reference pads to 77 tokens.
 Image branch: ViT-B/16 to a class token; the reference is timm's own forward. Memory is the peak of a forked
-process above the weights. Padded prompts stop at 200 classes; over image size and batch K is an eighth of
-the patches. Random weights: speed does not depend on them. Writes growth.png and results/growth.json.
+process above the weights. Each point is one measurement. Padded prompts stop at 200 classes; over image
+size and batch K is an eighth of the patches. Random weights: speed does not depend on them. Writes
+growth.png and results/growth.json.
 """
 
 import json
@@ -111,7 +112,8 @@ def _draw(panels: dict[str, Panel], file: Path) -> None:
             if label == "classes":
                 axis.set(xscale="log", yscale="log")
             else:
-                axis.set_ylim(bottom=0)
+                axis.set_ylim(0, 1.1 * max(max(curve[name]) for curve in panel.values()))
+                axis.set_xticks(panel["ours"]["x"], [f"{x:g}" for x in panel["ours"]["x"]])
             axis.grid(alpha=0.3)
             axis.legend(frameon=False)
     figure.savefig(file, dpi=110)
