@@ -2,11 +2,13 @@
 
 A picture is a function of (seed, class, split, number), so any worker of any
 process draws the same one, and 5 training pictures a class are the first 5 of 20.
+Small ones are remembered by the process that drew them, as every epoch reads them again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +18,9 @@ from mpfgvc.birds.scene import Picture, draw_image, draw_picture
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import MOST_PICTURES, BirdsConfig
 from mpfgvc.data.samples import PhotoSet, Sample, Split
+
+REMEMBERED, REMEMBERED_SIZE = 4096, 128
+"""How many pictures a process remembers, and up to how many pixels wide: at most 200 MB, at 96 pixels 113."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,8 @@ class DrawnSample(Sample):
 
     def read(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The picture, in its own size."""
-        return draw_image(self.plumage, seed=self.seed, index=self.index, size=self.size)
+        draw = _draw if self.size <= REMEMBERED_SIZE else _draw.__wrapped__
+        return draw(self.plumage, self.seed, self.index, self.size).copy()
 
     def picture(self) -> Picture:
         """The picture with the regions of its parts."""
@@ -51,6 +57,11 @@ def read_birds(config: BirdsConfig) -> PhotoSet:
 def folder_name(species: Species) -> str:
     """The class's name as CUB writes it: `001.Common_Thornbill`."""
     return f"{species.index + 1:03d}.{species.name.replace(' ', '_')}"
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _draw(plumage: Plumage, seed: int, index: int, size: int) -> Image.Image:
+    return draw_image(plumage, seed=seed, index=index, size=size)
 
 
 def _samples(species: Species, config: BirdsConfig) -> list[DrawnSample]:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mpfgvc import ConfigError, OutputError
-from mpfgvc.birds.plumage import PARTS
+from mpfgvc.birds.plumage import PARTS, Plumage
+from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.check import check_photos
@@ -42,6 +43,24 @@ def test_fewer_training_pictures_are_the_first_of_more_and_the_test_stays() -> N
 def test_no_picture_is_in_two_splits() -> None:
     samples = [sample for sample in read_birds(BIRDS).samples if isinstance(sample, DrawnSample)]
     assert len({sample.index for sample in samples}) == len(samples)
+
+
+def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def counted(plumage: Plumage, *, seed: int, index: int, size: int) -> Image.Image:
+        drawn.append(index)
+        return draw_image(plumage, seed=seed, index=index, size=size)
+
+    monkeypatch.setattr("mpfgvc.data.synthetic.draw_image", counted)
+    small, large = (
+        read_birds(BirdsConfig(species=2, seed=77, image_size=size)).samples[0] for size in (48, 160)
+    )
+    small.read().putpixel((0, 0), (1, 2, 3))
+    assert small.read().getpixel((0, 0)) != (1, 2, 3)
+    assert len(drawn) == 1
+    large.read(), large.read()
+    assert len(drawn) == 3
 
 
 def test_batches_do_not_depend_on_the_number_of_workers() -> None:
