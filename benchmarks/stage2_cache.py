@@ -56,7 +56,7 @@ class Bench:
             on_error="raise",
         )
         encoder = self.network.image_encoder
-        embeddings = embed_photos(encoder, batches, fabric=start_fabric(self.config))
+        embeddings = embed_photos(encoder, [batches], fabric=start_fabric(self.config))
         return EmbeddingLoader(embeddings, batch_size=self.size, seed=0)
 
     def rerun_towers(self) -> Batches:

@@ -252,8 +252,13 @@ class Stage2Config(StageConfig):
     """Peak learning rate of the fusion module."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes; the photographs are known by then. 0..1."""
-    flip: bool = False
-    """Cache the mirror image of each training photograph as well: twice the data, twice the pass."""
+    views: int = 1
+    """Views of each training photograph that are embedded and kept: the one of the test, and random ones
+    as in stage 1 beyond that. An epoch goes over all of them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_range("stage2.views", self.views, 1, None)
 
 
 @dataclass(frozen=True, kw_only=True)

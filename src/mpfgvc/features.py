@@ -1,10 +1,12 @@
 """Run the frozen image tower once and keep the embeddings; stage 2 trains on them.
 
 In stage 2 both towers are constants, so V of a photograph under a deterministic
-transform never changes: one forward pass replaces one for every epoch.
+transform never changes: one forward pass replaces one for every epoch. A random
+transform becomes deterministic by a seed, so a few random views of each
+photograph can be kept as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +22,10 @@ from mpfgvc.parallel import gather_in_order
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """V of some photographs with their labels, in the order of the photographs, on the CPU."""
+    """V of some photographs with their labels, in the order of the photographs, on the CPU.
+
+    With several views of each, those of a second one follow those of the first.
+    """
 
     values: Float[Tensor, "photos width"]
     labels: Int[Tensor, " photos"]
@@ -29,29 +34,28 @@ class Embeddings:
         return len(self.labels)
 
 
-@torch.inference_mode()
-def embed_photos(
-    encoder: ImageEncoder, batches: Batches, *, fabric: Fabric, views: tuple[str, ...] = ("plain",)
-) -> Embeddings:
-    """V of all the photographs of an evaluation loader, over all processes together.
-
-    `views` are `plain` and `mirrored`; the photographs of a second view follow those of the first.
-    """
+def embed_photos(encoder: ImageEncoder, views: Iterable[Batches], *, fabric: Fabric) -> Embeddings:
+    """V of all the photographs of some evaluation loaders, one for each view, over all processes together."""
     encoder.eval()
-    values: dict[str, list[Tensor]] = {view: [] for view in views}
-    labels, indices = [], []
+    parts = [_embed_view(encoder, batches, fabric) for batches in views]
+    return Embeddings(
+        values=torch.cat([part.values for part in parts]), labels=torch.cat([part.labels for part in parts])
+    )
+
+
+@torch.inference_mode()
+def _embed_view(encoder: ImageEncoder, batches: Batches, fabric: Fabric) -> Embeddings:
+    values, labels, indices = [], [], []
     for batch in batches:
-        images = send(batch.images, fabric.device)
-        for view in views:
-            with fabric.autocast():
-                embedding = encoder(images.flip(-1) if view == "mirrored" else images).embedding
-            values[view].append(embedding.float().cpu())
+        with fabric.autocast():
+            embedding = encoder(send(batch.images, fabric.device)).embedding
+        values.append(embedding.float().cpu())
         labels.append(batch.labels)
         indices.append(batch.indices)
     order = torch.cat(indices)
-    gathered = [gather_in_order(torch.cat(values[view]), order) for view in views]
-    all_labels = gather_in_order(torch.cat(labels), order)
-    return Embeddings(values=torch.cat(gathered), labels=all_labels.repeat(len(views)))
+    return Embeddings(
+        values=gather_in_order(torch.cat(values), order), labels=gather_in_order(torch.cat(labels), order)
+    )
 
 
 class EmbeddingLoader:

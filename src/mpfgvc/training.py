@@ -22,11 +22,11 @@ from mpfgvc.config_io import dump_config, load_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
 from mpfgvc.data.samples import PhotoSet, Split
-from mpfgvc.data.transforms import Preprocessing, test_transform, train_transform
+from mpfgvc.data.transforms import Preprocessing, Transform, test_transform, train_transform
 from mpfgvc.environment import describe_environment
 from mpfgvc.errors import CheckpointError, ConfigError
 from mpfgvc.evaluation import Evaluation, evaluate_embeddings, evaluate_photos
-from mpfgvc.features import EmbeddingLoader, Embeddings, embed_photos
+from mpfgvc.features import EmbeddingLoader, embed_photos
 from mpfgvc.launch import start_fabric, why_not_compile
 from mpfgvc.loop import Loop, Session
 from mpfgvc.losses import Objective, balanced_weights
@@ -36,6 +36,7 @@ from mpfgvc.model.network import MPFGVC
 from mpfgvc.notes import say
 from mpfgvc.optim import copy_into
 from mpfgvc.saved_model import SavedModel, save_model
+from mpfgvc.seeding import seed_of
 from mpfgvc.stages import Stage1, Stage2, trained
 
 
@@ -137,8 +138,8 @@ class _Training:
         settings = self.config.stage2
         if settings.epochs == 0:
             return
-        views = ("plain", "mirrored") if settings.flip else ("plain",)
-        embeddings = self._embed(network, "train", views)
+        encoder = network.image_encoder
+        embeddings = embed_photos(encoder, self._views(settings.views), fabric=self.fabric)
         batches = EmbeddingLoader(
             embeddings,
             batch_size=settings.batch_size,
@@ -148,7 +149,7 @@ class _Training:
         )
         validate = None
         if self.photos.subset("validation"):
-            held_out = self._embed(network, "validation", ("plain",))
+            held_out = embed_photos(encoder, [self._evaluation_batches("validation")], fabric=self.fabric)
             validate = partial(
                 evaluate_embeddings, network, held_out, split="validation", sources=Stage2.sources
             )
@@ -166,9 +167,13 @@ class _Training:
         batches = self._evaluation_batches(split)
         return evaluate_photos(network, batches, split=split, fabric=self.fabric, sources=sources)
 
-    def _embed(self, network: MPFGVC, split: Split, views: tuple[str, ...]) -> Embeddings:
-        batches = self._evaluation_batches(split)
-        return embed_photos(network.image_encoder, batches, fabric=self.fabric, views=views)
+    def _views(self, count: int) -> Iterator[Batches]:
+        """The training photographs as in the test, then `count` - 1 times as stage 1 might show them."""
+        yield self._evaluation_batches("train")
+        transform = train_transform(self.preprocessing, self.config.data.augment)
+        for view in range(1, count):
+            seed = seed_of(self.config.seed, "view", view)
+            yield self._evaluation_batches("train", transform=transform, seed=seed)
 
     def _test(self, network: MPFGVC) -> Evaluation | None:
         if not (self.config.final_test and self.photos.subset("test")):
@@ -189,11 +194,14 @@ class _Training:
             **self._loader_options(),
         )
 
-    def _evaluation_batches(self, split: Split) -> Batches:
+    def _evaluation_batches(
+        self, split: Split, *, transform: Transform | None = None, seed: int | None = None
+    ) -> Batches:
         return evaluation_loader(
             self.photos.subset(split),
-            test_transform(self.preprocessing),
+            transform or test_transform(self.preprocessing),
             batch_size=self.config.stage1.batch_size,
+            seed=seed,
             workers=self._workers(model_on_cpu=self.fabric.device.type == "cpu"),
             **self._loader_options(),
         )

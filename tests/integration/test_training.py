@@ -10,6 +10,7 @@ import torch
 
 from mpfgvc import Config, ConfigError, DataError, Predictor, load_config, train
 from mpfgvc.checkpoint import RunFolder
+from mpfgvc.features import EmbeddingLoader, Embeddings
 from mpfgvc.losses import Objective
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.stages import Stage1, Stage2, trained
@@ -71,7 +72,8 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny: Make,
 
 
 def test_workers_change_no_bit(tiny: Make, tmp_path: Path) -> None:
-    runs = [train(tiny({"data.workers": count}), out=tmp_path / f"{count}") for count in (0, 2)]
+    settings = {"stage2.views": 2}
+    runs = [train(tiny({"data.workers": count} | settings), out=tmp_path / f"{count}") for count in (0, 2)]
     assert _weights(runs[0].path) == _weights(runs[1].path)
 
 
@@ -181,6 +183,26 @@ def test_stage_2_never_runs_a_tower(tiny: Make, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Stage2, "forward", stepped)
     train(tiny(), out=tmp_path / "run")
     assert calls == {"stage2 towers": 0, "stage2 steps": 4}
+
+
+def test_stage_2_sees_the_plain_view_and_random_ones_of_every_photograph(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[Embeddings] = []
+
+    def keep(embeddings: Embeddings, **options: Any) -> EmbeddingLoader:
+        kept.append(embeddings)
+        return EmbeddingLoader(embeddings, **options)
+
+    monkeypatch.setattr("mpfgvc.training.EmbeddingLoader", keep)
+    for views in (1, 3):
+        train(tiny({"stage2.views": views, "data.augment.flip": 1.0}), out=tmp_path / f"{views}")
+    alone, together = kept
+    assert torch.equal(together.labels, alone.labels.repeat(3))
+    plain, *others = together.values.chunk(3)
+    assert torch.equal(plain, alone.values)
+    for first, second in [(plain, others[0]), (plain, others[1]), (others[0], others[1])]:
+        assert ((first - second).norm(dim=1) > 1e-3).all()
 
 
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])

@@ -97,15 +97,16 @@ def evaluation_loader(
     world: int = 1,
     workers: int = 0,
     on_error: OnError = "raise",
+    seed: int | None = None,
 ) -> Batches:
     """The samples `rank`, `rank + world`, ... in order, each once: shards without padding.
 
-    `transform` must draw nothing at random. Unreadable photographs end the run or are left out.
-    `batch_size` is that of this process.
+    A `transform` that draws at random needs a `seed`, and then shows each sample always the same way.
+    Unreadable photographs end the run or are left out. `batch_size` is that of this process.
     """
     keys = [(0, index) for index in range(rank, len(samples), world)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    photos = Photos(samples, transform, seed=None, on_error=on_error, replace_broken=False)
+    photos = Photos(samples, transform, seed=seed, on_error=on_error, replace_broken=False)
     return Batches(_loader(photos, batches, workers, Collate(transform.image_size, on_error, False)))
 
 
