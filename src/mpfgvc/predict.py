@@ -55,10 +55,14 @@ class Predictor:
     def from_pretrained(cls, model: str | Path, *, device: str = "auto", source: Source = "fusion") -> Self:
         """Read a run folder, a model folder or a repository of the hub.
 
-        `device` auto takes an accelerator if there is one. Raises CheckpointError for a model
+        `device` auto takes an accelerator if there is one. On a CPU the network is packed for
+        inference: to go on training, take `load_model`. Raises CheckpointError for a model
         that cannot be had, ConfigError for a device that is not there.
         """
-        return cls(load_model(model), device=find_device(device), source=source)
+        saved, device = load_model(model), find_device(device)
+        if device == "cpu":
+            saved.network.image_encoder.tower.pack()
+        return cls(saved, device=device, source=source)
 
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> list[Guess]: ...  # type: ignore[overload-overlap]

@@ -1,7 +1,7 @@
 """Image towers: timm's vision transformers with a class token, opened where selection needs it.
 
-With `split_block.py`, the only code that touches timm's insides. A tower keeps
-timm's module and its parameter names. What cannot be split exactly is refused
+With `split_block.py` and `packed_linear.py`, the only code that touches timm's insides. A tower
+keeps timm's module and its parameter names. What cannot be split exactly is refused
 by name when the tower is built, never silently wrong.
 """
 
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError
 from mpfgvc.model.own_towers import IMAGE_TOWERS, bundled_image_weights
+from mpfgvc.model.packed_linear import pack_blocks
 from mpfgvc.model.split_block import Rope, SplitBlock, unsupported
 
 
@@ -84,6 +85,10 @@ class ImageTower(nn.Module):
             SplitBlock(block, is_last=False, prefix=self.prefix_tokens),
             SplitBlock(last_block, is_last=True, prefix=self.prefix_tokens),
         )
+
+    def pack(self) -> None:
+        """Lay the weights of the blocks out for inference on this CPU; they are no parameters any more."""
+        pack_blocks(self.transformer.blocks)
 
     def final_norm(self, class_token: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         """The norm between the last block and a classifier."""
