@@ -223,7 +223,7 @@ class Stage1Config(StageConfig):
     accumulate: int = 1
     """Micro-batches that one optimiser step is split into; more need less memory."""
     sampled_classes: int | None = None
-    """Classes whose prompts a step encodes: the batch's own and a random sample of the others; null = all.
+    """Classes whose prompts a micro-batch encodes: its own and a random sample of the others; null = all.
     For thousands of classes; the loss over texts is then slightly too low (sampling.py)."""
 
     def __post_init__(self) -> None:
@@ -234,7 +234,8 @@ class Stage1Config(StageConfig):
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
         _check(whole, "stage1.batch_size", rule, self.batch_size)
-        _check_range("stage1.sampled_classes", self.sampled_classes, self.batch_size + 1, None)
+        micro_batch = self.batch_size // self.accumulate
+        _check_range("stage1.sampled_classes", self.sampled_classes, micro_batch + 1, None)
         plain = self.sampled_classes is None or self.label_smoothing == 0
         rule = "must be 0 with stage1.sampled_classes"
         _check(plain, "stage1.label_smoothing", rule, self.label_smoothing)

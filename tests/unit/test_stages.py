@@ -67,5 +67,7 @@ def test_only_sampled_prompts_have_a_gradient_and_the_right_ones_always(network:
 def test_sampling_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ConfigError, match=r"stage1\.sampled_classes must be at least 33, got 32"):
         Stage1Config(batch_size=32, sampled_classes=32)
+    with pytest.raises(ConfigError, match=r"stage1\.sampled_classes must be at least 17, got 16"):
+        Stage1Config(batch_size=32, accumulate=2, sampled_classes=16)
     with pytest.raises(ConfigError, match=r"stage1\.label_smoothing must be 0 with stage1\.sampled_classes"):
         Stage1Config(batch_size=32, sampled_classes=64, label_smoothing=0.1)
