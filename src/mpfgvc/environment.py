@@ -37,8 +37,19 @@ def describe_environment(*, device: str, precision: str, processes: int) -> dict
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _processor() -> str:
+    """The processor's own name where the system tells it, as Linux does; else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _version(package: str) -> str | None:

@@ -1,11 +1,12 @@
 """What a run was made with: the commit that its results can be had with again."""
 
+import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from mpfgvc.environment import _commit
+from mpfgvc.environment import _commit, _processor
 
 
 @pytest.fixture
@@ -48,3 +49,13 @@ def test_a_file_that_another_repository_does_not_know_has_no_commit(file: Path) 
 def test_without_git_there_is_no_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert _commit(file) is None
+
+
+def test_the_processor_has_a_name_where_the_system_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _processor()
+
+    def refuse(_: Path) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert _processor() == platform.machine()
