@@ -56,13 +56,13 @@ class Predictor:
         """Read a run folder, a model folder or a repository of the hub.
 
         `device` auto takes an accelerator if there is one. On a CPU the network is packed for
-        inference: to go on training, take `load_model`. Raises CheckpointError for a model
-        that cannot be had, ConfigError for a device that is not there.
+        inference (packed_linear.py); to train it or to move it, take `load_model`. Raises
+        CheckpointError for a model that cannot be had, ConfigError for a device that is not there.
         """
-        saved, device = load_model(model), find_device(device)
-        if device == "cpu":
+        saved, found = load_model(model), find_device(device)
+        if found == "cpu":
             saved.network.image_encoder.tower.pack()
-        return cls(saved, device=device, source=source)
+        return cls(saved, device=found, source=source)
 
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> list[Guess]: ...  # type: ignore[overload-overlap]

@@ -87,7 +87,7 @@ class ImageTower(nn.Module):
         )
 
     def pack(self) -> None:
-        """Lay the weights of the blocks out for inference on this CPU; they are no parameters any more."""
+        """Lay the weights of the blocks out for inference on this CPU; they are no parameters afterwards."""
         pack_blocks(self.transformer.blocks)
 
     def final_norm(self, class_token: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:

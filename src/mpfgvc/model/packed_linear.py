@@ -1,22 +1,28 @@
-"""Linear layers whose weights are laid out for oneDNN: the same numbers, faster, for inference on a CPU.
+"""Linear layers whose weights are laid out for oneDNN: inference on a CPU, faster, the same up to rounding.
 
 PyTorch multiplies plain weights, which a library has to rearrange in every call;
 oneDNN keeps them arranged. `torch.compile` does the same when it freezes a model,
-with the same two operations, but needs a compiler and a minute. A packed layer
-has no weight to train or to save.
+with the same two operations, but needs a compiler and a minute.
 """
 
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import Attention
+from timm.layers import Attention, AttentionRope
 from torch import Tensor, nn
 
 
 class PackedLinear(nn.Module):
-    """A linear layer in float32 on the CPU, without gradients."""
+    """A linear layer for float32 tokens on the CPU, for inference.
+
+    Its weight is no parameter: no optimiser sees it, and it moves to no other device. State
+    dictionaries, copies and pickles hold it as the plain layer's. With gradients, or under
+    autocast, the layer computes what the plain one does, slowly.
+    """
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -24,28 +30,46 @@ class PackedLinear(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
     def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out_width"]:
-        """What the layer made of these tokens before it was packed."""
+        """What the plain layer makes of these tokens."""
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return F.linear(tokens, self.packed.to_dense(), self.bias)
         features: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, self.packed, self.bias, "none", [], "")
         return features
 
+    def unpacked(self) -> nn.Linear:
+        """The plain layer."""
+        weight = self.packed.to_dense()
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
+        linear.weight, linear.bias = nn.Parameter(weight), self.bias
+        return linear
+
+    def __reduce__(self) -> tuple[type, tuple[nn.Linear]]:
+        return type(self), (self.unpacked(),)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}weight"] = self.packed.to_dense()
+
 
 def pack_blocks(blocks: Sequence[nn.Module]) -> None:
-    """Pack the linear layers of timm's transformer blocks in place, where this machine gains by it.
+    """Pack the linear layers of timm's transformer blocks in place, where this machine can.
 
-    Left as they are: layers whose weights are read by others than themselves, that is the
-    queries, keys and values of the last two blocks (split_block.py) and of EVA's attention.
+    Left as they are: fused queries, keys and values whose weights are read by others than their
+    own layer, that is those of the last two blocks (split_block.py) and of EVA's attention.
     """
     if not can_pack():
         return
     for index, block in enumerate(blocks):
-        whole = index < len(blocks) - 2 and type(block.attn) is Attention
+        fused_too = index < len(blocks) - 2 and type(block.attn) in (Attention, AttentionRope)
         for name, layer in list(block.named_modules()):
-            called = name.startswith("mlp.") or name == "attn.proj" or (whole and name == "attn.qkv")
-            if called and isinstance(layer, nn.Linear):
+            if isinstance(layer, nn.Linear) and (fused_too or name != "attn.qkv"):
                 block.set_submodule(name, PackedLinear(layer))
 
 
 def can_pack() -> bool:
-    """Whether PyTorch has oneDNN here, on the kind of processor that packing was measured on."""
-    measured = platform.machine() in ("x86_64", "AMD64")
-    return measured and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    """Whether PyTorch has oneDNN's two operations here, on x86-64 (measured on AMD alone)."""
+    has_both = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(
+        torch.ops.mkldnn, "_linear_pointwise"
+    )
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return onednn and has_both and platform.machine() in ("x86_64", "AMD64")

@@ -2,8 +2,7 @@
 
 timm's own blocks let every token attend to every token. Selection needs less:
 the keys and one query for the scores, then the rest of the block for the kept
-tokens alone. `SplitBlock` computes just that from the block's own modules. With
-`image_tower.py`, the only code that touches timm's insides.
+tokens alone. `SplitBlock` computes just that from the block's own modules.
 """
 
 from typing import Any, NamedTuple, cast

@@ -1,6 +1,7 @@
-"""Packed layers compute what the plain ones do, in every kind of block."""
+"""Packed layers compute what plain ones do, in every kind of tower, and can be saved, copied and derived."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,14 @@ from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.packed_linear import PackedLinear, can_pack
 
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="PyTorch has no oneDNN for this processor")
-LAYERS = {  # in three blocks: 2 of each MLP, 1 projection, and of timm's own attention the first block's qkv
-    "vit_tiny_patch16_224": 3 * 3 + 1,
+LAYERS = {  # of three blocks
+    "vit_tiny_patch16_224": 3 * 3 + 1,  # two of the MLP and a projection; the first block's qkv
     "vit_small_patch14_reg4_dinov2": 3 * 3 + 1,
-    "eva02_tiny_patch14_224": 3 * 3,
+    "vit_small_patch16_rope_mixed_224": 3 * 3 + 1,
+    "eva02_tiny_patch14_224": 3 * 3,  # no qkv
     "vit_small_patch16_dinov3": 3 * 3,
+    "eva02_base_patch14_224": 3 * 7,  # three of the MLP, queries, keys, values and a projection apart
+    "beit3_base_patch16_224": 3 * 3 + 1,
 }
 
 
@@ -42,22 +46,36 @@ def test_a_packed_tower_gives_the_same_embedding_and_keeps_the_same_patches(
 
 
 @needs_onednn
-@torch.inference_mode()
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_layer_with_and_without_bias(bias: bool) -> None:
-    layer = nn.Linear(11, 5, bias=bias)
-    tokens = torch.randn(2, 3, 11)
-    torch.testing.assert_close(
-        PackedLinear(layer)(tokens), tokens @ layer.weight.T + (layer.bias if bias else 0)
-    )
+def test_a_copy_a_pickle_and_a_state_dictionary_hold_the_plain_weight(bias: bool) -> None:
+    layer, tokens = nn.Linear(11, 5, bias=bias), torch.randn(2, 3, 11)
+    packed = PackedLinear(layer)
+    state = packed.state_dict()
+    assert set(state) == set(layer.state_dict())
+    assert all(torch.equal(state[name], value) for name, value in layer.state_dict().items())
+    with torch.inference_mode():
+        expected = tokens @ layer.weight.T + (layer.bias if bias else 0)
+        for each in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):  # noqa: S301
+            torch.testing.assert_close(each(tokens), expected)
 
 
+@needs_onednn
+def test_a_gradient_flows_to_the_tokens_and_autocast_rounds_as_ever() -> None:
+    layer, tokens = nn.Linear(11, 5), torch.randn(3, 11, requires_grad=True)
+    (gradient,) = torch.autograd.grad(PackedLinear(layer)(tokens).square().sum(), tokens)
+    (expected,) = torch.autograd.grad(layer(tokens).square().sum(), tokens)
+    torch.testing.assert_close(gradient, expected)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(PackedLinear(layer)(tokens), layer(tokens))
+
+
+@pytest.mark.parametrize("lacks", ["platform.machine", "torch.backends.mkldnn.is_available"])
 @torch.inference_mode()
-def test_without_onednn_the_tower_stays_as_it_is(
-    encoder_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+def test_where_packing_is_not_to_be_had_the_tower_stays_as_it_is(
+    lacks: str, encoder_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, images = encoder_of("vit_tiny_patch16_224")
-    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    monkeypatch.setattr(lacks, lambda: None)
     packed = _packed(encoder)
     assert not any(isinstance(module, PackedLinear) for module in packed.modules())
     assert torch.equal(packed(images).embedding, encoder(images).embedding)
