@@ -255,7 +255,7 @@ class Stage2Config(StageConfig):
     """Share of the target spread over all classes; the photographs are known by then. 0..1."""
     views: int = 1
     """Views of each training photograph that are embedded and kept: the one of the test, and random ones
-    as in stage 1 beyond that. An epoch goes over all of them."""
+    as in stage 1 beyond that. Each costs a pass of the image tower; an epoch goes over all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -6,7 +6,7 @@ transform becomes deterministic by a seed, so a few random views of each
 photograph can be kept as well.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +24,7 @@ from mpfgvc.parallel import gather_in_order
 class Embeddings:
     """V of some photographs with their labels, in the order of the photographs, on the CPU.
 
-    With several views of each, those of a second one follow those of the first.
+    With several views of each, the photographs of a second view follow those of the first.
     """
 
     values: Float[Tensor, "photos width"]
@@ -34,19 +34,22 @@ class Embeddings:
         return len(self.labels)
 
 
-def embed_photos(encoder: ImageEncoder, views: Iterable[Batches], *, fabric: Fabric) -> Embeddings:
-    """V of all the photographs of some evaluation loaders, one for each view, over all processes together."""
+def embed_photos(encoder: ImageEncoder, loaders: Sequence[Batches], *, fabric: Fabric) -> Embeddings:
+    """V of all the photographs of evaluation loaders, one after the other, over all processes together."""
     encoder.eval()
-    parts = [_embed_view(encoder, batches, fabric) for batches in views]
+    parts = [_embed(encoder, batches, fabric) for batches in loaders]
     return Embeddings(
         values=torch.cat([part.values for part in parts]), labels=torch.cat([part.labels for part in parts])
     )
 
 
 @torch.inference_mode()
-def _embed_view(encoder: ImageEncoder, batches: Batches, fabric: Fabric) -> Embeddings:
-    values, labels, indices = [], [], []
+def _embed(encoder: ImageEncoder, batches: Batches, fabric: Fabric) -> Embeddings:
+    nothing = torch.zeros(0, dtype=torch.long)  # a process may have no photograph
+    values, labels, indices = [torch.zeros(0, encoder.tower.width)], [nothing], [nothing]
     for batch in batches:
+        if not len(batch.labels):
+            continue
         with fabric.autocast():
             embedding = encoder(send(batch.images, fabric.device)).embedding
         values.append(embedding.float().cpu())

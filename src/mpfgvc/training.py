@@ -6,7 +6,7 @@ very end, once, and decides nothing.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from mpfgvc.config import Config, StageConfig
 from mpfgvc.config_io import dump_config, load_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
-from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.data.transforms import Preprocessing, Transform, test_transform, train_transform
 from mpfgvc.environment import describe_environment
 from mpfgvc.errors import CheckpointError, ConfigError
@@ -147,9 +147,9 @@ class _Training:
             rank=self.fabric.global_rank,
             world=self.fabric.world_size,
         )
-        validate = None
-        if self.photos.subset("validation"):
-            held_out = embed_photos(encoder, [self._evaluation_batches("validation")], fabric=self.fabric)
+        validate, validation = None, self.photos.subset("validation")
+        if validation:
+            held_out = embed_photos(encoder, [self._evaluation_batches(validation)], fabric=self.fabric)
             validate = partial(
                 evaluate_embeddings, network, held_out, split="validation", sources=Stage2.sources
             )
@@ -164,21 +164,23 @@ class _Training:
 
     def _validate(self, split: Split, sources: tuple[str, ...]) -> Evaluation:
         network = self.network.deployed()
-        batches = self._evaluation_batches(split)
+        batches = self._evaluation_batches(self.photos.subset(split))
         return evaluate_photos(network, batches, split=split, fabric=self.fabric, sources=sources)
 
-    def _views(self, count: int) -> Iterator[Batches]:
+    def _views(self, count: int) -> list[Batches]:
         """The training photographs as in the test, then `count` - 1 times as stage 1 might show them."""
-        yield self._evaluation_batches("train")
+        samples = self.photos.subset("train")
+        plain = self._evaluation_batches(samples)
+        if count == 1:
+            return [plain]
         transform = train_transform(self.preprocessing, self.config.data.augment)
-        for view in range(1, count):
-            seed = seed_of(self.config.seed, "view", view)
-            yield self._evaluation_batches("train", transform=transform, seed=seed)
+        seed = seed_of(self.config.seed, "views")
+        return [plain, self._evaluation_batches(samples * (count - 1), transform=transform, seed=seed)]
 
     def _test(self, network: MPFGVC) -> Evaluation | None:
         if not (self.config.final_test and self.photos.subset("test")):
             return None
-        batches = self._evaluation_batches("test")
+        batches = self._evaluation_batches(self.photos.subset("test"))
         evaluation = evaluate_photos(network, batches, split="test", fabric=self.fabric)
         if self.fabric.global_rank == 0:
             self.folder.save_evaluation(evaluation.to_dict())
@@ -195,10 +197,10 @@ class _Training:
         )
 
     def _evaluation_batches(
-        self, split: Split, *, transform: Transform | None = None, seed: int | None = None
+        self, samples: Sequence[Sample], *, transform: Transform | None = None, seed: int | None = None
     ) -> Batches:
         return evaluation_loader(
-            self.photos.subset(split),
+            samples,
             transform or test_transform(self.preprocessing),
             batch_size=self.config.stage1.batch_size,
             seed=seed,

@@ -50,7 +50,7 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
     if len(remaining) == 8:
         remaining[1].unlink()
     config = tmp_path / "config.yaml"
-    config.write_text(dump_config(tiny({"data.root": str(root), "stage1.accumulate": 2})))
+    config.write_text(dump_config(tiny({"data.root": str(root), "stage1.accumulate": 2, "stage2.views": 2})))
     runs = [tmp_path / "one", tmp_path / "two"]
     for processes, run in enumerate(runs, start=1):
         document = json.loads(

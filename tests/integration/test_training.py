@@ -13,6 +13,7 @@ from mpfgvc.checkpoint import RunFolder
 from mpfgvc.features import EmbeddingLoader, Embeddings
 from mpfgvc.losses import Objective
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.packed_linear import PackedLinear, can_pack
 from mpfgvc.saved_model import load_model
 from mpfgvc.stages import Stage1, Stage2, trained
 from mpfgvc.training import _Training
@@ -241,14 +242,26 @@ def test_a_saved_model_needs_neither_dataset_nor_text_tower(
     moved = tmp_path / "elsewhere"
     run.model_dir.rename(moved)
     monkeypatch.setattr("mpfgvc.model.network.build_text_tower", None)
-    predictor = Predictor.from_pretrained(moved, device="cpu")  # packs the network
-    plain = Predictor(load_model(moved), device="cpu")(photos / "test" / "disc" / "0.png", top=3)
+    predictor = Predictor.from_pretrained(moved, device="cpu")
     guesses = predictor(photos / "test" / "disc" / "0.png", top=3)
     assert {guess.label for guess in guesses} == {"cross", "disc", "stripe"}
     assert sum(guess.probability for guess in guesses) == pytest.approx(1, abs=1e-5)
-    assert [guess.label for guess in guesses] == [guess.label for guess in plain]
-    assert guesses[0].probability == pytest.approx(plain[0].probability, abs=1e-5)
     assert not [name for name in predictor.network.state_dict() if "tower.transformer.token" in name]
+
+
+def test_a_predictor_on_the_cpu_packs_its_network_and_guesses_the_same(
+    tiny: Make, photos: Path, tmp_path: Path
+) -> None:
+    run = train(tiny(), out=tmp_path / "run")
+    packed = Predictor.from_pretrained(run.model_dir, device="cpu")
+    plain = Predictor(load_model(run.model_dir), device="cpu")
+    assert any(isinstance(part, PackedLinear) for part in packed.network.modules()) == can_pack()
+    assert not any(isinstance(part, PackedLinear) for part in plain.network.modules())
+    image = photos / "test" / "disc" / "0.png"
+    guessed, expected = (
+        {guess.label: guess.probability for guess in predictor(image)} for predictor in (packed, plain)
+    )
+    assert guessed == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=str)
