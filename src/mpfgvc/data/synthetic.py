@@ -19,8 +19,11 @@ from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import MOST_PICTURES, BirdsConfig
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 
-REMEMBERED, REMEMBERED_SIZE = 4096, 128
-"""How many pictures a process remembers, and up to how many pixels wide: at most 200 MB, at 96 pixels 113."""
+REMEMBERED, REMEMBERED_SIZE = 2048, 128
+"""How many pictures each process remembers, loader processes too, and up to how many pixels wide.
+
+At most 134 MB each; 75 MB of pictures of 96 pixels.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

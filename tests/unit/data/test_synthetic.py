@@ -15,7 +15,7 @@ from mpfgvc.data.check import check_photos
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.synthesize import synthesize
-from mpfgvc.data.synthetic import DrawnSample, read_birds
+from mpfgvc.data.synthetic import DrawnSample, _draw, read_birds
 from mpfgvc.data.transforms import test_transform as make_transform
 
 BIRDS = BirdsConfig(species=7, train=3, test=2, image_size=64)
@@ -46,6 +46,7 @@ def test_no_picture_is_in_two_splits() -> None:
 
 
 def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    _draw.cache_clear()
     drawn: list[int] = []
 
     def counted(plumage: Plumage, *, seed: int, index: int, size: int) -> Image.Image:
@@ -61,6 +62,7 @@ def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.M
     assert len(drawn) == 1
     large.read(), large.read()
     assert len(drawn) == 3
+    _draw.cache_clear()
 
 
 def test_batches_do_not_depend_on_the_number_of_workers() -> None:
