@@ -22,6 +22,9 @@ from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 from mpfgvc.config import Config, ModelConfig
 from mpfgvc.errors import ConfigError
 
+_REPLACED = {"stage2.flip": "stage2.views"}
+"""Settings that older run folders may hold, and what they became."""
+
 
 def load_config(source: str | Path | None = None, *, overrides: Mapping[str, Any] | None = None) -> Config:
     """The settings of a YAML file, or the defaults, with `overrides` on top.
@@ -130,14 +133,20 @@ def _refuse_unknown(kind: type, settings: Mapping[str, Any], prefix: str) -> Non
     types = get_type_hints(kind)
     for name, value in settings.items():
         if name not in types:
-            near = difflib.get_close_matches(str(name), list(types), n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are: {', '.join(types)}"
-            raise ConfigError(f"unknown setting {prefix}{name}; {hint}")
+            raise ConfigError(f"unknown setting {prefix}{name}; {_instead(prefix, str(name), list(types))}")
         if not is_dataclass(types[name]):
             continue
         if not isinstance(value, Mapping):
             raise ConfigError(f"{prefix}{name} must hold settings of its own, got {value!r:.40}")
         _refuse_unknown(types[name], value, f"{prefix}{name}.")
+
+
+def _instead(prefix: str, name: str, known: list[str]) -> str:
+    """What to write in place of an unknown name."""
+    if (successor := _REPLACED.get(prefix + name)) is not None:
+        return f"it was replaced by {successor}"
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"there are: {', '.join(known)}"
 
 
 def _refusal(error: Exception) -> str:
