@@ -25,6 +25,7 @@ import yaml
 from torch import Tensor, nn
 
 from mpfgvc import Config, load_config, resume, train
+from mpfgvc.config_io import config_to_dict
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
 from mpfgvc.data.transforms import test_transform, train_transform
@@ -127,6 +128,10 @@ def finetune(config: Config, folder: Path, options: Namespace) -> Scores:
 def mpfgvc(config: Config, folder: Path, options: Namespace) -> Scores:
     """Both stages by the library itself."""
     started = (folder / "config.yaml").exists()
+    if started:
+        stored = load_config(folder / "config.yaml")
+        if (stored.data, stored.stage1, stored.stage2) != (config.data, config.stage1, config.stage2):
+            raise SystemExit(f"{folder} is a run of other settings; choose another --work")
     run = resume(folder) if started else train(config, out=folder)
     metrics = run.metrics or evaluate(folder, split="validation")
     seconds = {"stage1": 0.0, "stage2": 0.0}
@@ -158,15 +163,18 @@ def _parse() -> tuple[Namespace, dict[str, Any]]:
 
 
 def once(measure: Method, config: Config, folder: Path, options: Namespace) -> Scores:
-    """The scores that a method reaches, computed unless they were before."""
-    kept = folder.with_suffix(".json")
+    """The scores that a method reaches, computed unless they were before, with these very settings."""
+    kept, settings = folder.with_suffix(".json"), config_to_dict(config)
     if kept.exists():
-        return dict(json.loads(kept.read_text()))
+        document = json.loads(kept.read_text())
+        if document["settings"] != settings:
+            raise SystemExit(f"{kept} is of other settings; choose another --work")
+        return dict(document["scores"])
     started = time.perf_counter()
     scores = measure(config, folder, options)
     scores["minutes"] = (time.perf_counter() - started) / 60
     kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(scores))
+    kept.write_text(json.dumps({"settings": settings, "scores": scores}))
     return scores
 
 

@@ -5,7 +5,8 @@
 
 The default recipe and its towers, 5, 10 and 20 training pictures of each of 30 and 200 classes, three
 seeds of training (the pictures are the same). All training pictures, fixed epochs, the test read once at
-the end. What is finished stays in --work, so an interrupted benchmark continues where it was.
+the end. What is finished stays in --work, so an interrupted benchmark continues where it was; each
+column of the table is written as soon as it is done, beside those of earlier calls.
 """
 
 import json
@@ -25,24 +26,24 @@ from mpfgvc.environment import describe_environment
 from mpfgvc.launch import start_fabric
 from mpfgvc.model.image_tower import build_image_tower
 from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.storage import write_text
 
 
 def main() -> None:
     options = _parse()
-    table: dict[str, dict[str, dict[str, float]]] = {}
-    for species in options.species:
-        for shots in options.shots:
-            column = f"{species} classes, {shots} pictures"
-            table[column] = _column(species, shots, options)
-            _print(column, table[column], len(options.seeds))
     fabric = start_fabric(Config())
     environment = describe_environment(
         device=str(fabric.device), precision=str(fabric.strategy.precision.precision), processes=1
     )
     del environment["command"]  # it holds the paths of one machine
-    document = {"claim": "birds", "seeds": options.seeds, "top1": table, "environment": environment}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    file = RESULTS / f"{options.name}.json"
+    for species in options.species:
+        for shots in options.shots:
+            title = f"{species} classes, {shots} pictures"
+            scores = _scores(species, shots, options)
+            _print(title, scores, len(options.seeds))
+            _keep(file, title, {"seeds": options.seeds, "top1": scores, "environment": environment})
 
 
 @torch.inference_mode()
@@ -64,7 +65,7 @@ ONCE = {"zero-shot", "probe"}
 """Methods without anything random: one seed is enough."""
 
 
-def _column(species: int, shots: int, options: Namespace) -> dict[str, dict[str, float]]:
+def _scores(species: int, shots: int, options: Namespace) -> dict[str, dict[str, float]]:
     """Mean and spread of top-1 by method and source."""
     scores: dict[str, list[float]] = {}
     for method, measure in METHODS.items():
@@ -83,8 +84,15 @@ def _column(species: int, shots: int, options: Namespace) -> dict[str, dict[str,
     return {name: spread(values) for name, values in scores.items()}
 
 
-def _print(column: str, scores: dict[str, dict[str, float]], seeds: int) -> None:
-    print(f"{column}, {seeds} seeds")
+def _keep(file: Path, title: str, column: dict[str, Any]) -> None:
+    """Put a column into the result file, beside those that are there."""
+    document = json.loads(file.read_text()) if file.exists() else {"claim": "birds", "columns": {}}
+    document["columns"][title] = column
+    write_text(file, json.dumps(document, indent=2) + "\n")
+
+
+def _print(title: str, scores: dict[str, dict[str, float]], seeds: int) -> None:
+    print(f"{title}, {seeds} seeds")
     for name, value in scores.items():
         print(f"  {name:16s} {100 * value['mean']:5.1f} ± {100 * value['std']:.1f} %", flush=True)
 
