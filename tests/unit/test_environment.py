@@ -51,8 +51,9 @@ def test_without_git_there_is_no_commit(file: Path, monkeypatch: pytest.MonkeyPa
     assert _commit(file) is None
 
 
-def test_the_processor_has_a_name_where_the_system_tells_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _processor()
+def test_the_processor_is_named_by_the_system_or_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda _: "processor\t: 0\nmodel name\t: Fast 9\n")
+    assert _processor() == "Fast 9"
 
     def refuse(_: Path) -> str:
         raise FileNotFoundError
