@@ -2,8 +2,9 @@
 
     python benchmarks/predict_throughput.py RUN ../shared/data/CUB_200_2011/images
 
-RUN is a run of ViT-tiny at 224 px. Both see every photograph once. On a CPU of fewer than four cores
-`predict` decodes in line, as a loader process would push the model's threads aside (LOG.md).
+RUN is a run of ViT-tiny at 224 px. Both see every photograph once, with the same network, packed for
+the CPU. On a CPU of fewer than four cores `predict` decodes on the model's own threads between two
+batches, as a loader process would push them aside (LOG.md).
 """
 
 import sys
