@@ -29,12 +29,12 @@ from mpfgvc.config_io import config_to_dict
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
 from mpfgvc.data.transforms import test_transform, train_transform
-from mpfgvc.environment import describe_environment
-from mpfgvc.evaluation import evaluate
-from mpfgvc.launch import start_fabric
-from mpfgvc.model.image_tower import build_image_tower
-from mpfgvc.optim import ParameterGroup, build_optimizer, schedule, set_learning_rate
-from mpfgvc.training import preprocessing_of
+from mpfgvc.devices import start_fabric
+from mpfgvc.evaluation.evaluate import evaluate
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.training.environment import describe_environment
+from mpfgvc.training.optim import ParameterGroup, build_optimizer, schedule, set_learning_rate
+from mpfgvc.training.run import preprocessing_of
 
 RESULTS = Path(__file__).parent / "results"
 PROBE_PENALTY = 1e-3

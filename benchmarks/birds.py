@@ -22,11 +22,11 @@ from mpfgvc import Config, load_config
 from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import all_species
 from mpfgvc.config_io import recipe
-from mpfgvc.environment import describe_environment
-from mpfgvc.launch import start_fabric
-from mpfgvc.model.image_tower import build_image_tower
-from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.devices import start_fabric
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.text_tower import build_text_tower
 from mpfgvc.storage import write_text
+from mpfgvc.training.environment import describe_environment
 
 
 def main() -> None:

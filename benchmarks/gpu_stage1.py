@@ -28,12 +28,12 @@ from mpfgvc.data.loading import TrainingLoader, worker_count
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import train_transform
-from mpfgvc.losses import Objective
 from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.optim import build_optimizer
-from mpfgvc.stages import Stage1
+from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.stages import Stage1
 from side_by_side import Comparison, comparison, report
 
 KEPT_SHARE = 96 / 784

@@ -18,11 +18,11 @@ import matplotlib.pyplot as plt
 import torch
 
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
-from mpfgvc.environment import describe_environment
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import build_image_tower
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.text_tower import build_text_tower
+from mpfgvc.training.environment import describe_environment
 from side_by_side import RESULTS, Work, peak_megabytes
 from text_branch import padded
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import build_image_tower
+from mpfgvc.model.towers.image_tower import build_image_tower
 from side_by_side import Comparison, compare_time, report
 
 BATCH = 4

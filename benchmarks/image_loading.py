@@ -25,7 +25,7 @@ from mpfgvc.data.photos import Photos
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import train_transform
-from mpfgvc.predict import find_images
+from mpfgvc.inference.predictor import find_images
 from mpfgvc.seeding import seed_of
 from side_by_side import Comparison, compare_time, report
 

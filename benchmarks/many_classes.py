@@ -12,8 +12,8 @@ import torch
 
 from mpfgvc.config import TextTowerConfig
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.model.text_tower import build_text_tower
-from mpfgvc.sampling import sample_classes
+from mpfgvc.model.towers.text_tower import build_text_tower
+from mpfgvc.training.class_sampling import sample_classes
 from side_by_side import Comparison, compare_time, report
 
 BATCH, SAMPLE, LIMIT = 32, 256, 6.0  # GiB

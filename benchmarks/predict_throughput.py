@@ -12,7 +12,7 @@ import sys
 import torch
 
 from mpfgvc.data.images import read_image
-from mpfgvc.predict import Predictor, find_images
+from mpfgvc.inference.predictor import Predictor, find_images
 from side_by_side import compare_time, report
 
 BATCH = 32

@@ -30,12 +30,12 @@ from accuracy import RESULTS
 from mpfgvc import load_config
 from mpfgvc.birds.species import all_species
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.synthetic import DrawnSample
+from mpfgvc.data.readers.synthetic import DrawnSample
 from mpfgvc.data.transforms import test_transform
+from mpfgvc.inference.saved_model import load_model
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import ImageTower, build_image_tower
-from mpfgvc.saved_model import load_model
-from mpfgvc.training import preprocessing_of
+from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
+from mpfgvc.training.run import preprocessing_of
 
 Ranking = Callable[[Tensor], Tensor]  # images -> a score for each patch
 Curves = dict[str, NDArray[np.float64]]  # by ranking: (pictures, K)

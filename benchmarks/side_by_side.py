@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from mpfgvc.environment import describe_environment
+from mpfgvc.training.environment import describe_environment
 
 RESULTS = Path(__file__).parent / "results"
 Work = Callable[[], object]

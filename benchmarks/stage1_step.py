@@ -17,10 +17,10 @@ from torch import nn
 
 from image_inference import stored_attention
 from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
-from mpfgvc.losses import Objective
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.optim import build_optimizer
-from mpfgvc.stages import Stage1
+from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.stages import Stage1
 from side_by_side import compare_memory, compare_time, report
 from text_branch import padded
 

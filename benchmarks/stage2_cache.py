@@ -20,13 +20,14 @@ from mpfgvc.config_io import load_config, parse_overrides, recipe
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import epoch_order, evaluation_loader, worker_count
 from mpfgvc.data.transforms import test_transform
-from mpfgvc.features import EmbeddingLoader, embed_photos
-from mpfgvc.launch import start_fabric
-from mpfgvc.losses import Objective
+from mpfgvc.devices import start_fabric
+from mpfgvc.inference.embeddings import embed_photos
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.optim import build_optimizer
-from mpfgvc.stages import Stage2
-from mpfgvc.training import preprocessing_of
+from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.run import preprocessing_of
+from mpfgvc.training.stages import Stage2
 from side_by_side import comparison, report
 
 EPOCHS, TURNS = 20, 3

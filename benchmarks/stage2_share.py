@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 
 from mpfgvc import load_config
-from mpfgvc.checkpoint import RunFolder
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.launch import start_fabric
-from mpfgvc.training import _Training
+from mpfgvc.devices import start_fabric
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.training.run import _Training
 
 
 def main() -> None:

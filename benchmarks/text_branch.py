@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mpfgvc.config import TextTowerConfig
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.model.text_tower import TextTower, build_text_tower
+from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from side_by_side import compare_memory, compare_time, report
 
 CLASSES = 200

@@ -17,9 +17,9 @@ from mpfgvc.birds.plumage import ATTRIBUTES
 from mpfgvc.birds.species import all_species
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import build_image_tower
-from mpfgvc.model.own_towers import BUNDLED, without_untrained_words
-from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.model.towers.bundled import BUNDLED, without_untrained_words
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.text_tower import build_text_tower
 from mpfgvc.storage import make_folder, write_bytes, write_text
 from pretrain import Towers
 from zero_shot import all_sentences, attribute_accuracy, class_accuracy

@@ -37,11 +37,11 @@ from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import Preprocessing, normalise
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import build_image_tower
-from mpfgvc.model.text_tower import TextTower, build_text_tower
-from mpfgvc.optim import schedule
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.storage import write_bytes, write_text
-from mpfgvc.training import preprocessing_of
+from mpfgvc.training.optim import schedule
+from mpfgvc.training.run import preprocessing_of
 from zero_shot import all_sentences
 
 PICTURE_SEED = 20_260_101

@@ -13,8 +13,8 @@ from mpfgvc.birds.species import Species, all_species, random_plumage
 from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import prepare
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.text_tower import TextTower
-from mpfgvc.training import preprocessing_of
+from mpfgvc.model.towers.text_tower import TextTower
+from mpfgvc.training.run import preprocessing_of
 
 MEASURE_SEED = 7_000_000
 """Pictures that neither the pretraining nor the benchmark shows."""

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from mpfgvc.config import Config
     from mpfgvc.config_io import load_config
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
-    from mpfgvc.evaluation import Evaluation, evaluate
+    from mpfgvc.evaluation.evaluate import evaluate
+    from mpfgvc.evaluation.metrics import Evaluation
+    from mpfgvc.inference.guess import Guess
+    from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
-    from mpfgvc.predict import Guess, Predictor
-    from mpfgvc.training import Run, resume, train
+    from mpfgvc.training.run import Run, resume, train
 
 __version__ = "0.1.0"
 
@@ -23,16 +25,16 @@ _HOMES = {
     "Config": "mpfgvc.config",
     "ConfigError": "mpfgvc.errors",
     "DataError": "mpfgvc.errors",
-    "Evaluation": "mpfgvc.evaluation",
-    "Guess": "mpfgvc.predict",
+    "Evaluation": "mpfgvc.evaluation.metrics",
+    "Guess": "mpfgvc.inference.guess",
     "MpfgvcError": "mpfgvc.errors",
     "OutputError": "mpfgvc.errors",
-    "Predictor": "mpfgvc.predict",
-    "Run": "mpfgvc.training",
-    "evaluate": "mpfgvc.evaluation",
+    "Predictor": "mpfgvc.inference.predictor",
+    "Run": "mpfgvc.training.run",
+    "evaluate": "mpfgvc.evaluation.evaluate",
     "load_config": "mpfgvc.config_io",
-    "resume": "mpfgvc.training",
-    "train": "mpfgvc.training",
+    "resume": "mpfgvc.training.run",
+    "train": "mpfgvc.training.run",
 }
 
 __all__ = [

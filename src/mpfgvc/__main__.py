@@ -2,7 +2,7 @@
 
 import sys
 
-from mpfgvc.cli import main
+from mpfgvc.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

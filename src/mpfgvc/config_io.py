@@ -20,7 +20,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
 
 from mpfgvc.config import Config, ModelConfig
-from mpfgvc.errors import ConfigError
+from mpfgvc.errors import ConfigError, one_line
 
 _REPLACED = {"stage2.flip": "stage2.views"}
 """Settings that older run folders may hold, and what they became."""
@@ -41,10 +41,8 @@ def load_config(source: str | Path | None = None, *, overrides: Mapping[str, Any
 
 
 def recipe(name: str) -> Path:
-    """The file of a recipe of the project, such as `synthetic`: in the installed package, or in its clone."""
-    package = Path(__file__).parent
-    installed = package / "recipes" / f"{name}.yaml"
-    return installed if installed.exists() else package.parents[1] / "recipes" / f"{name}.yaml"
+    """The file of a recipe that comes with the package, such as `synthetic`."""
+    return Path(__file__).parent / "recipes" / f"{name}.yaml"
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -111,7 +109,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {path} is not valid YAML: {_one_line(error)}") from None
+        raise ConfigError(f"the config {path} is not valid YAML: {one_line(error)}") from None
     if settings is None:
         return {}
     if not isinstance(settings, dict):
@@ -151,7 +149,7 @@ def _instead(prefix: str, name: str, known: list[str]) -> str:
 
 def _refusal(error: Exception) -> str:
     """Our one line for what jsonargparse says about a value of the wrong type."""
-    text = _one_line(error)
+    text = one_line(error, 10_000)
     match = re.search(r'key "(?P<setting>[\w.]+)".*(?:Got value|Given value): (?P<value>.*)$', text)
     if match is None:
         return text.removeprefix("Parser error: ")

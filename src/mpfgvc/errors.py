@@ -24,3 +24,8 @@ class CheckpointError(MpfgvcError):
 
 class OutputError(MpfgvcError):
     """Something could not be written: no space, no permission."""
+
+
+def one_line(error: BaseException, most: int = 200) -> str:
+    """What an exception of another library says, on one line of at most `most` characters."""
+    return " ".join(str(error).split())[:most]

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from mpfgvc import Predictor, load_config, train
-from mpfgvc.checkpoint import RunFolder, TrainingState
 from mpfgvc.config import Config, ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
 from mpfgvc.config_io import recipe
-from mpfgvc.launch import start_fabric
-from mpfgvc.loop import Loop, Session
-from mpfgvc.losses import Objective
+from mpfgvc.devices import start_fabric
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.stages import Stage1
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.training.checkpoint import TrainingState
+from mpfgvc.training.loop import Loop, Session
+from mpfgvc.training.stages import Stage1
 
 pytestmark = [
     pytest.mark.gpu,

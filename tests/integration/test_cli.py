@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mpfgvc import Config, Predictor, train
-from mpfgvc.cli import main
+from mpfgvc.cli.main import main
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -55,7 +55,7 @@ def _settings(config: Config) -> list[str]:
 )
 def test_help_and_refused_settings_import_no_torch(words: list[str]) -> None:
     code = (
-        "import sys; from mpfgvc.cli import main\n"
+        "import sys; from mpfgvc.cli.main import main\n"
         f"try: code = main({words!r})\nexcept SystemExit as stop: code = stop.code\n"
         "heavy = {'torch', 'timm', 'open_clip', 'lightning_fabric'} & set(sys.modules)\n"
         "print(code, sorted(heavy))"
@@ -229,7 +229,7 @@ def test_a_full_disk_ends_with_one_line_and_the_run_can_be_resumed(
     out = tmp_path / "run"
     words = ["train", "--out", str(out), *_settings(tiny())]
     code = (
-        "import resource, signal, sys; from mpfgvc.cli import main\n"
+        "import resource, signal, sys; from mpfgvc.cli.main import main\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
         f"sys.exit(main({words!r}))"

@@ -18,7 +18,7 @@ connect = socket.socket.connect
 socket.socket.connect = lambda self, address: (
     connect(self, address) if self.family == socket.AF_UNIX else refuse(address)
 )
-from mpfgvc.cli import main
+from mpfgvc.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 SMALL = ["--data.birds.species", "4", "--data.birds.train", "4", "--data.birds.test", "2", "--device", "cpu"]
@@ -57,7 +57,7 @@ def test_the_guard_of_these_tests_works() -> None:
             sys.executable,
             "-c",
             WITHOUT_NETWORK.replace(
-                "from mpfgvc.cli import main", "socket.create_connection(('localhost', 1))"
+                "from mpfgvc.cli.main import main", "socket.create_connection(('localhost', 1))"
             ),
         ],
         capture_output=True,

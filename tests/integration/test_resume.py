@@ -13,7 +13,7 @@ import pytest
 from mpfgvc.config import Config
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mpfgvc.training"])
+PROCESSES.set_forkserver_preload(["mpfgvc.training.run"])
 
 # (event, how often it happens before the kill). A stage has 3 steps an epoch, a checkpoint every 2 steps.
 MOMENTS = [
@@ -50,7 +50,9 @@ def _after(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_trap(moment: str, count: int) -> None:
-    from mpfgvc import checkpoint, loop, storage, training
+    from mpfgvc import storage
+    from mpfgvc.training import checkpoint, loop
+    from mpfgvc.training import run as training
 
     if moment.startswith("step of"):
         stage = moment.removeprefix("step of ")
@@ -76,7 +78,7 @@ def _set_trap(moment: str, count: int) -> None:
     elif moment == "stage 2 begins":
         training._Training._train_stage2 = _after(count, training._Training._train_stage2)  # type: ignore[method-assign]
     elif moment == "model is saved":
-        from mpfgvc import saved_model
+        from mpfgvc.inference import saved_model
 
         saved_model.write_text = _after(count, saved_model.write_text)
     elif moment == "test":
@@ -88,7 +90,7 @@ def _set_trap(moment: str, count: int) -> None:
 def _run(config: Config | None, out: Path, moment: str | None, count: int) -> None:
     import torch
 
-    from mpfgvc.training import resume, train
+    from mpfgvc.training.run import resume, train
 
     torch.set_num_threads(1)
     if moment is not None:

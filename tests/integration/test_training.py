@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 import torch
 
+import mpfgvc
 from mpfgvc import Config, ConfigError, DataError, Predictor, load_config, train
-from mpfgvc.checkpoint import RunFolder
-from mpfgvc.features import EmbeddingLoader, Embeddings
-from mpfgvc.losses import Objective
+from mpfgvc.inference.embeddings import Embeddings
+from mpfgvc.inference.saved_model import load_model
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.model.packed_linear import PackedLinear, can_pack
-from mpfgvc.saved_model import load_model
-from mpfgvc.stages import Stage1, Stage2, trained
-from mpfgvc.training import _Training
+from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.training.checkpoint import load_stage1, load_state
+from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.run import _Training
+from mpfgvc.training.stages import Stage1, Stage2, trained
+
+RECIPES = Path(mpfgvc.__file__).parent / "recipes"
 
 Make = Callable[..., Config]
 
@@ -85,7 +90,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(tiny: Make, tmp_path:
         train(tiny(settings | {"stage1.accumulate": parts}), out=tmp_path / f"{parts}").path
         for parts in (1, 4)
     ]
-    whole, split = (RunFolder(run).load_stage1() for run in runs)
+    whole, split = (load_stage1(RunFolder(run).stage1) for run in runs)
     assert whole is not None
     assert split is not None
     for name, weight in whole.items():
@@ -97,7 +102,7 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
 ) -> None:
     """The graph is captured and differentiated as on a GPU, and then run as it is: no code is generated."""
     settings = {"stage1.epochs": 1, "stage1.optimizer": "sgd", "stage2.epochs": 0}
-    plain = RunFolder(train(tiny(settings), out=tmp_path / "plain").path).load_stage1()
+    plain = load_stage1(RunFolder(train(tiny(settings), out=tmp_path / "plain").path).stage1)
     compiled_modules: list[torch.nn.Module] = []
     compile_with = torch.compile
 
@@ -108,7 +113,7 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
     monkeypatch.setattr(torch, "compile", capture)
     monkeypatch.setenv("CXX", sys.executable)  # any program will do
     run = train(tiny(settings | {"compile": True}), out=tmp_path / "compiled")
-    compiled = RunFolder(run.path).load_stage1()
+    compiled = load_stage1(RunFolder(run.path).stage1)
     assert [type(module) for module in compiled_modules] == [Stage1]
     assert plain is not None
     assert compiled is not None
@@ -131,7 +136,7 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
 ) -> None:
     accuracies = iter([0.2, 0.9, 0.4, 0.3, 0.3, 0.3])
     seen: list[dict[str, torch.Tensor]] = []
-    from mpfgvc.loop import Loop
+    from mpfgvc.training.loop import Loop
 
     keep = Loop._keep_if_best
 
@@ -144,7 +149,7 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
     monkeypatch.setattr(Loop, "_keep_if_best", scripted)
     run = train(tiny({"stage1.epochs": 6, "stage1.patience": 2}), out=tmp_path / "run")
     assert len(seen) == 4  # the best is the second; two more epochs without a better one
-    kept = RunFolder(run.path).load_stage1()
+    kept = load_stage1(RunFolder(run.path).stage1)
     assert kept is not None
     assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
 
@@ -196,7 +201,7 @@ def test_stage_2_sees_the_plain_view_and_random_ones_of_every_photograph(
         kept.append(embeddings)
         return EmbeddingLoader(embeddings, **options)
 
-    monkeypatch.setattr("mpfgvc.training.EmbeddingLoader", keep)
+    monkeypatch.setattr("mpfgvc.training.run.EmbeddingLoader", keep)
     for views in (1, 3):
         train(tiny({"stage2.views": views, "data.augment.flip": 1.0}), out=tmp_path / f"{views}")
     alone, together = kept
@@ -214,7 +219,7 @@ def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing_of_it(
     settings = {f"{stage}.lr": 1e38, f"{stage}.optimizer": "sgd", f"{stage}.clip": None}
     with pytest.raises(ConfigError, match=rf"^stage[^\n]*lr must be lower: {stage} diverged before step \d+"):
         train(tiny(settings), out=tmp_path / "run")
-    state = RunFolder(tmp_path / "run").load_state()
+    state = load_state(RunFolder(tmp_path / "run").checkpoint)
     assert state is None or state.stage != stage
     assert not (tmp_path / "run" / "model").exists()
 
@@ -264,6 +269,6 @@ def test_a_predictor_on_the_cpu_packs_its_network_and_guesses_the_same(
     assert guessed == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=str)
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_loads(recipe: Path) -> None:
     assert load_config(recipe).stage1.epochs > 0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import ImageTower
+from mpfgvc.model.towers.image_tower import ImageTower
 
 BATCH, WIDTH, HEADS, DEPTH = 2, 48, 3, 4
 

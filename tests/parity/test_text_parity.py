@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from mpfgvc.config import ModelConfig, TextTowerConfig
-from mpfgvc.model import text_tower
 from mpfgvc.model.network import prompt_endings
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.model.text_tower import TextTower, build_text_tower
+from mpfgvc.model.towers import text_tower
+from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 
 ODD_TOWER: dict[str, Any] = {
     "embed_dim": 20,

@@ -7,7 +7,7 @@ import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.check import check_photos
+from mpfgvc.data.doctor import check_photos
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform

@@ -1,1 +1,0 @@
-"""Photographs: what is on disk, how it is split, and how it becomes tensors."""

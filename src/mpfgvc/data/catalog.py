@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.folders import read_folders
-from mpfgvc.data.manifest import read_manifest
-from mpfgvc.data.matlab_lists import read_dogs
-from mpfgvc.data.readers import read_cub, read_food101, read_nabirds
+from mpfgvc.data.readers.folders import read_folders
+from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
+from mpfgvc.data.readers.stanford_dogs import read_dogs
+from mpfgvc.data.readers.synthetic import read_birds
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
-from mpfgvc.data.synthetic import read_birds
 from mpfgvc.errors import ConfigError, DataError
 
 

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from mpfgvc.errors import DataError
+from mpfgvc.errors import DataError, one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -190,4 +190,4 @@ def _reason(error: Exception) -> str:
         return "it does not exist"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import DataError
-from mpfgvc.seeding import seed_of
+from mpfgvc.seeding import seed_of, seeded
 
 OnError = Literal["raise", "skip"]
 Key = tuple[int, int]  # (epoch, index of the sample)
@@ -124,8 +124,7 @@ class Photos(Dataset[Item]):
             return Item(image=None, label=sample.label, index=index, failure=str(error))
         if self.seed is None:
             return Item(image=self.transform(image), label=sample.label, index=index)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_of(self.seed, epoch, index))
+        with seeded(seed_of(self.seed, epoch, index)):
             return Item(image=self.transform(image), label=sample.label, index=index)
 
     def _others(self, index: int) -> Iterator[int]:

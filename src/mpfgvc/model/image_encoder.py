@@ -22,8 +22,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.image_tower import ImageTower
 from mpfgvc.model.selection import class_attention, keep_tokens, top_patches
+from mpfgvc.model.towers.image_tower import ImageTower
 
 CACHED_BYTES = 10 * 2**20
 """Activations of the widest layer that are computed at once on a CPU, about a third of a common L3 cache."""

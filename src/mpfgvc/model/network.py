@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from mpfgvc.config import ModelConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
-from mpfgvc.model.image_tower import build_image_tower
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
-from mpfgvc.model.text_tower import build_text_tower
+from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.text_tower import build_text_tower
+from mpfgvc.seeding import seeded
 
 SOURCES = ("vision", "text", "fusion")
 """The three sources of logits, by their names in reports."""
@@ -110,8 +111,7 @@ class MPFGVC(nn.Module):
         seed: int,
         load_weights: bool,
     ) -> "MPFGVC":
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reseed the accelerators
+        with seeded(seed):
             tower = build_image_tower(config.image_tower, load_weights=load_weights)
             fusion = Fusion(
                 width=tower.width,
@@ -163,7 +163,7 @@ class MPFGVC(nn.Module):
         """
         if isinstance(self.text, ClassEmbeddings):
             return self
-        with torch.random.fork_rng(devices=[]):
+        with seeded(0):  # its new layers are replaced below
             twin = MPFGVC(
                 image_encoder=self.image_encoder,
                 text=ClassEmbeddings(self.text()),

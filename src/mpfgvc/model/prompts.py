@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.text_tower import TextTower
+from mpfgvc.model.towers.text_tower import TextTower
 
 
 class ClassPrompts(nn.Module):

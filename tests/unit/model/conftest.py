@@ -8,10 +8,10 @@ import timm
 import torch
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from mpfgvc.model import text_tower
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import ImageTower, build_image_tower
-from mpfgvc.model.text_tower import TextTower, build_text_tower
+from mpfgvc.model.towers import text_tower
+from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
+from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 
 EncoderOf = Callable[[str], tuple[ImageEncoder, torch.Tensor]]
 

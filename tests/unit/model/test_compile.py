@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
-from mpfgvc.losses import Objective
+from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.stages import Stage1, StepResult, trained
+from mpfgvc.training.stages import Stage1, StepResult, trained
 
 TOWERS = [
     "test_vit",

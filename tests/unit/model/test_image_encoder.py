@@ -8,7 +8,7 @@ import torch
 
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.image_tower import ImageTower
+from mpfgvc.model.towers.image_tower import ImageTower
 
 
 def test_more_kept_tokens_than_patches_are_refused(image_tower: ImageTower) -> None:

@@ -9,7 +9,7 @@ from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.network import prompt_endings
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
-from mpfgvc.model.text_tower import TextTower
+from mpfgvc.model.towers.text_tower import TextTower
 
 
 def test_the_context_starts_as_normal_noise_of_two_hundredths(tiny_text_tower: TextTower) -> None:

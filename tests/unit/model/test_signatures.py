@@ -15,12 +15,12 @@ import torch
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
-from mpfgvc import losses
 from mpfgvc.config import ModelConfig
-from mpfgvc.model import network
+from mpfgvc.model import losses, network
 
 FOLDER = Path(network.__file__).parent
-MODULES = [losses, *(import_module(f"mpfgvc.model.{file.stem}") for file in sorted(FOLDER.glob("[!_]*.py")))]
+FILES = [file.relative_to(FOLDER).with_suffix("") for file in sorted(FOLDER.rglob("[!_]*.py"))]
+MODULES = [import_module(".".join(["mpfgvc.model", *file.parts])) for file in FILES]
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_shapes_of_the_network_and_its_losses_are_true(
 def _check_every_signature(patch: pytest.MonkeyPatch) -> None:
     check = jaxtyped(typechecker=beartype)
     for module in MODULES:
-        for name, function in _own_functions(module, "mpfgvc."):
+        for name, function in _own_functions(module, "mpfgvc.model."):
             patch.setattr(module, name, check(function))
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if kind.__module__ == module.__name__ and not issubclass(kind, tuple):

@@ -1,0 +1,209 @@
+"""Image towers: timm's vision transformers with a class token, opened where selection needs it.
+
+With `split_block.py` and `packed_linear.py`, the only code that touches timm's insides. A tower
+keeps timm's module and its parameter names. What cannot be split exactly is refused
+by name when the tower is built, never silently wrong.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import Any, cast
+
+import timm
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from timm.data import resolve_data_config
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from mpfgvc.config import ImageTowerConfig
+from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.model.towers.bundled import IMAGE_TOWERS, bundled_image_weights
+from mpfgvc.model.towers.packed_linear import pack_blocks
+from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerInput:
+    """What images a tower was trained on: size in pixels (height, width), statistics of 0..1 pixels."""
+
+    image_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    crop_ratio: float
+
+
+class ImageTower(nn.Module):
+    """A timm vision transformer with a class token, without its classifier.
+
+    Attributes: `width` of its tokens, `patches` of an image, `grid` (rows,
+    columns), `image_size` (height, width) in pixels, `prefix_tokens` (class
+    token and registers), and `input`, the images it was trained on.
+
+    Raises ConfigError for a transformer that cannot be split exactly.
+    """
+
+    def __init__(self, transformer: nn.Module):
+        super().__init__()
+        _refuse_unsupported(transformer)
+        self.transformer = cast("Any", transformer)
+        # Some towers take any size; kept tokens are counted for this one.
+        self.transformer.patch_embed.strict_img_size = True
+        self.width: int = self.transformer.embed_dim
+        self.prefix_tokens: int = self.transformer.num_prefix_tokens
+        self.grid: tuple[int, int] = tuple(self.transformer.patch_embed.grid_size)
+        self.patches = self.grid[0] * self.grid[1]
+        if self.patches == 0:
+            patch = "x".join(map(str, self.transformer.patch_embed.patch_size))
+            size = tuple(self.transformer.patch_embed.img_size)
+            raise ConfigError(
+                f"model.image_tower.image_size must be at least one patch ({patch} pixels), got {size}"
+            )
+        self.image_size: tuple[int, int] = tuple(self.transformer.patch_embed.img_size)
+        self.input = _tower_input(self.transformer, self.image_size)
+
+    def before_last_two_blocks(
+        self, images: Float[Tensor, "batch 3 image_height image_width"]
+    ) -> tuple[Float[Tensor, "batch tokens width"], Rope]:
+        """Tokens that enter the second-to-last block, and the positions for the last two."""
+        transformer = self.transformer
+        embedded = transformer._pos_embed(transformer.patch_embed(images))
+        tokens, rope = embedded if isinstance(embedded, tuple) else (embedded, None)
+        tokens = transformer.norm_pre(tokens)
+        by_block = rope is not None and getattr(transformer, "rope_mixed", False)
+        for index, block in enumerate(transformer.blocks[:-2]):
+            tokens = block(tokens) if rope is None else block(tokens, rope=rope[index] if by_block else rope)
+        return tokens, Rope(*((rope[-2], rope[-1]) if by_block else (rope, rope)))
+
+    def last_two_blocks(self) -> tuple[SplitBlock, SplitBlock]:
+        """Views on the second-to-last and the last block."""
+        block, last_block = self.transformer.blocks[-2:]
+        return (
+            SplitBlock(block, is_last=False, prefix=self.prefix_tokens),
+            SplitBlock(last_block, is_last=True, prefix=self.prefix_tokens),
+        )
+
+    def pack(self) -> None:
+        """Lay the weights of the blocks out for inference on this CPU; they are no parameters afterwards."""
+        pack_blocks(self.transformer.blocks)
+
+    def final_norm(self, class_token: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """The norm between the last block and a classifier."""
+        normed: Tensor = self.transformer.fc_norm(self.transformer.norm(class_token))
+        return normed
+
+    def depth_of(self, parameter: str) -> int:
+        """Depth of a parameter of this module by name: 0 = embeddings, blocks from 1, final norm last."""
+        parts = parameter.removeprefix("transformer.").split(".")
+        if parts[0] == "blocks":
+            return int(parts[1]) + 1
+        return self.depth if parts[0] in ("norm", "fc_norm") else 0
+
+    @property
+    def depth(self) -> int:
+        """Depth of the final norm: the number of blocks plus 1."""
+        return len(self.transformer.blocks) + 1
+
+
+def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) -> ImageTower:
+    """The tower that `config` names, with its weights; random ones where there are none to load.
+
+    Position embeddings are resized to `config.image_size`. `load_weights=False` skips the loading.
+
+    Raises ConfigError for a name that timm does not know or a tower that selection
+    cannot use, CheckpointError for weights that cannot be had or do not fit.
+    """
+    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": config.drop_path}
+    if config.image_size is not None:
+        size = config.image_size
+        options["img_size"] = tuple(size) if isinstance(size, list) else (size, size)
+    if not load_weights or not (config.pretrained or config.weights):
+        return ImageTower(_create(config.name, pretrained=False, **options))
+    if config.weights is None and config.name not in IMAGE_TOWERS:
+        return ImageTower(_create(config.name, pretrained=True, **options))
+    path = bundled_image_weights() if config.weights is None else Path(config.weights)
+    _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
+    overlay = {"file": str(path), "custom_load": False}
+    return ImageTower(_create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options))
+
+
+def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
+    if name in IMAGE_TOWERS:
+        options = IMAGE_TOWERS[name] | options
+        name = options.pop("model_name")
+    if not timm.is_model(name.split(".")[0].removeprefix("hf-hub:")) and "/" not in name:
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]) or "-"
+        raise ConfigError(f"model.image_tower.name must be a timm model, got {name}; near: {near}")
+    try:
+        transformer: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+    except (OSError, RuntimeError, AssertionError) as error:
+        reason = one_line(error)
+        if not pretrained:
+            raise ConfigError(f"model.image_tower.name: {name} cannot be built: {reason}") from None
+        if "Invalid pretrained tag" in reason:
+            known = (
+                ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none: set pretrained to false"
+            )
+            raise ConfigError(
+                f"model.image_tower.name must have a known tag, got {name}; known: {known}"
+            ) from None
+        hint = "set model.image_tower.weights to a local file, or pretrained to false"
+        raise CheckpointError(f"cannot load the weights of image tower {name}: {reason}; {hint}") from None
+    except (TypeError, ValueError) as error:
+        rule = "is no vision transformer of known form"
+        raise ConfigError(f"model.image_tower.name: {name} {rule} ({error})") from None
+    return transformer
+
+
+def _check_tensors(path: Path, tower: ImageTower) -> None:
+    """Refuse a weights file that lacks a tensor of the tower: timm would leave it random."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        rule = "must be a readable .safetensors file"
+        raise CheckpointError(f"model.image_tower.weights {rule}, got {path} ({error})") from None
+    wanted = {name: tuple(value.shape) for name, value in tower.transformer.state_dict().items()}
+    resized = ("pos_embed", "patch_embed.proj.weight")
+    fits = {name: name in stored and (name in resized or stored[name] == wanted[name]) for name in wanted}
+    wrong = [name for name in wanted if not fits[name]]
+    if wrong:
+        rule = f"lacks {len(wrong)} tensors of the tower, first {wrong[0]} of shape {wanted[wrong[0]]}"
+        raise CheckpointError(f"model.image_tower.weights {path} {rule}; does it belong to this tower?")
+
+
+def _refuse_unsupported(transformer: Any) -> None:
+    """Raise a ConfigError that names what selection cannot do with this tower."""
+    name = getattr(transformer, "default_cfg", {}).get("architecture", type(transformer).__name__)
+    reason = _unsupported(transformer)
+    if reason is not None:
+        hint = "choose a ViT, CLIP, DINOv2, DINOv3 or EVA-02 tower"
+        raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}; {hint}")
+
+
+def _tower_input(transformer: nn.Module, image_size: tuple[int, int]) -> TowerInput:
+    known = resolve_data_config({}, model=transformer)
+    return TowerInput(
+        image_size=image_size,
+        mean=tuple(known["mean"]),
+        std=tuple(known["std"]),
+        interpolation=known["interpolation"],
+        crop_ratio=known["crop_pct"],
+    )
+
+
+def _unsupported(transformer: Any) -> str | None:
+    if type(transformer) not in (VisionTransformer, Eva):
+        return f"it is a {type(transformer).__name__}, not a plain vision transformer"
+    if transformer.cls_token is None:
+        return "it has no class token"
+    if getattr(transformer, "attn_pool", None) is not None:
+        return "it reads the image by attention pooling, not by its class token"
+    if not isinstance(transformer.patch_drop, nn.Identity | NoneType):
+        return "it drops patches at random"
+    if len(transformer.blocks) < 3:
+        return "it has fewer than 3 blocks"
+    return next(filter(None, map(unsupported, transformer.blocks[-2:])), None)

@@ -1,0 +1,216 @@
+"""The one training loop. It trains either stage, on one process or many, and can be killed anywhere.
+
+A step depends on the weights, the optimiser's state and (seed, stage, step)
+alone: the order of the photographs, their augmentation and the network's own
+randomness all follow from these. So a run that continues from a checkpoint
+ends with the very weights of a run that was never stopped.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mpfgvc.devices import send
+from mpfgvc.errors import ConfigError
+from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.seeding import seed_of
+from mpfgvc.training.checkpoint import TrainingState, save_state
+from mpfgvc.training.metric_log import MetricLog
+from mpfgvc.training.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
+from mpfgvc.training.stages import Stage1, Stage2, trained
+
+
+class TrainingBatches(Protocol):
+    """Where a stage's batches come from."""
+
+    @property
+    def steps(self) -> int:
+        """Batches of a whole epoch."""
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs and labels of an epoch's batches from `first_step` on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """What both stages of a run share. `log` is None on all processes but rank 0."""
+
+    fabric: Fabric
+    folder: RunFolder
+    log: MetricLog | None
+    seed: int
+    checkpoint_steps: int
+    compile: bool = False
+
+
+class Loop:
+    """Trains one stage to its end, from wherever `state` stands.
+
+    `validate` evaluates the weights as they are; None if there is nothing to validate on.
+    """
+
+    def __init__(
+        self,
+        stage: Stage1 | Stage2,
+        batches: TrainingBatches,
+        session: Session,
+        *,
+        validate: Callable[[], Evaluation] | None,
+        state: TrainingState,
+    ):
+        self.stage, self.batches, self.settings = stage, batches, stage.settings
+        self.session, self.validate, self.state = session, validate, state
+        self.fabric, self.log = session.fabric, session.log
+        self.weights = trained(stage)
+        optimizer = build_optimizer(stage.parameter_groups(), self.settings)
+        if session.compile and isinstance(stage, Stage1):  # a step of stage 2 is too short to gain by it
+            stage.compile()
+        self.wrapped, self.optimizer = self.fabric.setup(stage, optimizer)
+        self.average = None
+        if self.settings.ema is not None:
+            self.average = WeightAverage(self.weights, self.settings.ema)
+        self.total_steps = self.settings.epochs * batches.steps
+        precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
+        self.sums = torch.zeros(3, device=self.fabric.device, dtype=precise)
+        self.micro_batches = getattr(self.settings, "accumulate", 1)
+
+    def run(self) -> dict[str, Tensor]:
+        """Train to the end and return the trained weights, which the stage then holds."""
+        self._restore()
+        if self.log is not None:
+            self.log.rewind(self.stage.name, self.state.step)
+            size = self.settings.batch_size
+            self.log.start_stage(self.stage.name, total=self.total_steps * size, done=self.state.step * size)
+        while self.state.step < self.total_steps and not self._is_stale():
+            self._train_epoch(*divmod(self.state.step, self.batches.steps))
+        if self.log is not None:
+            self.log.end_stage()
+        self._take_final_weights()
+        return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def _train_epoch(self, epoch: int, first_step: int) -> None:
+        self.wrapped.train()
+        started = time.perf_counter()
+        for inputs, labels in self.batches.epoch(epoch, first_step):
+            self._train_step(send(inputs, self.fabric.device), send(labels, self.fabric.device))
+            self.state.step += 1
+            self._show_progress()
+            ends_epoch = self.state.step % self.batches.steps == 0
+            if self.state.step % self.session.checkpoint_steps == 0 and not ends_epoch:
+                self._save()
+        self._refuse_divergence()  # waits for the device, so the clock stops when its work is done
+        seconds = time.perf_counter() - started
+        steps = self.batches.steps - first_step
+        self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
+
+    def _train_step(self, inputs: Tensor, labels: Tensor) -> None:
+        """One optimiser step, in as many micro-batches as the settings ask for; it waits for no device."""
+        torch.manual_seed(
+            seed_of(self.session.seed, self.stage.name, self.state.step, self.fabric.global_rank)
+        )
+        warmup = round(self.settings.warmup_epochs * self.batches.steps)
+        set_learning_rate(self.optimizer, schedule(self.state.step, warmup=warmup, total=self.total_steps))
+        parts = list(zip(inputs.chunk(self.micro_batches), labels.chunk(self.micro_batches), strict=True))
+        for index, (part, part_labels) in enumerate(parts):
+            with self.fabric.no_backward_sync(self.wrapped, enabled=index < len(parts) - 1):
+                result = self.wrapped(part, part_labels)
+                self.fabric.backward(result.loss * (len(part) / len(inputs)))
+            right = (result.logits.detach().argmax(dim=1) == part_labels).sum()
+            count = torch.full_like(right, len(part))
+            self.sums += torch.stack([result.loss.detach() * len(part), right, count])
+        if self.settings.clip is not None:
+            # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(self.state.step)
+
+    def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> None:
+        loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
+        row: dict[str, Any] = {
+            "stage": self.stage.name,
+            "epoch": epoch + 1,
+            "step": self.state.step,
+            "loss": loss / seen,
+            "accuracy": right / seen,
+            "images_per_second": images_per_second,
+            "seconds": seconds,
+        }
+        if self.validate is not None:
+            with self.average.swapped_in() if self.average is not None else nullcontext():
+                sources = self.validate().sources
+                row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
+                self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
+        self.sums.zero_()
+        if self.log is not None:
+            self.log.epoch(row)
+        self._save()
+
+    def _keep_if_best(self, accuracy: float) -> None:
+        """Remember the weights if early stopping may want them back."""
+        if self.settings.patience is None:
+            return
+        self.state.stale_epochs += 1
+        if accuracy > self.state.best_accuracy:
+            self.state.best_accuracy, self.state.stale_epochs = accuracy, 0
+            self.state.best = {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def _is_stale(self) -> bool:
+        return self.settings.patience is not None and self.state.stale_epochs >= self.settings.patience
+
+    def _take_final_weights(self) -> None:
+        """The best on validation where early stopping watched, else the average, else the last."""
+        if self.state.best:
+            copy_into(self.weights, self.state.best)
+        elif self.average is not None:
+            copy_into(self.weights, self.average.average)
+
+    def _refuse_divergence(self) -> None:
+        """Raise ConfigError if a weight is no number any more; the last checkpoint stays as it is."""
+        norms = torch.stack(torch._foreach_norm([weight.detach() for weight in self.weights.values()]))
+        if not norms.isfinite().all():
+            name = self.stage.name
+            rates = "stage1.lr and stage1.tower_lr" if name == "stage1" else f"{name}.lr"
+            rule = f"must be lower: {name} diverged before step {self.state.step}, its weights are not finite"
+            raise ConfigError(f"{rates} {rule}; start a new run with another --out")
+
+    def _save(self) -> None:
+        self._refuse_divergence()
+        sums = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum")
+        if self.log is None:
+            return
+        state = self.state
+        state.weights = {name: weight.detach() for name, weight in self.weights.items()}
+        state.average = {} if self.average is None else self.average.average
+        state.optimizer = self.optimizer.state_dict()
+        state.sums = sums.tolist()  # type: ignore[union-attr]
+        save_state(self.session.folder.checkpoint, state)
+
+    def _restore(self) -> None:
+        if not self.state.weights:
+            return
+        copy_into(self.weights, self.state.weights)
+        self.optimizer.load_state_dict(self.state.optimizer)
+        if self.average is not None:
+            self.average.load(self.state.average)
+        if self.fabric.global_rank == 0:
+            self.sums += torch.tensor(self.state.sums, device=self.sums.device)
+
+    def _show_progress(self) -> None:
+        """Advance the bar; read the sums from the device, which waits for it, only now and then."""
+        if self.log is None:
+            return
+        self.log.step(self.settings.batch_size)
+        if self.state.step % 10 == 0 or self.fabric.device.type == "cpu":
+            loss, right, seen = self.sums.tolist()
+            self.log.show(loss=f"{loss / seen:.3f}", accuracy=f"{right / seen:.3f}")

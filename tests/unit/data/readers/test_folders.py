@@ -1,0 +1,123 @@
+"""Class folders."""
+
+import shutil
+from collections import Counter
+
+import pytest
+
+from mpfgvc.data.readers.folders import read_folders
+from mpfgvc.errors import DataError
+
+
+def read(root):
+    return read_folders(root, test_share=0.2, seed=0)
+
+
+def test_classes_are_in_natural_order_and_a_test_split_is_made(class_folders):
+    photos = read(class_folders)
+    assert photos.name == "birds"
+    assert photos.classes == ("class 1", "class 2", "class 10")
+    assert Counter((s.label, s.split) for s in photos.samples) == {
+        (0, "train"): 4, (1, "train"): 8, (2, "train"): 8,
+        (0, "test"): 1, (1, "test"): 2, (2, "test"): 2,
+    }  # fmt: skip
+    assert photos.notes == ("no split found: 5 of 25 photographs held out for the test",)
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+def test_split_folders_are_taken_as_they_are(tmp_path, draw, validation):
+    for split, count in {"train": 3, validation: 2, "test": 1}.items():
+        for name in ("crow", "tern"):
+            for index in range(count):
+                draw(tmp_path / split / name / f"{index}.jpg")
+    photos = read(tmp_path)
+    assert photos.classes == ("crow", "tern")
+    assert [len(photos.subset(split)) for split in ("train", "validation", "test")] == [6, 4, 2]
+    assert photos.notes == ()
+
+
+def test_a_class_may_be_called_train(tmp_path, draw):
+    for name in ("train", "bus"):
+        draw(tmp_path / name / "1.jpg")
+    assert read(tmp_path).classes == ("bus", "train")
+
+
+def test_photographs_may_lie_deeper_in_a_class_folder(class_folders, draw):
+    draw(class_folders / "class 1" / "spring" / "new.jpg")
+    assert sum(sample.label == 0 for sample in read(class_folders).samples) == 6
+
+
+def test_hidden_files_and_other_files_are_left_out_with_a_note(class_folders, draw):
+    draw(class_folders / "class 1" / ".hidden.png")
+    draw(class_folders / ".trash" / "old.png")
+    (class_folders / "class 2" / "notes.txt").write_text("seen at dawn")
+    photos = read(class_folders)
+    assert len(photos.samples) == 25
+    assert photos.notes[0].startswith("ignored 2 files that are no photographs: ")
+    assert "notes.txt" in photos.notes[0]
+
+
+def test_a_class_with_one_photograph_is_for_training_and_a_note_says_so(class_folders, draw):
+    draw(class_folders / "rare" / "1.jpg")
+    photos = read(class_folders)
+    assert [sample.split for sample in photos.samples if sample.label == 3] == ["train"]
+    assert photos.notes[1] == "1 classes with one photograph, kept for training, have none for test: rare"
+
+
+def test_an_empty_class_folder_is_named(class_folders):
+    (class_folders / "class 3").mkdir()
+    with pytest.raises(DataError, match=r"class folder .*class 3 holds no photographs"):
+        read(class_folders)
+
+
+def test_a_class_in_test_that_training_lacks_is_named(tmp_path, draw):
+    for path in ("train/crow/1.jpg", "train/tern/1.jpg", "test/crow/2.jpg", "test/auk/1.jpg"):
+        draw(tmp_path / path)
+    with pytest.raises(DataError, match="1 of 3 have none: auk"):
+        read(tmp_path)
+
+
+def test_split_folders_without_train_are_refused(tmp_path, draw):
+    draw(tmp_path / "test" / "crow" / "1.jpg")
+    with pytest.raises(DataError, match="has test but no train folder"):
+        read(tmp_path)
+
+
+def test_two_folders_for_one_split_are_refused(tmp_path, draw):
+    for split in ("train", "val", "valid"):
+        draw(tmp_path / split / "crow" / "1.jpg")
+    with pytest.raises(DataError, match="two folders for validation: val and valid"):
+        read(tmp_path)
+
+
+def test_a_folder_without_class_folders_is_refused(tmp_path, draw):
+    draw(tmp_path / "1.jpg")
+    with pytest.raises(DataError, match="must hold one folder of photographs per class, got none"):
+        read(tmp_path)
+
+
+def test_one_class_is_refused_with_a_hint_to_the_folder_below(class_folders):
+    with pytest.raises(DataError, match=r"at least 2 class folders, got 1 \(birds\); perhaps .*birds"):
+        read(class_folders.parent)
+    for name in ("class 2", "class 10"):
+        shutil.rmtree(class_folders / name)
+    with pytest.raises(DataError, match="add a folder per class"):
+        read(class_folders)
+
+
+@pytest.mark.parametrize(
+    ("files", "dataset"),
+    [
+        (["image_class_labels.txt"], "cub"),
+        (["image_class_labels.txt", "hierarchy.txt"], "nabirds"),
+        (["lists/train_list.mat"], "dogs"),
+        (["train_list.mat"], "dogs"),
+        (["meta/classes.txt"], "food101"),
+    ],
+)
+def test_an_official_layout_is_recognised(tmp_path, files, dataset):
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    with pytest.raises(DataError, match=f"this looks like .*: set data.dataset={dataset}$"):
+        read(tmp_path)

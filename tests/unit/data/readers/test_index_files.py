@@ -1,0 +1,62 @@
+"""Index files that are wrong are refused with their name and line."""
+
+import pytest
+
+from mpfgvc.data.readers.index_files import (
+    read_names,
+    read_numbers,
+    read_pairs,
+    refuse_missing,
+    refuse_repeated,
+)
+from mpfgvc.errors import DataError
+
+
+@pytest.fixture
+def index(tmp_path):
+    return tmp_path / "index.txt"
+
+
+def test_pairs_keep_spaces_in_the_value_and_skip_blank_lines(index):
+    index.write_text("1 Ducks, Geese\n\n2 Auks\r\n")
+    assert read_pairs(index) == {"1": "Ducks, Geese", "2": "Auks"}
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_pairs, "1 a\n2\n", "index.txt line 2 must hold two columns, got '2'"),
+        (read_pairs, "1 a\n\n1 b\n", "index.txt line 3 repeats 1"),
+        (read_numbers, "x 1\ny one\n", "index.txt, entry y, must be a whole number, got 'one'"),
+        (read_names, "first a\n", "index.txt, entry first, must be a whole number"),
+    ],
+)
+def test_a_malformed_line_is_named(index, read, text, message):
+    index.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read(index)
+
+
+def test_an_index_that_is_not_text_is_refused(index):
+    index.write_bytes(b"1 \xff\xfe\n")
+    with pytest.raises(DataError, match="must be text in UTF-8"):
+        read_pairs(index)
+
+
+def test_an_index_that_does_not_exist_is_named(index):
+    with pytest.raises(DataError, match=r"index\.txt does not exist; data\.root must be"):
+        read_pairs(index)
+
+
+def test_missing_files_are_counted_and_the_first_is_named(tmp_path, index):
+    (tmp_path / "here.jpg").touch()
+    paths = [tmp_path / "here.jpg", tmp_path / "gone.jpg", tmp_path / "no folder" / "lost.jpg"]
+    refuse_missing(index, paths[:1])
+    with pytest.raises(DataError, match=r"names 3 files, 2 of them missing, first .*gone\.jpg"):
+        refuse_missing(index, paths)
+
+
+def test_a_file_that_an_index_names_twice_is_refused(index):
+    refuse_repeated(index, ["a.jpg", "b.jpg"])
+    with pytest.raises(DataError, match=r"names b\.jpg twice"):
+        refuse_repeated(index, ["b.jpg", "a.jpg", "b.jpg"])

@@ -1,0 +1,105 @@
+"""CSV and Parquet manifests."""
+
+import pytest
+
+from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.errors import DataError
+
+HEADER = "path,label,split\n"
+
+
+@pytest.fixture
+def read(tmp_path):
+    def from_text(text, *, check_files=False):
+        (tmp_path / "birds.csv").write_text(text, encoding="utf-8")
+        return read_manifest(
+            tmp_path / "birds.csv", tmp_path, test_share=0.25, seed=0, check_files=check_files
+        )
+
+    return from_text
+
+
+def test_rows_become_samples_with_their_split(read, tmp_path):
+    photos = read(
+        "\ufeffsplit,path,label\ntrain,a.jpg,Tern\nVAL,b.jpg,Tern\ntest,c.jpg,Auk\ntrain,d.jpg,Auk\n"
+    )
+    assert photos.classes == ("Auk", "Tern")
+    assert [(s.path.name, s.label, s.split) for s in photos.samples] == [
+        ("a.jpg", 1, "train"), ("b.jpg", 1, "validation"), ("c.jpg", 0, "test"), ("d.jpg", 0, "train"),
+    ]  # fmt: skip
+    assert photos.samples[0].path == tmp_path / "a.jpg"
+
+
+def test_sparse_whole_numbers_are_classes_in_the_order_of_their_value(read):
+    photos = read(HEADER + "a.jpg,10,train\nb.jpg,9,train\nc.jpg,10,test\n")
+    assert photos.classes == ("9", "10")
+    assert [sample.label for sample in photos.samples] == [1, 0, 1]
+
+
+def test_a_split_is_made_where_the_manifest_has_none(read):
+    photos = read("path,label\n" + "".join(f"{index}.jpg,{'ab'[index % 2]}\n" for index in range(16)))
+    assert len(photos.subset("test")) == 4
+    assert "4 of 16 photographs held out" in photos.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label\na.jpg,x\n", "must have the columns path and label, path missing, got .'file', 'label'"),
+        ("a.jpg\n", "path and label missing"),
+        (HEADER, "has no rows"),
+        (HEADER + "a.jpg,x,train\n./a.jpg,x,test\n", "line 3 repeats ./a.jpg of .* line 2"),
+        (HEADER + "a.jpg,x,train\nb.jpg,,train\n", "line 3 has no label"),
+        (HEADER + ",x,train\n", "line 2 has no path"),
+        (HEADER + "a.jpg,-1,train\n", "line 2: a numeric label must be at least 0, got -1"),
+        (HEADER + "a.jpg,x,dev\n", "line 2: split must be train, val or test, got 'dev'"),
+        (HEADER + "a.jpg,x,train\nb.jpg,x,\n", "line 3: split must be train, val or test, got ''"),
+        (HEADER + "a.jpg,x,train,more\n", "line 2 has more fields than the header"),
+        (HEADER + "a.jpg,x,train\nb.jpg,y,test\n", "1 of 2 have none: y"),
+    ],
+)
+def test_a_row_that_breaks_a_rule_is_named(read, text, message):
+    with pytest.raises(DataError, match=message):
+        read(text)
+
+
+def test_files_that_the_manifest_names_must_exist(read, draw, tmp_path):
+    text = HEADER + "a.jpg,x,train\nsub/b.jpg,y,train\n"
+    draw(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"2 files, 1 of them missing, first .*b\.jpg"):
+        read(text, check_files=True)
+    draw(tmp_path / "sub" / "b.jpg")
+    assert len(read(text, check_files=True).samples) == 2
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "gone.parquet"])
+def test_a_manifest_that_does_not_exist_is_named(tmp_path, name):
+    with pytest.raises(DataError, match=f"the manifest .*{name} does not exist; check data.manifest"):
+        read_manifest(tmp_path / name, tmp_path, test_share=0, seed=0)
+
+
+def test_a_parquet_manifest_reads_as_the_csv_of_the_same_rows(read, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    columns = {"path": ["a.jpg", "b.jpg", "c.jpg"], "label": [2, 11, 2], "split": ["train", "train", "test"]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "birds.parquet")
+    rows = "".join(f"{path},{label},{split}\n" for path, label, split in zip(*columns.values(), strict=True))
+    table = read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0, check_files=False)
+    assert table == read(HEADER + rows)
+
+
+def test_an_empty_label_in_parquet_names_its_row(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"path": ["a.jpg", "b.jpg"], "label": ["x", None]})
+    parquet.write_table(table, tmp_path / "birds.parquet")
+    with pytest.raises(DataError, match=r"birds\.parquet row 2 has no label"):
+        read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0)
+
+
+def test_a_file_that_is_no_parquet_is_refused_in_one_line(tmp_path):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "birds.parquet").write_text(HEADER)
+    with pytest.raises(DataError, match="is no readable Parquet file") as refusal:
+        read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0)
+    assert "\n" not in str(refusal.value)

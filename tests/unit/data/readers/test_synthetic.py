@@ -1,0 +1,152 @@
+"""The synthetic birds as a dataset, drawn on the fly and written in CUB's layout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpfgvc import ConfigError, OutputError
+from mpfgvc.birds.plumage import PARTS, Plumage
+from mpfgvc.birds.scene import draw_image
+from mpfgvc.config import BirdsConfig, DataConfig
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.doctor import check_photos
+from mpfgvc.data.loading import TrainingLoader
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.readers.synthetic import DrawnSample, _draw, read_birds
+from mpfgvc.data.synthesize import synthesize
+from mpfgvc.data.transforms import test_transform as make_transform
+
+BIRDS = BirdsConfig(species=7, train=3, test=2, image_size=64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("birds") / "set"
+    assert synthesize(out, BIRDS) == 35
+    return out
+
+
+def test_the_dataset_has_the_pictures_asked_for() -> None:
+    photos = read_photos(DataConfig(dataset="synthetic", birds=BIRDS, validation=0), seed=0)
+    assert (len(photos.classes), len(photos.subset("train")), len(photos.subset("test"))) == (7, 21, 14)
+    assert photos.supercategory == "bird"
+
+
+def test_fewer_training_pictures_are_the_first_of_more_and_the_test_stays() -> None:
+    few, many = read_birds(BIRDS), read_birds(BirdsConfig(species=7, train=5, test=2, image_size=64))
+    assert set(few.subset("train")) < set(many.subset("train"))
+    assert few.subset("test") == many.subset("test")
+
+
+def test_no_picture_is_in_two_splits() -> None:
+    samples = [sample for sample in read_birds(BIRDS).samples if isinstance(sample, DrawnSample)]
+    assert len({sample.index for sample in samples}) == len(samples)
+
+
+def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    _draw.cache_clear()
+    drawn: list[int] = []
+
+    def counted(plumage: Plumage, *, seed: int, index: int, size: int) -> Image.Image:
+        drawn.append(index)
+        return draw_image(plumage, seed=seed, index=index, size=size)
+
+    monkeypatch.setattr("mpfgvc.data.readers.synthetic.draw_image", counted)
+    small, large = (
+        read_birds(BirdsConfig(species=2, seed=77, image_size=size)).samples[0] for size in (48, 160)
+    )
+    small.read().putpixel((0, 0), (1, 2, 3))
+    assert small.read().getpixel((0, 0)) != (1, 2, 3)
+    assert len(drawn) == 1
+    large.read(), large.read()
+    assert len(drawn) == 3
+    _draw.cache_clear()
+
+
+def test_batches_do_not_depend_on_the_number_of_workers() -> None:
+    preprocessing = Preprocessing(
+        image_size=(64, 64),
+        resize="squash",
+        crop_ratio=1.0,
+        mean=(0.5,) * 3,
+        std=(0.5,) * 3,
+        interpolation="bicubic",
+    )
+    first, second = (
+        TrainingLoader(
+            read_birds(BIRDS).subset("train"),
+            make_transform(preprocessing),
+            batch_size=4,
+            seed=0,
+            workers=workers,
+        )
+        for workers in (0, 2)
+    )
+    for ours, theirs in zip(first.epoch(0), second.epoch(0), strict=True):
+        assert ours.images.equal(theirs.images)
+        assert ours.labels.equal(theirs.labels)
+
+
+def test_the_cub_reader_reads_back_what_was_written(folder: Path) -> None:
+    drawn = read_birds(BIRDS)
+    read = read_photos(DataConfig(dataset="cub", root=str(folder), validation=0), seed=0)
+    assert read.classes == drawn.classes
+    assert [(sample.label, sample.split) for sample in read.samples] == [
+        (sample.label, sample.split) for sample in drawn.samples
+    ]
+    for ours, theirs in zip(drawn.samples, read.samples, strict=True):
+        assert ours.read().tobytes() == theirs.read().tobytes()
+
+
+def test_parts_boxes_and_regions_agree(folder: Path) -> None:
+    names = [line.split()[1] for line in (folder / "images.txt").read_text().splitlines()]
+    locations = np.loadtxt(folder / "parts/part_locs.txt")
+    boxes = np.loadtxt(folder / "bounding_boxes.txt")
+    assert locations.shape == (35 * len(PARTS), 5)
+    for image, part, x, y, visible in locations:
+        regions = np.asarray(Image.open(folder / "regions" / names[int(image) - 1]))
+        left, top, width, height = boxes[int(image) - 1, 1:]
+        assert (regions == part).any() == bool(visible)
+        if visible:
+            assert left <= x < left + width
+            assert top <= y < top + height
+
+
+def test_every_image_has_one_value_of_each_attribute(folder: Path) -> None:
+    names = [line.split()[1] for line in (folder / "attributes/attributes.txt").read_text().splitlines()]
+    rows = np.loadtxt(folder / "attributes/image_attribute_labels.txt")
+    present = rows[rows[:, 2] == 1]
+    assert len(rows) == 35 * len(names)
+    for image in range(1, 36):
+        held = [names[int(number) - 1].split("::")[0] for number in present[present[:, 0] == image, 1]]
+        assert len(held) == len(set(held)) == 14
+
+
+def test_nothing_is_written_over(folder: Path) -> None:
+    with pytest.raises(OutputError, match="exists already"):
+        synthesize(folder, BIRDS)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        synthesize(tmp_path / "set", BIRDS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_there_are_no_files_to_check() -> None:
+    with pytest.raises(ConfigError, match="no files to check"):
+        check_photos(DataConfig(dataset="synthetic"), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("species", 1), ("species", 201), ("train", 0), ("image_size", 8)]
+)
+def test_impossible_settings_are_refused(name: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=f"data.birds.{name} must be between"):
+        BirdsConfig(**{name: value})

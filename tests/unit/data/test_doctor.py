@@ -1,0 +1,61 @@
+"""The report on a dataset."""
+
+import json
+import shutil
+
+from mpfgvc.config import DataConfig
+from mpfgvc.data.doctor import check_photos
+
+
+def check(root, **settings):
+    return check_photos(DataConfig(root=str(root), validation=0), seed=0, **settings)
+
+
+def test_a_sound_dataset_is_fine(class_folders):
+    report = check(class_folders)
+    assert report.fine
+    assert report.counts == {"train": 20, "validation": 0, "test": 5}
+    assert (report.smallest.name, report.smallest.count, report.largest.count) == ("class 1", 5, 10)
+    assert (report.broken, report.duplicates, report.single) == ((), (), ())
+
+
+def test_broken_photographs_are_listed_with_their_reason(class_folders):
+    cut, text = class_folders / "class 1" / "0.png", class_folders / "class 2" / "3.png"
+    cut.write_bytes(cut.read_bytes()[:200])
+    text.write_text("not found")
+    report = check(class_folders)
+    assert not report.fine
+    assert {entry.path for entry in report.broken} == {str(cut), str(text)}
+    assert any("no image of a known format" in entry.reason for entry in report.broken)
+    quick = check(class_folders, quick=True)
+    assert [entry.path for entry in quick.broken] == [str(text)]  # the header of the other is whole
+
+
+def test_equal_files_are_found_within_and_across_splits_and_classes(tmp_path, draw):
+    first = draw(tmp_path / "train" / "crow" / "1.png", seed=1)
+    second = draw(tmp_path / "train" / "tern" / "2.png", seed=2)
+    draw(tmp_path / "test" / "crow" / "3.png", seed=3)
+    shutil.copy(first, tmp_path / "test" / "crow" / "copy.png")
+    shutil.copy(second, tmp_path / "train" / "tern" / "copy.png")
+    shutil.copy(second, tmp_path / "train" / "crow" / "copy.png")
+    report = check(tmp_path)
+    leak, other = sorted(report.duplicates, key=lambda duplicate: not duplicate.leaks)
+    assert report.leaks == (leak,)
+    assert (leak.splits, leak.classes, len(leak.paths)) == (("test", "train"), ("crow",), 2)
+    assert (other.splits, other.classes, len(other.paths)) == (("train",), ("crow", "tern"), 3)
+    assert not report.fine
+
+
+def test_small_photographs_and_single_ones_are_named(class_folders, draw):
+    large = draw(class_folders / "rare" / "1.png", size=(64, 70))
+    report = check(class_folders)
+    assert report.single == ("rare",)
+    assert len(report.small) == 25
+    assert str(large) not in report.small
+
+
+def test_the_report_is_json(class_folders):
+    report = json.loads(json.dumps(check(class_folders, quick=True).to_dict()))
+    assert report["fine"] is True
+    assert report["counts"]["train"] == 20
+    assert report["leaks"] == []

@@ -1,0 +1,73 @@
+"""The loss of stage 1 by hand, over all classes and over a sample."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mpfgvc import ConfigError
+from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
+from mpfgvc.model.losses import Objective
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.training.class_sampling import sample_classes
+from mpfgvc.training.stages import Stage1
+
+CLASSES = [f"class {index}" for index in range(9)]
+IMAGES = torch.randn(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([5, 0, 5, 8])
+
+
+@pytest.fixture(scope="module")
+def network() -> MPFGVC:
+    image = ImageTowerConfig(name="test_vit", pretrained=False, image_size=[32, 48])
+    text = TextTowerConfig(name="mpfgvc-small", pretrained=None)
+    return MPFGVC.from_config(ModelConfig(image_tower=image, text_tower=text, kept_tokens=3), CLASSES)
+
+
+def test_the_loss_is_that_of_the_classifier_plus_that_of_the_texts(network: MPFGVC) -> None:
+    result = Stage1(network, Stage1Config(), Objective())(IMAGES, LABELS)
+    embedding = network.image_encoder(IMAGES).embedding
+    cosines = F.cosine_similarity(network.projection(embedding)[:, None], network.text()[None], dim=-1)
+    expected = 0.0
+    for row, label in enumerate(LABELS):
+        texts = cosines[row] / 0.07
+        expected += (texts.exp().sum().log() - texts[label]).item() / 4
+        classifier = network.classifier(embedding)[row]
+        expected += (classifier.exp().sum().log() - classifier[label]).item() / 4
+    assert result.loss.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_sample_stands_for_the_classes_that_it_leaves_out(network: MPFGVC) -> None:
+    stage = Stage1(network, Stage1Config(batch_size=4, sampled_classes=5), Objective())
+    torch.manual_seed(6)
+    chosen = sample_classes(LABELS, count=5, classes=9).classes.tolist()
+    torch.manual_seed(6)
+    loss = stage(IMAGES, LABELS).loss.item()
+    embedding = network.image_encoder(IMAGES).embedding
+    logits = network.text_logits(embedding, network.text())
+    expected = F.cross_entropy(network.classifier(embedding), LABELS).item()
+    for row, label in enumerate(LABELS.tolist()):
+        weights = [1.0 if index in (0, 5, 8) else (9 - 3) / (5 - 3) for index in chosen]
+        total = sum(w * logits[row, index].exp() for w, index in zip(weights, chosen, strict=True))
+        expected += (total.log() - logits[row, label]).item() / 4
+    assert loss == pytest.approx(expected, abs=1e-4)
+
+
+def test_only_sampled_prompts_have_a_gradient_and_the_right_ones_always(network: MPFGVC) -> None:
+    stage = Stage1(network, Stage1Config(batch_size=4, sampled_classes=5), Objective())
+    for seed in range(3):
+        network.zero_grad()
+        torch.manual_seed(seed)
+        stage(IMAGES, LABELS).loss.backward()
+        gradient = network.text.context.grad
+        trained = {row for row in range(9) if gradient[row].any()}
+        assert len(trained) == 5
+        assert {0, 5, 8} <= trained
+
+
+def test_sampling_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ConfigError, match=r"stage1\.sampled_classes must be at least 33, got 32"):
+        Stage1Config(batch_size=32, sampled_classes=32)
+    with pytest.raises(ConfigError, match=r"stage1\.sampled_classes must be at least 17, got 16"):
+        Stage1Config(batch_size=32, accumulate=2, sampled_classes=16)
+    with pytest.raises(ConfigError, match=r"stage1\.label_smoothing must be 0 with stage1\.sampled_classes"):
+        Stage1Config(batch_size=32, sampled_classes=64, label_smoothing=0.1)
