@@ -1,0 +1,52 @@
+"""A process that is killed at any of its calls to the system."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+CALLS = ("close", "fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink")
+
+
+class Killed(BaseException):
+    """The process is dead: it does nothing more, not even tidy up."""
+
+
+@pytest.fixture
+def kill_at_every_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], Iterator[int]]:
+    """Runs an action again and again: first killed at its first call that changes a file system, then at its
+    second, until it gets through. Yields the number of calls that were made, after each kill."""
+
+    def kill(action: Callable[[], None]) -> Iterator[int]:
+        for allowed in range(1000):
+            with monkeypatch.context() as patches:
+                _allow(allowed, patches)
+                try:
+                    action()
+                except Killed:
+                    pass
+                else:
+                    return
+            yield allowed
+
+    return kill
+
+
+def _allow(calls: int, patches: pytest.MonkeyPatch) -> None:
+    """Let so many calls through, and no later one."""
+    left = [calls]
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            return function(*arguments, **options)
+
+        return call
+
+    for name in CALLS:
+        patches.setattr(os, name, counted(getattr(os, name)))

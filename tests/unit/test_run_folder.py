@@ -1,0 +1,456 @@
+"""A run folder has one owner at a time, and its settings are those that were written."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+import yaml
+
+from mpfgvc.config import Config, ModelConfig
+from mpfgvc.errors import CheckpointError, ConfigError, OutputError
+from mpfgvc.run_environment import Environment
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.digests import check_digest, digest_path, write_with_digest
+from mpfgvc.storage.part_files import host_name
+
+ENVIRONMENT = Environment(
+    command=("mpfgvc", "train"),
+    commit=None,
+    device="cpu",
+    precision="32-true",
+    processes=1,
+    threads=2,
+    python="3.11.7",
+    platform="Linux",
+    processor="Fast 9",
+    packages={"torch": "2.11.0"},
+)
+CONFIG = Config(seed=7, model=ModelConfig(kept_tokens=5))
+
+OWN = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from mpfgvc.errors import MpfgvcError
+from mpfgvc.run_folder import RunFolder
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    way, place = sys.argv[1:3]
+    folder = RunFolder.claim_free(Path(place), "birds") if way == "free" else RunFolder(place)
+    with folder.claim():
+        print("owns", folder.path, flush=True)
+        sys.stdin.readline()
+        if way == "leave":
+            (folder.path / "config.yaml").write_text("seed: 1")
+except MpfgvcError as error:
+    print(error, flush=True)
+"""
+"""Claims a folder when told to, and gives it up when told to."""
+
+
+class Process:
+    """A process that claims a folder; `say` tells it to go on, `hear` is what it prints next."""
+
+    def __init__(self, way: str, place: Path):
+        command = [sys.executable, "-c", OWN, way, str(place)]
+        self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.stdin: IO[str] = self.popen.stdin  # type: ignore[assignment]
+        self.stdout: IO[str] = self.popen.stdout  # type: ignore[assignment]
+
+    def say(self) -> None:
+        self.stdin.write("\n")
+        self.stdin.flush()
+
+    def hear(self) -> str:
+        return self.stdout.readline().strip()
+
+    def end(self) -> None:
+        self.popen.kill()
+        self.popen.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[str, Path], Process]]:
+    """Starts processes that are ready to claim a folder."""
+    processes: list[Process] = []
+
+    def start_one(way: str, place: Path) -> Process:
+        processes.append(Process(way, place))
+        return processes[-1]
+
+    yield start_one
+    for process in processes:
+        process.end()
+
+
+def _all_at_once(processes: list[Process]) -> list[str]:
+    for process in processes:
+        assert process.hear() == "ready"
+    for process in processes:
+        process.say()
+    return [process.hear() for process in processes]
+
+
+def test_of_four_processes_that_want_one_folder_one_gets_it_and_the_others_learn_who(
+    tmp_path: Path, start: Callable[[str, Path], Process]
+) -> None:
+    run = tmp_path / "run"
+    processes = [start("named", run) for _ in range(4)]
+    answers = _all_at_once(processes)
+    owners = [process for process, answer in zip(processes, answers, strict=True) if answer == f"owns {run}"]
+    refusals = [answer for answer in answers if answer.startswith(f"{run} is in use by ")]
+    assert (len(owners), len(refusals)) == (1, 3)
+    with pytest.raises(CheckpointError) as caught, RunFolder(run).claim():
+        raise AssertionError
+    assert f"is in use by process {owners[0].popen.pid} on {host_name()} since 20" in str(caught.value)
+    assert "(-c named " in str(caught.value)
+    assert str(caught.value).endswith("; wait until it has ended, or choose another --out")
+
+
+def test_four_processes_that_want_the_next_folder_get_four(
+    tmp_path: Path, start: Callable[[str, Path], Process]
+) -> None:
+    answers = _all_at_once([start("free", tmp_path / "runs") for _ in range(4)])
+    assert sorted(answers) == [f"owns {tmp_path / 'runs' / f'birds-{number}'}" for number in (1, 2, 3, 4)]
+
+
+def test_a_folder_that_was_given_up_can_be_claimed(
+    tmp_path: Path, start: Callable[[str, Path], Process]
+) -> None:
+    first, second = start("leave", tmp_path / "run"), start("named", tmp_path / "run")
+    assert _all_at_once([first]) == [f"owns {tmp_path / 'run'}"]
+    first.say()
+    first.popen.wait()
+    assert not (tmp_path / "run" / ".lock").exists()
+    assert _all_at_once([second]) == [f"owns {tmp_path / 'run'}"]
+
+
+def test_a_killed_owner_blocks_nobody(tmp_path: Path, start: Callable[[str, Path], Process]) -> None:
+    first, second = start("named", tmp_path / "run"), start("named", tmp_path / "run")
+    assert _all_at_once([first]) == [f"owns {tmp_path / 'run'}"]
+    first.popen.send_signal(signal.SIGKILL)
+    first.popen.wait()
+    assert (tmp_path / "run" / ".lock").exists()
+    assert _all_at_once([second]) == [f"owns {tmp_path / 'run'}"]
+
+
+def test_a_child_of_a_killed_owner_does_not_keep_the_folder(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time\nfrom mpfgvc.run_folder import RunFolder\n"
+        "with RunFolder(sys.argv[1]).claim():\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n        os.close(1)\n        time.sleep(60)\n        os._exit(0)\n"
+        "    print(child, flush=True)\n    time.sleep(0.2)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "run"], stdout=subprocess.PIPE, text=True, check=False
+    )
+    child = int(done.stdout)
+    try:
+        os.kill(child, 0)
+        with RunFolder(tmp_path / "run").claim():
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_lock_on_a_file_that_its_last_owner_has_just_removed_is_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def remove_first(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", lock)
+        (tmp_path / ".lock").unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with (
+        RunFolder(tmp_path).claim(),
+        pytest.raises(CheckpointError, match="is in use by"),
+        RunFolder(tmp_path).claim(),
+    ):
+        raise AssertionError
+
+
+def test_one_process_does_not_own_a_folder_twice(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).claim():
+        with (
+            pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} "),
+            RunFolder(tmp_path).claim(),
+        ):
+            raise AssertionError
+        with pytest.raises(CheckpointError), RunFolder(tmp_path).claim():
+            raise AssertionError
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 50, b"[]", b'{"host": 1}', b"{" * 5000])
+def test_a_lock_file_that_nobody_holds_does_not_block(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / ".lock").write_bytes(content)
+    with RunFolder(tmp_path).claim():
+        pass
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_an_owner_on_another_host_that_did_not_end_properly_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    owner = {
+        "host": "node7",
+        "process": 12,
+        "since": "2025-01-02 03:04:05",
+        "command": "mpfgvc train\n--out x",
+    }
+    (tmp_path / ".lock").write_text(json.dumps(owner))
+    with RunFolder(tmp_path).claim():
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "process 12 on node7 since 2025-01-02 03:04:05 (mpfgvc train --out x)" in line
+
+
+def _ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has no locks."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_file_says_who_owns_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFolder(tmp_path).claim():
+        assert "no locks here (No locks available)" in capsys.readouterr().err
+        with (
+            pytest.raises(CheckpointError, match=rf"process {os.getpid()} .*delete \S+\.owner$"),
+            RunFolder(tmp_path).claim(),
+        ):
+            raise AssertionError
+    assert not list(tmp_path.iterdir())
+    with RunFolder(tmp_path).claim():
+        pass
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize(("host", "taken"), [("here", True), ("node7", False)])
+def test_without_locks_an_owner_that_has_ended_on_this_host_blocks_nobody(
+    tmp_path: Path, host: str, taken: bool
+) -> None:
+    owner = {"process": _ended_process(), "since": "2025-01-02 03:04:05", "command": "mpfgvc train"}
+    owner["host"] = host_name() if host == "here" else host
+    (tmp_path / ".owner").write_text(json.dumps(owner))
+    if taken:
+        with RunFolder(tmp_path).claim():
+            pass
+        assert not list(tmp_path.iterdir())
+    else:
+        with (
+            pytest.raises(CheckpointError, match=r"on node7 .*delete \S+\.owner$"),
+            RunFolder(tmp_path).claim(),
+        ):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("first_has_locks", [True, False])
+def test_two_of_whom_only_one_gets_a_lock_do_not_both_own_the_folder(
+    tmp_path: Path, first_has_locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    lock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lock if first_has_locks else refuse)
+    with RunFolder(tmp_path).claim():
+        monkeypatch.setattr(fcntl, "flock", refuse if first_has_locks else lock)
+        with pytest.raises(CheckpointError, match="is in use by"), RunFolder(tmp_path).claim():
+            raise AssertionError
+    with RunFolder(tmp_path).claim():
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_two_never_take_over_at_once(tmp_path: Path) -> None:
+    owner = {"host": host_name(), "process": _ended_process(), "since": "", "command": ""}
+    (tmp_path / ".owner").write_text(json.dumps(owner))
+    (tmp_path / ".owner.takeover").write_text(json.dumps(owner | {"process": os.getpid()}))
+    with pytest.raises(CheckpointError, match=r"delete \S+\.owner\.takeover$"), RunFolder(tmp_path).claim():
+        raise AssertionError
+
+
+def test_a_claim_puts_in_order_what_a_killed_owner_left(tmp_path: Path) -> None:
+    ended = _ended_process()
+    (tmp_path / f".checkpoint.pt.{ended}-0@node7.mpfgvc.part").write_text("half")
+    (tmp_path / f".config.yaml.sha256.{ended}-0@{host_name()}.mpfgvc.part").write_text("half")
+    (tmp_path / f".model.{ended}.part").mkdir()
+    (tmp_path / ".model.mpfgvc.old").mkdir()
+    (tmp_path / ".model.mpfgvc.old" / "model.json").write_text("{}")
+    (tmp_path / ".notes").write_text("of the user")
+    with RunFolder(tmp_path).claim():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"model", ".notes"}
+    assert (tmp_path / "model" / "model.json").read_text() == "{}"
+
+
+def test_a_folder_made_for_nothing_is_removed_and_its_number_is_free_again(tmp_path: Path) -> None:
+    first = RunFolder.claim_free(tmp_path, "birds")
+    with pytest.raises(KeyError), first.claim():
+        raise KeyError
+    named = RunFolder(tmp_path / "a" / "run")
+    with named.claim():
+        pass
+    assert not named.path.exists()
+    assert RunFolder.claim_free(tmp_path, "birds").path == first.path
+
+
+def test_a_folder_of_the_user_stays_though_it_is_empty(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).claim():
+        pass
+    assert tmp_path.is_dir()
+
+
+@pytest.mark.parametrize("place", ["file/run", "n" * 300])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert not RunFolder(tmp_path / place).is_run
+    with pytest.raises(OutputError, match=r"^cannot write "), RunFolder(tmp_path / place).claim():
+        raise AssertionError
+    with pytest.raises(OutputError, match=r"^cannot write "):
+        RunFolder.claim_free(tmp_path / place, "birds")
+    with pytest.raises(OutputError, match=r"^cannot write "):
+        RunFolder.claim_free(tmp_path, "n" * 300)
+
+
+def test_the_files_of_a_run_have_digests_and_are_read_back(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(CONFIG, ENVIRONMENT)
+    assert check_digest(folder.config)
+    assert check_digest(folder.environment)
+    assert folder.read_config() == CONFIG
+    assert folder.read_config({"seed": 8}).seed == 8
+    assert folder.read_environment() == ENVIRONMENT
+    assert json.loads(folder.environment.read_text()) == ENVIRONMENT.to_dict()
+
+
+def test_a_kill_at_any_call_while_a_run_is_created_leaves_none_or_a_whole_one(
+    tmp_path: Path, kill_at_every_call: Callable[[Callable[[], None]], Iterator[int]]
+) -> None:
+    folder, runs = RunFolder(tmp_path / "run"), 0
+    for _ in kill_at_every_call(lambda: folder.create(CONFIG, ENVIRONMENT)):
+        if folder.is_run:
+            runs += 1
+            assert folder.read_config() == CONFIG
+            assert folder.read_environment() == ENVIRONMENT
+    assert runs > 0
+
+
+def test_a_config_cut_anywhere_is_refused_with_and_without_its_digest(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.create(CONFIG, ENVIRONMENT)
+    lines = folder.config.read_bytes().splitlines(keepends=True)
+    digest = digest_path(folder.config).read_bytes()
+    for count in range(len(lines)):
+        folder.config.write_bytes(b"".join(lines[:count]))
+        digest_path(folder.config).write_bytes(digest)
+        with pytest.raises(CheckpointError, match="is damaged: its content does not match"):
+            folder.read_config()
+        digest_path(folder.config).unlink()
+        with pytest.raises((CheckpointError, ConfigError), match=r"lacks|got nothing") as refusal:
+            folder.read_config()
+        assert str(folder.config) in str(refusal.value)
+
+
+def test_settings_that_an_older_version_did_not_have_get_their_defaults_if_the_file_is_whole(
+    tmp_path: Path,
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(CONFIG, ENVIRONMENT)
+    settings = yaml.safe_load(folder.config.read_text())
+    del settings["stage2"]["views"]
+    write_with_digest(folder.config, yaml.safe_dump(settings).encode())
+    assert folder.read_config() == CONFIG
+    digest_path(folder.config).unlink()
+    with pytest.raises(CheckpointError, match=r"lacks settings \(stage2.views\)"):
+        folder.read_config()
+
+
+def test_a_whole_config_without_a_digest_is_read(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(CONFIG, ENVIRONMENT)
+    digest_path(folder.config).unlink()
+    assert folder.read_config() == CONFIG
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe{}", b"[]", b"null", b"[" * 100_000, b'{"threads": 1}']
+)
+def test_a_damaged_environment_is_said_and_stops_nothing(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path)
+    folder.create(CONFIG, ENVIRONMENT)
+    for _ in range(2):  # with its digest, and without
+        folder.environment.write_bytes(content)
+        assert folder.read_environment() is None
+        (line,) = capsys.readouterr().err.splitlines()
+        assert str(folder.environment) in line
+        digest_path(folder.environment).unlink(missing_ok=True)
+
+
+def test_a_folder_that_holds_a_run_is_refused_for_a_new_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.refuse_existing()
+    with pytest.raises(CheckpointError, match="is not a run folder"):
+        RunFolder.open(tmp_path)
+    folder.create(CONFIG, ENVIRONMENT)
+    with pytest.raises(CheckpointError, match="already holds a run; continue it with --resume"):
+        RunFolder.open(tmp_path).refuse_existing()
+
+
+def test_the_evaluation_is_written_as_json(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.save_evaluation({"top1": 0.5})
+    assert json.loads(folder.evaluation.read_text()) == {"top1": 0.5}
+
+
+def test_a_run_folder_is_opened_without_torch() -> None:
+    code = "import sys, mpfgvc.run_folder\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_folder_with_files_of_somebody_else_does_not_become_a_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "photos")
+    folder.path.mkdir()
+    (folder.path / ".lock").touch()
+    (folder.path / "photographs.json").touch()  # what a run that was killed at its start leaves
+    folder.refuse_existing()
+    (folder.path / "robin").mkdir()
+    with pytest.raises(CheckpointError, match=r"holds other files \(robin\).*another --out"):
+        folder.refuse_existing()
+
+
+@pytest.mark.parametrize("path", [None, 3, b"runs/1"])
+def test_what_is_not_a_path_is_not_a_run(path: object) -> None:
+    with pytest.raises(CheckpointError, match="a run is named by its folder"):
+        RunFolder.open(path)  # type: ignore[arg-type]
