@@ -5,18 +5,26 @@ command line. A value is checked once, here, when the dataclass is made; a rule
 that needs the data or the tower (how many patches there are) is checked where
 these become known. `config_io.load_config` makes a `Config` from YAML and overrides.
 
-Defaults are those of `recipes/folder.yaml`: one's own class folders.
+The defaults here are the truth. The recipe `folder`, for your own class folders,
+repeats every one of them, and a test compares the two.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mpfgvc.errors import ConfigError
 
 MOST_PICTURES = 100_000
 """Synthetic pictures that a class may have in each split."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+"""bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+OnError = Literal["raise", "skip"]
+Resize = Literal["short", "squash"]
 DatasetName = Literal["cub", "dogs", "nabirds", "food101", "folder", "manifest", "synthetic"]
 
 
@@ -31,7 +39,7 @@ class ImageTowerConfig:
     weights: str | None = None
     """Local .safetensors file with timm's parameter names, used instead of the hub."""
     image_size: int | list[int] | None = None
-    """Input size in pixels: one number, or [height, width]; null = the tower's own."""
+    """Input size in pixels: one number, or [height, width]; null = the tower's own, 224 by default."""
     drop_path: float = 0.0
     """Stochastic depth rate of the last block; earlier blocks have less, linearly. 0..1."""
 
@@ -54,8 +62,8 @@ class TextTowerConfig:
     pretrained: str | None = "openai"
     """open_clip's tag of the pretrained weights; bundled, for mpfgvc-birds; null = random from the seed."""
     weights: str | None = None
-    """Local .safetensors file with open_clip's parameter names, used instead of the hub; its activation
-    is that of the name, so OpenAI's own weights need ViT-B-16-quickgelu."""
+    """Local .safetensors file with open_clip's parameter names, used instead of the hub; the name decides
+    the activation, so OpenAI's own weights need ViT-B-16-quickgelu."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +74,9 @@ class ModelConfig:
     text_tower: TextTowerConfig = field(default_factory=TextTowerConfig)
     supercategory: str | None = None
     """Word or words that end every class prompt, such as bird; null = the dataset's own, or object."""
-    kept_tokens: int | None = None
-    """Patches that reach the last block (K of the paper), per image; null keeps all."""
+    kept_tokens: int | None = 49
+    """Patches of each image that reach the last block (K of the paper); null = all. 49 is a quarter of the
+    196 patches of the default tower: change it together with the tower or its image_size."""
     context_tokens: int = 4
     """Learnable tokens in each class prompt (J of the paper)."""
     context_init: str | None = None
@@ -75,8 +84,8 @@ class ModelConfig:
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
     prompt_chunk: int = 256
-    """Class prompts that the text tower reads at a time; with more classes its activations are computed
-    twice, so that memory stays that of this many."""
+    """Class prompts that the text tower reads at a time. With more classes than this, activations are
+    computed twice, so that memory does not grow with the classes."""
     temperature: float = 0.07
     """Divides the cosine between image and class text before the softmax (tau of the paper)."""
     fusion_residual: bool = False
@@ -88,7 +97,7 @@ class ModelConfig:
         _check_range("model.kept_tokens", self.kept_tokens, 1, None)
         _check_range("model.context_tokens", self.context_tokens, 1, 64)
         _check_range("model.prompt_chunk", self.prompt_chunk, 1, None)
-        _check(self.temperature > 0, "model.temperature", "must be above 0", self.temperature)
+        _check(0 < self.temperature < math.inf, "model.temperature", "must be above 0", self.temperature)
         blank = self.supercategory is not None and not self.supercategory.strip()
         _check(not blank, "model.supercategory", "must hold a word, such as bird", self.supercategory)
 
@@ -98,7 +107,7 @@ class AugmentConfig:
     """Random changes to a training photograph."""
 
     crop: Literal["resized", "random"] = "resized"
-    """resized: a random part of random size and shape; random: resize, then crop at random."""
+    """resized: a random part of random size and shape; random: scale, then cut out a random place."""
     min_scale: float = 0.4
     """Smallest part of the photograph that a resized crop may show, as a share of its area. 0..1."""
     flip: float = 0.5
@@ -123,7 +132,7 @@ class BirdsConfig:
     train: int = 20
     """Training pictures of each class."""
     test: int = 20
-    """Test pictures of each class; the same whatever the number for training."""
+    """Test pictures of each class; they do not depend on the number for training."""
     image_size: int = 96
     """Width and height of a picture in pixels."""
     seed: int = 0
@@ -143,27 +152,28 @@ class DataConfig:
 
     dataset: DatasetName = "folder"
     """Layout on disk. folder: one folder per class, with or without train/val/test above them;
-    synthetic: birds that are drawn while they are needed, no files."""
+    synthetic: birds that are drawn when needed, no files."""
     root: str | None = None
     """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: str | None = None
-    """CSV or Parquet file with columns path, label and, if wished, split (train, val, test)."""
+    """CSV or Parquet file with the columns path, label and, optionally, split (train, val, test)."""
     validation: float = 0.1
-    """Share of the training photographs held out, class by class, where the dataset has no
+    """Share of the training photographs of each class held out for validation, if the dataset has no
     validation split of its own; 0 = none. 0..0.9"""
     test: float = 0.2
-    """Share of all photographs held out for the final test where the dataset names no split at all. 0..0.9"""
-    resize: Literal["short", "squash"] = "short"
+    """Share of all photographs held out for the final test, if the dataset has no splits. 0..0.9"""
+    resize: Resize = "short"
     """short: scale the shorter side, keep the shape; squash: scale both sides to a fixed size."""
     crop_ratio: float | None = None
-    """Share of the scaled side that the centre crop keeps; null = the tower's own. 0..1."""
+    """Share of the scaled side that the centre crop keeps; null = the tower's own. 0.1..1"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     birds: BirdsConfig = field(default_factory=BirdsConfig)
     workers: int | None = None
-    """Loader processes for each training process; null = as many as there are cores, at most 8, and a quarter
-    of that where a model is only evaluated on the CPU."""
-    on_error: Literal["raise", "skip"] = "raise"
-    """What a broken photograph does: end the run naming the file, or be skipped and counted."""
+    """Loader processes for each training process. null = one for each core, at most 8, or a quarter of that
+    while a model is evaluated on the CPU."""
+    on_error: OnError = "raise"
+    """What happens at a broken photograph. raise: the run ends and names the file; skip: it is left out
+    and counted."""
 
     def __post_init__(self) -> None:
         _check_range("data.validation", self.validation, 0, 0.9)
@@ -174,12 +184,14 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What both stages of the training have in common."""
+    """Settings that both stages of the training have."""
 
+    name: ClassVar[str] = "stage"
+    """What the stage is called in settings and messages."""
     epochs: int = 20
     """Passes over the training photographs."""
     batch_size: int = 32
-    """Photographs in one optimiser step, over all processes and micro-batches together."""
+    """Photographs in one optimiser step, summed over processes and micro-batches."""
     lr: float = 1e-3
     """Peak learning rate of the new parts: prompts, projection, classifiers, fusion."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -187,26 +199,32 @@ class StageConfig:
     weight_decay: float = 0.05
     """Weight decay of matrices; biases, norms, tokens and position embeddings have none."""
     warmup_epochs: float = 1.0
-    """Epochs of linear warm-up; a cosine to zero follows."""
+    """Epochs of linear warm-up, before a cosine to zero."""
     clip: float | None = 1.0
     """Largest norm of the gradient; null = no clipping."""
     ema: float | None = None
     """Decay, per step, of an exponential moving average of the weights, used for evaluation; null = none."""
     patience: int | None = None
-    """Stop after this many epochs without a better validation accuracy, and keep the best; null = never."""
+    """Stop after this many epochs without a better validation accuracy, and take the best weights;
+    null = never. Without validation photographs it has no effect."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes. 0..1."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: weigh each class by the inverse of its number of training photographs."""
 
     def __post_init__(self) -> None:
-        stage = _stage_name(self)
+        stage = self.name
         _check_range(f"{stage}.epochs", self.epochs, 0, None)
         _check_range(f"{stage}.batch_size", self.batch_size, 1, None)
         _check_range(f"{stage}.lr", self.lr, 0, None)
         _check_range(f"{stage}.weight_decay", self.weight_decay, 0, None)
         _check_range(f"{stage}.warmup_epochs", self.warmup_epochs, 0, None)
-        _check(self.clip is None or self.clip > 0, f"{stage}.clip", "must be above 0 or null", self.clip)
+        _check(
+            self.clip is None or 0 < self.clip < math.inf,
+            f"{stage}.clip",
+            "must be above 0 or null",
+            self.clip,
+        )
         _check_range(f"{stage}.ema", self.ema, 0, 0.999999)
         _check_range(f"{stage}.patience", self.patience, 1, None)
         _check_range(f"{stage}.label_smoothing", self.label_smoothing, 0, 0.999)
@@ -216,15 +234,19 @@ class StageConfig:
 class Stage1Config(StageConfig):
     """Stage 1 trains the image tower, the learnable tokens, a classifier and a projection."""
 
+    name: ClassVar[str] = "stage1"
+    patience: int | None = 5
+    """Stop after this many epochs without a better validation accuracy, and take the best weights;
+    null = never. Without validation photographs it has no effect."""
     tower_lr: float = 1e-4
     """Peak learning rate of the pretrained image tower."""
-    layer_decay: float = 1.0
-    """Learning rate of a tower block relative to the block above it. 0..1."""
+    layer_decay: float = 0.75
+    """Learning rate of a tower block relative to the block above it; 1 = the same for all. 0.01..1"""
     accumulate: int = 1
-    """Micro-batches that one optimiser step is split into; more need less memory."""
+    """Micro-batches in one optimiser step; more of them need less memory."""
     sampled_classes: int | None = None
     """Classes whose prompts a micro-batch encodes: its own and a random sample of the others; null = all.
-    For thousands of classes; the loss over texts is then slightly too low (sampling.py)."""
+    For thousands of classes; the loss over texts is then slightly too low (class_sampling.py)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -243,19 +265,20 @@ class Stage1Config(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage2Config(StageConfig):
-    """Stage 2 trains the fusion module on embeddings that the frozen towers gave once."""
+    """Stage 2 trains the fusion module on embeddings that the frozen towers computed once."""
 
+    name: ClassVar[str] = "stage2"
     epochs: int = 40
-    """Passes over the cached embeddings."""
+    """Passes over the stored embeddings."""
     batch_size: int = 64
-    """Embeddings in one optimiser step, over all processes together."""
+    """Embeddings in one optimiser step, summed over processes."""
     lr: float = 3e-4
     """Peak learning rate of the fusion module."""
     label_smoothing: float = 0.1
-    """Share of the target spread over all classes; the photographs are known by then. 0..1."""
+    """Share of the target spread over all classes. 0..1."""
     views: int = 1
-    """Views of each training photograph that are embedded and kept: the one of the test, and random ones
-    as in stage 1 beyond that. Each costs a pass of the image tower; an epoch goes over all of them."""
+    """Views of each training photograph that are embedded and stored: first the one that a test would see,
+    then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -267,17 +290,18 @@ class Config:
     """One run: data, model, both stages."""
 
     seed: int = 0
-    """Every random choice of the run follows from it."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Seed of every random choice of the run."""
+    device: Device = "auto"
     """Where to compute; auto takes an accelerator if there is one."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 on a GPU or CPU that computes in it, fp32 elsewhere; weights are fp32 in any case."""
+    precision: PrecisionSetting = "auto"
+    """auto: bf16 on a GPU or CPU that has instructions for it, otherwise fp32. Weights are always fp32."""
     compile: bool = False
-    """Compile the step of stage 1 (torch.compile): a minute at first, then faster, above all on a GPU."""
+    """Compile the step of stage 1 (torch.compile): it costs a minute and is faster after that, most of all
+    on a GPU."""
     checkpoint_steps: int = 500
-    """Optimiser steps between checkpoints; the end of every epoch is one, too."""
+    """Optimiser steps between checkpoints; one is also written at the end of every epoch."""
     final_test: bool = True
-    """Evaluate on the test split when the training ends; false while settings are being chosen."""
+    """Evaluate on the test split when the training ends; set it to false while you choose settings."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     stage1: Stage1Config = field(default_factory=Stage1Config)
@@ -295,11 +319,7 @@ def _check(fine: bool, setting: str, rule: str, value: object) -> None:
 
 def _check_range(setting: str, value: float | None, low: float, high: float | None) -> None:
     """Refuse a number outside low..high; None always passes."""
-    if value is None or (value >= low and (high is None or value <= high)):
+    if value is None or (math.isfinite(value) and value >= low and (high is None or value <= high)):
         return
     rule = f"must be at least {low:g}" if high is None else f"must be between {low:g} and {high:g}"
     raise ConfigError(f"{setting} {rule}, got {value}")
-
-
-def _stage_name(config: StageConfig) -> str:
-    return "stage1" if isinstance(config, Stage1Config) else "stage2"

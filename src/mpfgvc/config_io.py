@@ -1,54 +1,75 @@
-"""From YAML and overrides to a `Config`, and back.
+"""The way in to a `Config`, and back: recipes, YAML files, dictionaries, words of the command line.
 
-`load_config` is the one way in: strict, with a refusal in one line of our own
-words that names the setting. jsonargparse reads the types off the dataclasses
-and stays behind this file. Nothing here imports torch, so a refused config
-costs no import.
+`load_config` is strict: it refuses in one line that names the setting. `config_values` reads values by
+the type of their setting, `config_yaml` the files. Nothing here imports torch, so a refused
+config costs no import.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
-import yaml
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from mpfgvc.config import Config
+from mpfgvc.config_values import build, from_word, setting_type
+from mpfgvc.config_yaml import read_yaml, write_yaml
+from mpfgvc.errors import ConfigError
 
-from mpfgvc.config import Config, ModelConfig
-from mpfgvc.errors import ConfigError, one_line
-
-_REPLACED = {"stage2.flip": "stage2.views"}
-"""Settings that older run folders may hold, and what they became."""
+_RECIPES = Path(__file__).parent / "recipes"
 
 
 def load_config(source: str | Path | None = None, *, overrides: Mapping[str, Any] | None = None) -> Config:
-    """The settings of a YAML file, or the defaults, with `overrides` on top.
+    """The settings of a recipe or a YAML file, with `overrides` on top.
 
-    `overrides` maps dotted names to values: `{"model.kept_tokens": 96}`.
+    `source` is the name of a recipe, such as `cub`, or the path of a file: a Path, or text that has a
+    separator or ends in .yaml or .yml. So `cub` is always the recipe, even beside a file of that
+    name, which is `./cub`. None = the defaults, which are those of the recipe `folder`.
 
-    Raises ConfigError in one line for a file that cannot be read, an unknown
-    name, a value of the wrong type or a broken rule.
+    `overrides` maps dotted names to Python values: `{"model.kept_tokens": 96}`. A dictionary sets
+    several settings of a group and leaves the others; a Path counts as text.
+
+    Raises ConfigError in one line for a file that cannot be read, an unknown name, a value of the
+    wrong type or a broken rule.
     """
-    settings = {} if source is None else _read_yaml(Path(source))
+    settings = {} if source is None else read_yaml(_file(source))
     for name, value in (overrides or {}).items():
         _set_dotted(settings, name, value)
     return config_from_dict(settings)
 
 
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(file.stem for file in _RECIPES.glob("*.yaml"))
+
+
 def recipe(name: str) -> Path:
-    """The file of a recipe that comes with the package, such as `synthetic`."""
-    return Path(__file__).parent / "recipes" / f"{name}.yaml"
+    """The file of a recipe that comes with the package. Raises ConfigError with the list if there is none."""
+    if name in recipe_names():
+        return _RECIPES / f"{name}.yaml"
+    near = difflib.get_close_matches(name, recipe_names(), n=1)
+    instead = f"did you mean {near[0]}?" if near else f"a file needs a path, such as ./{name}"
+    raise ConfigError(f"unknown recipe {name}; there are {', '.join(recipe_names())}; {instead}")
+
+
+def default_recipe(overrides: Mapping[str, Any]) -> str:
+    """The recipe of a training that names none.
+
+    `folder` if the settings on top name a dataset, its folder or its manifest; else `synthetic`, which
+    needs no data.
+    """
+    named = "data.root" in overrides or "data.manifest" in overrides
+    return "folder" if named or overrides.get("data.dataset", "synthetic") != "synthetic" else "synthetic"
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Settings from `--name value`, `--name=value` and, for true, `--name` alone; values are YAML.
+    """Settings from `--name value`, `--name=value` and, for true, `--name`.
 
-    Raises ConfigError for a word that is no such option.
+    The type of the setting decides how its value is read: a text takes the word as it was typed.
+    Raises ConfigError for a word that is not such an option and for a value of the wrong type.
     """
     overrides: dict[str, Any] = {}
     rest = list(words)
@@ -58,35 +79,14 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"settings look like --model.kept_tokens 96, got {word}")
         name, equals, value = word[2:].partition("=")
         if not equals:
-            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
-        try:
-            overrides[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            overrides[name] = value
+            value = _next_value(name, rest)
+        overrides[name] = from_word(name, value)
     return overrides
 
 
 def config_from_dict(settings: Mapping[str, Any]) -> Config:
     """A Config from nested dictionaries; what they leave out has its default. Raises ConfigError."""
-    _refuse_unknown(Config, settings, "")
-    parser = add_settings(_parser())
-    try:
-        values = parser.instantiate(parser.parse_object(dict(settings)))
-    except (ConfigError, ArgumentError, TypeError, ValueError) as error:
-        raise ConfigError(_refusal(error)) from None
-    return Config(**{entry.name: values[entry.name] for entry in fields(Config)})
-
-
-def model_config_from_dict(settings: Mapping[str, Any]) -> ModelConfig:
-    """The model's part of a config alone, as a saved model keeps it. Raises ConfigError."""
-    return config_from_dict({"model": settings}).model
-
-
-def add_settings(parser: ArgumentParser) -> ArgumentParser:
-    """Add every setting to a jsonargparse parser, with its field's docstring as help."""
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser.add_class_arguments(Config)
-    return parser
+    return build(Config, settings)
 
 
 def config_to_dict(config: Config) -> dict[str, Any]:
@@ -94,81 +94,52 @@ def config_to_dict(config: Config) -> dict[str, Any]:
     return asdict(config)
 
 
+def missing_settings(source: Path) -> list[str]:
+    """The settings that a YAML file leaves out, by dotted name. Raises ConfigError if it is not a config."""
+    return list(_missing(config_to_dict(Config()), read_yaml(source), ""))
+
+
 def dump_config(config: Config) -> str:
-    """The whole config as YAML text."""
-    return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+    """The whole config as YAML text, which `load_config` reads back, whatever its texts hold."""
+    return write_yaml(config_to_dict(config))
 
 
-def _parser() -> ArgumentParser:
-    return ArgumentParser(exit_on_error=False)
+def _file(source: str | Path) -> Path:
+    if isinstance(source, Path):
+        return source
+    separators = [mark for mark in ("/", os.sep, os.altsep) if mark]
+    is_path = source.endswith((".yaml", ".yml")) or any(mark in source for mark in separators)
+    return Path(source) if is_path else recipe(source)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the config {path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the config {path} is not valid YAML: {one_line(error)}") from None
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise ConfigError(f"the config {path} must hold settings such as `seed: 0`, got {settings!r:.40}")
-    return settings
+def _next_value(name: str, rest: list[str]) -> str:
+    """Take the value of an option from the words after it; an option without one means true."""
+    if rest and not rest[0].startswith("--"):
+        return rest.pop(0)
+    if setting_type(name) is bool:
+        return "true"
+    hint = f"a value that begins with -- is written --{name}=--value"
+    raise ConfigError(f"--{name} needs a value; {hint}")
+
+
+def _missing(all_settings: Mapping[str, Any], settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in all_settings.items():
+        is_group = isinstance(value, Mapping)
+        if name not in settings or (is_group and not isinstance(settings[name], Mapping)):
+            yield prefix + name
+        elif is_group:
+            yield from _missing(value, settings[name], f"{prefix}{name}.")
 
 
 def _set_dotted(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set one setting; a dictionary sets those that it names."""
+    if isinstance(value, Mapping):
+        for inner, each in value.items():
+            _set_dotted(settings, f"{name}.{inner}", each)
+        return
     *parents, last = name.split(".")
     for parent in parents:
         child = settings.get(parent)
         settings[parent] = dict(child) if isinstance(child, dict) else {}
         settings = settings[parent]
     settings[last] = value
-
-
-def _refuse_unknown(kind: type, settings: Mapping[str, Any], prefix: str) -> None:
-    """Refuse a name that `kind` does not have, with the nearest one that it has."""
-    types = get_type_hints(kind)
-    for name, value in settings.items():
-        if name not in types:
-            raise ConfigError(f"unknown setting {prefix}{name}; {_instead(prefix, str(name), list(types))}")
-        if not is_dataclass(types[name]):
-            continue
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{prefix}{name} must hold settings of its own, got {value!r:.40}")
-        _refuse_unknown(types[name], value, f"{prefix}{name}.")
-
-
-def _instead(prefix: str, name: str, known: list[str]) -> str:
-    """What to write in place of an unknown name."""
-    if (successor := _REPLACED.get(prefix + name)) is not None:
-        return f"it was replaced by {successor}"
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {prefix}{near[0]}?" if near else f"there are: {', '.join(known)}"
-
-
-def _refusal(error: Exception) -> str:
-    """Our one line for what jsonargparse says about a value of the wrong type."""
-    text = one_line(error, 10_000)
-    match = re.search(r'key "(?P<setting>[\w.]+)".*(?:Got value|Given value): (?P<value>.*)$', text)
-    if match is None:
-        return text.removeprefix("Parser error: ")
-    hint: Any = Config
-    for name in match["setting"].split("."):
-        hint = get_type_hints(hint)[name]
-    return f"{match['setting']} must be {_in_words(hint)}, got {match['value']}"
-
-
-def _in_words(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    if get_origin(hint) is list:
-        return f"a list of {_in_words(get_args(hint)[0]).removeprefix('a ')}s"
-    if get_origin(hint) is UnionType:
-        return " or ".join(_in_words(kind) for kind in get_args(hint))
-    return words.get(hint, "settings of its own")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
