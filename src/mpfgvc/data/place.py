@@ -1,0 +1,48 @@
+"""Where a dataset is, by its settings. Imports nothing heavy, so that a missing place is refused at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mpfgvc.config import DataConfig
+from mpfgvc.errors import ConfigError, DataError
+
+
+def dataset_root(config: DataConfig) -> Path | None:
+    """The folder that the paths of a dataset start from; None for synthetic birds, which have no files.
+
+    Raises ConfigError if the settings name none.
+    """
+    if config.dataset == "synthetic":
+        return None
+    if config.root is not None:
+        return Path(config.root).expanduser()
+    if config.dataset == "manifest":
+        return manifest_file(config).parent
+    hint = "give the folder of the photographs: --data.root my_photos/"
+    raise ConfigError(f"data.root is not set; {hint}")
+
+
+def manifest_file(config: DataConfig) -> Path:
+    """The table of a dataset that is one. Raises ConfigError if the settings name none."""
+    if config.manifest is None:
+        raise ConfigError("data.manifest is not set; give a CSV or Parquet file: --data.manifest photos.csv")
+    return Path(config.manifest)
+
+
+def existing_folder(root: Path) -> Path:
+    """The folder itself. Raises DataError if there is none at `root`."""
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
+    return root
+
+
+def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:
+    """The settings of a dataset that is in another place now; None leaves a setting as it is."""
+    return replace(
+        config,
+        root=str(root) if root else config.root,
+        manifest=str(manifest) if manifest else config.manifest,
+    )
