@@ -1,46 +1,57 @@
-"""Start Lightning Fabric: device, precision, and the processes that torchrun made.
+"""Start Lightning Fabric: device, precision, and the processes that torchrun or srun started.
 
-Under torchrun every process calls `start_fabric` and they find each other with
-no further flags. Only rank 0 speaks and writes.
+Every process calls `start_fabric`, and they find each other with no further flags. Only rank 0 speaks and
+writes. At the end, what processes tell each other.
 """
 
 import os
 import shlex
 import shutil
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
-from mpfgvc.config import Config
-from mpfgvc.errors import ConfigError
+from mpfgvc.config import Device, PrecisionSetting
+from mpfgvc.errors import ConfigError, MpfgvcError
+from mpfgvc.launcher import Processes, main_address, main_port
+
+T = TypeVar("T")
 
 
-def start_fabric(config: Config) -> Fabric:
-    """A launched Fabric for the config's device and precision.
+def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
+    """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
 
     Raises ConfigError for a device that this machine does not have.
     """
-    accelerator = find_device(config.device)
-    # With devices="auto", Fabric on a CPU under torchrun would start runs that know nothing of each other.
-    options: dict[str, Any] = {"devices": int(os.environ.get("LOCAL_WORLD_SIZE", "1"))}
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // options["devices"]
-        options["strategy"] = "ddp"
-    if _bf16(config.precision, accelerator):
-        options["plugins"] = _Bf16(precision="bf16-mixed", device=accelerator)
-    fabric = Fabric(accelerator=accelerator, **options)
+    accelerator, processes = find_device(device), Processes.here()
+    plugins: list[Any] = [_Launched(processes) if processes.world > 1 else LightningEnvironment()]
+    if _bf16(precision, accelerator):
+        plugins.append(_Bf16(precision="bf16-mixed", device=accelerator))
+    fabric = Fabric(
+        accelerator=accelerator,
+        # With devices="auto" on a CPU under torchrun, Fabric starts runs that know nothing of each other.
+        devices=processes.local,
+        num_nodes=processes.nodes,
+        strategy="ddp" if processes.world > 1 else "auto",
+        plugins=plugins,
+    )
     fabric.launch()
     return fabric
 
 
 def find_device(device: str) -> str:
-    """The device meant: `auto` takes an accelerator if there is one.
+    """The device meant: `auto` takes an accelerator if there is one; `cuda:1` is the second GPU.
+
+    The only device of its kind may be numbered, as Fabric does: `mps:0`.
 
     Raises ConfigError for a device that this machine does not have.
     """
@@ -49,43 +60,117 @@ def find_device(device: str) -> str:
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
+    present = [name for name, there in available.items() if there]
     if device == "auto":
-        return next(name for name, present in available.items() if present)
-    if not available[device]:
-        present = ", ".join(name for name, there in available.items() if there)
-        raise ConfigError(f"device must be one that is present ({present}) or auto, got {device}")
+        return present[0]
+    numbered = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if device not in [*present, *numbered] and device.removesuffix(":0") not in present:
+        rule = f"one that is present ({', '.join([*present, *numbered])}) or auto"
+        raise ConfigError(f"device must be {rule}, got {device}")
     return device
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on `device`; to a CUDA device, from pinned memory, nobody waits for the copy.
+    """The tensor on `device`. The copy to a CUDA device is asynchronous.
 
-    Other devices could read memory that has been given back by then.
+    On other devices it is not: they could read memory that has been freed by then.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def why_not_compile(fabric: Fabric) -> str | None:
-    """What `torch.compile` lacks here, for a note; None if nothing."""
+    """Why `torch.compile` cannot be used here, for a note; None if it can."""
     if fabric.world_size > 1:
         return "several processes have not been tried"
     name, default = ("CC", "gcc") if fabric.device.type == "cuda" else ("CXX", "g++")
     compiler = shlex.split(os.environ.get(name, default))[0]
     if shutil.which(compiler) is None:
-        return f"there is no compiler {compiler}; install one, or name it in the variable {name}"
+        return f"no compiler {compiler} was found; install one, or name it in the variable {name}"
     if fabric.device.type == "cuda" and not Path(sysconfig.get_path("include"), "Python.h").exists():
         return "Python's header files (python3-dev) are missing"
     return None
 
 
-def gather_in_order(values: Tensor, positions: Tensor) -> Tensor:
-    """Values of all processes, ordered by their positions; each process may hold another number."""
-    parts = [(values, positions)]
+def from_first(fabric: Fabric, compute: Callable[[], T]) -> T:
+    """What the first process computes, for all of them; a user error there ends every process."""
+    result: T | None = None
+    refusal: MpfgvcError | None = None
+    if fabric.global_rank == 0:
+        try:
+            result = compute()
+        except MpfgvcError as error:
+            refusal = error
+    result, refusal = fabric.broadcast((result, refusal))
+    if refusal is not None:
+        refusal.said_by_first = fabric.global_rank > 0
+        raise refusal
+    return cast("T", result)
+
+
+def gather(value: T) -> list[T]:
+    """The values of all processes, in the order of their ranks. They travel as pickles."""
+    values = [value]
     if distributed.is_available() and distributed.is_initialized():
-        parts = [(values, positions)] * distributed.get_world_size()
-        distributed.all_gather_object(parts, (values, positions))
+        values = [value] * distributed.get_world_size()
+        distributed.all_gather_object(values, value)
+    return values
+
+
+def gather_in_order(values: Tensor, positions: Tensor) -> Tensor:
+    """Values of all processes, ordered by their positions; processes may hold different numbers of them."""
+    parts = gather((values, positions))
     order = torch.cat([part[1] for part in parts]).argsort()
     return torch.cat([part[0] for part in parts])[order]
+
+
+class _Launched(ClusterEnvironment):
+    """Processes that exist already. Fabric's own classes guess who started them, and guess SLURM wrongly."""
+
+    def __init__(self, processes: Processes):
+        super().__init__()
+        self.processes = processes
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """They exist already."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """The host of rank 0."""
+        return main_address()
+
+    @property
+    def main_port(self) -> int:
+        """The port of rank 0."""
+        return main_port()
+
+    @staticmethod
+    def detect() -> bool:
+        """Never by itself."""
+        return False
+
+    def world_size(self) -> int:
+        """All processes."""
+        return self.processes.world
+
+    def set_world_size(self, size: int) -> None:
+        """The launcher has set it."""
+
+    def global_rank(self) -> int:
+        """This process among all."""
+        return self.processes.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """The launcher has set it."""
+
+    def local_rank(self) -> int:
+        """This process among those of its machine."""
+        return self.processes.local_rank
+
+    def node_rank(self) -> int:
+        """This machine among all."""
+        return self.processes.rank // self.processes.local
 
 
 class _Bf16(MixedPrecision):
@@ -96,7 +181,7 @@ class _Bf16(MixedPrecision):
         return data
 
 
-def _bf16(precision: str, accelerator: str) -> bool:
+def _bf16(precision: PrecisionSetting, accelerator: str) -> bool:
     return precision == "bf16" or (precision == "auto" and _multiplies_bf16(accelerator))
 
 

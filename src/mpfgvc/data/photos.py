@@ -1,12 +1,11 @@
-"""One photograph, read and transformed, and a batch of them.
+"""Photographs as a torch dataset, and the batches that a DataLoader makes of them.
 
-What happens to a photograph in training depends on (seed, epoch, its index)
-alone, never on the worker or the process that reads it. A fixed transform draws
-nothing, so a batch of an evaluation is read on several threads.
+What happens to a photograph in training depends on (seed, epoch, its index) only, never on the worker
+or the process that reads it. A fixed transform draws nothing, so a batch of an evaluation is read on
+several threads.
 
-A photograph that cannot be read travels as a value from the worker to the main
-process (`Item.failure`, then a `str` in place of a batch), because an exception
-would arrive there as a worker's traceback.
+A photograph that cannot be read is not an exception but a value (`Unreadable`), because an exception
+would arrive in the main process as a worker's traceback.
 """
 
 from __future__ import annotations
@@ -15,94 +14,90 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Photograph, Sample
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import DataError
 from mpfgvc.seeding import seed_of, seeded
 
-OnError = Literal["raise", "skip"]
-Key = tuple[int, int]  # (epoch, index of the sample)
+Key = tuple[int, int]  # (epoch, index of the photograph)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photograph that cannot be read: its index among those of the loader, and the reason in one line."""
+
+    index: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Photographs as the tower expects them, with their classes.
+    """Photographs as the tower expects them.
 
-    `indices` point into the samples that the loader was made of; `broken` holds the
-    paths of the photographs that could not be read and were replaced or left out.
-    A batch of an evaluation may be empty if none of its photographs could be read.
+    `indices` point into the photographs that the loader was made of, one for each image. A batch may be
+    smaller than asked for, or empty, if some of its photographs are unreadable.
     """
 
     images: Float[Tensor, "batch 3 height width"]
-    labels: Int[Tensor, " batch"]
-    indices: Int[Tensor, " batch"]
-    broken: tuple[str, ...] = ()
+    indices: tuple[int, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, from which a GPU copies faster."""
-        images, labels, indices = (part.pin_memory() for part in (self.images, self.labels, self.indices))
-        return replace(self, images=images, labels=labels, indices=indices)
+        return replace(self, images=self.images.pin_memory())
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Item:
-    """One photograph, or with `image` None why there is none."""
+    """One photograph, or with `image` None nothing in its place, and what could not be read on the way."""
 
     image: Float[Tensor, "3 height width"] | None
-    label: int
     index: int
-    broken: tuple[str, ...] = ()
-    failure: str = ""
+    unreadable: tuple[Unreadable, ...] = ()
 
 
 class Photos(Dataset[Item]):
     """Photographs by (epoch, index): read, transformed, with the randomness of that pair.
 
-    `seed` None promises a transform without randomness. With `on_error="skip"` and `replace_broken`,
-    an unreadable photograph gives way to the next readable one of its class, so batches keep their size.
+    `seed` None promises a transform without randomness. `substitutes` gives the indices of the photographs
+    that may take the place of an unreadable one, in the order in which they are tried.
     """
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        photographs: Sequence[Photograph],
         transform: Transform,
         *,
         seed: int | None,
-        on_error: OnError,
-        replace_broken: bool,
+        substitutes: ClassMembers | None = None,
     ) -> None:
-        self.samples = samples
+        self.photographs = photographs
         self.transform = transform
         self.seed = seed
-        self.on_error = on_error
-        self.members: dict[int, list[int]] = defaultdict(list)
-        if replace_broken:
-            for index, sample in enumerate(samples):
-                self.members[sample.label].append(index)
+        self.substitutes = substitutes
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.photographs)
 
     def __getitem__(self, key: Key) -> Item:
-        """The photograph of (epoch, index), or in its place a readable one, or a failure."""
+        """The photograph of (epoch, index), or a readable substitute, or none."""
         epoch, index = key
         item = self._read(epoch, index)
-        if item.image is not None or self.on_error == "raise":
+        if item.image is not None or self.substitutes is None:
             return item
-        broken = [str(self.samples[index].path)]
-        for other in self._others(index):
+        unreadable = [*item.unreadable]
+        for other in self.substitutes.others(index):
             substitute = self._read(epoch, other)
             if substitute.image is not None:
-                return replace(substitute, broken=tuple(broken))
-            broken.append(str(self.samples[other].path))
-        return replace(item, broken=tuple(broken))
+                return replace(substitute, unreadable=tuple(unreadable))
+            unreadable += substitute.unreadable
+        return Item(None, index, tuple(unreadable))
 
     def __getitems__(self, keys: list[Key]) -> list[Item]:
         """A whole batch, in the order of `keys`, read on as many threads as torch has here.
@@ -117,49 +112,56 @@ class Photos(Dataset[Item]):
             return list(pool.map(self.__getitem__, keys))
 
     def _read(self, epoch: int, index: int) -> Item:
-        sample = self.samples[index]
         try:
-            image = sample.read(at_least=self.transform.at_least)
+            image = self.photographs[index].read(at_least=self.transform.at_least)
         except DataError as error:
-            return Item(image=None, label=sample.label, index=index, failure=str(error))
+            return Item(None, index, (Unreadable(index, str(error)),))
         if self.seed is None:
-            return Item(image=self.transform(image), label=sample.label, index=index)
+            return Item(self.transform(image), index)
         with seeded(seed_of(self.seed, epoch, index)):
-            return Item(image=self.transform(image), label=sample.label, index=index)
+            return Item(self.transform(image), index)
 
-    def _others(self, index: int) -> Iterator[int]:
-        """The other members of the sample's class, beginning with the next."""
-        members = self.members.get(self.samples[index].label, [index])
-        start = members.index(index) + 1
-        return iter(members[start:] + members[: start - 1])
+
+class ClassMembers:
+    """For each training photograph the others of its class."""
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._labels = [sample.label for sample in samples]
+        self._members: dict[int, list[int]] = defaultdict(list)
+        for index, label in enumerate(self._labels):
+            self._members[label].append(index)
+
+    def others(self, index: int) -> Iterator[int]:
+        """The other photographs of the class, beginning with the next."""
+        members = self._members[self._labels[index]]
+        place = members.index(index)
+        return iter(members[place + 1 :] + members[:place])
 
 
 @dataclass(frozen=True)
 class Collate:
-    """Items to a batch, or to the one line that ends the run.
-
-    `replace_broken`: an item without an image means that its whole class cannot be read.
-    """
+    """Items to a batch; `image_size` is the (height, width) of an empty one."""
 
     image_size: tuple[int, int]
-    on_error: OnError
-    replace_broken: bool
 
-    def __call__(self, items: list[Item]) -> Batch | str:
-        """The batch of some items, or the line."""
-        read = [item for item in items if item.image is not None]
-        if len(read) < len(items) and (self.on_error == "raise" or self.replace_broken):
-            return next(self._line(item) for item in items if item.image is None)
-        images = [item.image for item in read if item.image is not None]
+    def __call__(self, items: list[Item]) -> Batch:
+        """The batch of those items that have an image."""
+        read = [(item.image, item.index) for item in items if item.image is not None]
         return Batch(
-            images=torch.stack(images) if images else torch.zeros(0, 3, *self.image_size),
-            labels=torch.tensor([item.label for item in read], dtype=torch.long),
-            indices=torch.tensor([item.index for item in read], dtype=torch.long),
-            broken=tuple(path for item in items for path in item.broken),
+            images=self._stack([image for image, _ in read]),
+            indices=tuple(index for _, index in read),
+            unreadable=tuple(failure for item in items for failure in item.unreadable),
         )
 
-    def _line(self, item: Item) -> str:
-        if self.on_error == "raise":
-            return item.failure
-        first, count = item.broken[0], len(item.broken)
-        return f"no training photograph of a class can be read: {first} and {count - 1} others; replace them"
+    def _stack(self, images: list[Tensor]) -> Tensor:
+        """The images in one tensor; in a loader process, in shared memory from the start.
+
+        Without that, torch would move them there in a thread of the queue, where an error (Docker gives
+        64 MB of shared memory) is printed and lost, and the main process waits forever.
+        """
+        shape = (len(images), 3, *self.image_size)
+        if not images or get_worker_info() is None:
+            return torch.stack(images) if images else torch.zeros(shape)
+        size = len(images) * images[0].numel()
+        storage = images[0]._typed_storage()._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+        return torch.stack(images, out=images[0].new(storage).resize_(shape))

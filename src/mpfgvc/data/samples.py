@@ -1,19 +1,21 @@
 """What a dataset is, whatever its layout on disk: samples, class names, splits.
 
 The rules that hold for every dataset are checked here, once, when a `PhotoSet`
-is made: class names are unique, and every class has a photograph to train on.
+is made: class names are unique and look different, and every class has a photograph
+to train on.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from PIL import Image
 
+from mpfgvc.data.class_names import refuse_lookalikes
 from mpfgvc.data.images import read_image
 from mpfgvc.errors import DataError
 
@@ -25,6 +27,9 @@ SPLIT_NAMES: dict[str, Split] = {
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
+    "eval": "validation",
+    "evaluation": "validation",
     "test": "test",
     "testing": "test",
 }
@@ -32,16 +37,32 @@ SPLIT_NAMES: dict[str, Split] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One photograph: where it lies, its class (an index into the class names) and its split."""
+class Photograph:
+    """One photograph and where it is."""
 
+    has_file: ClassVar[bool] = True
+    """Whether there is a file at `path`; False for pictures that are drawn."""
     path: Path
-    label: int
-    split: Split
 
     def read(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The photograph, RGB and upright; `at_least` as `read_image` takes it. Raises DataError."""
         return read_image(self.path, at_least=at_least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Photograph):
+    """A photograph of a dataset, with its class (an index into the class names) and its split."""
+
+    label: int
+    split: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledPhoto(Photograph):
+    """A photograph with the name of its class, and its split if one is named: not yet part of a dataset."""
+
+    class_name: str
+    split: Split | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +81,9 @@ class PhotoSet:
             raise DataError(
                 f"{self.name}: class names must be unique, got {count} classes named {name!r}; rename them"
             )
+        refuse_lookalikes(self.name, self.classes)
         if not self.samples:
-            raise DataError(f"{self.name}: there are no photographs; check data.root")
+            raise DataError(f"{self.name}: found no photographs; check data.root")
         _refuse_untrained(self)
 
     def subset(self, split: Split) -> tuple[Sample, ...]:
@@ -69,15 +91,15 @@ class PhotoSet:
         return tuple(sample for sample in self.samples if sample.split == split)
 
 
-def natural_key(name: str) -> tuple[list[int | str], str]:
-    """A sort key that puts `class 2` before `class 10`, whatever the case of the letters."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if index % 2 else part.casefold() for index, part in enumerate(parts)], name
-
-
 def in_short(names: list[str], most: int = 3) -> str:
     """The first `most` names, separated by commas, with three dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def counted(what: str, names: Sequence[str], whole: int | None = None) -> str:
+    """A line such as `photographs that are missing: 2 of 30 (a.jpg, b.jpg)`."""
+    of = "" if whole is None else f" of {whole}"
+    return f"{what}: {len(names)}{of} ({in_short(list(names))})"
 
 
 def _refuse_untrained(photos: PhotoSet) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.samples import PhotoSet, Sample, natural_key
+from mpfgvc.data.image_files import natural_key
+from mpfgvc.data.samples import PhotoSet, Sample
 from mpfgvc.errors import DataError
 
 
@@ -22,7 +23,7 @@ def test_a_subset_holds_one_split_in_order():
     ("classes", "samples", "message"),
     [
         (("a", "a"), (sample(0), sample(1)), "got 2 classes named 'a'"),
-        (("a", "b"), (), "there are no photographs"),
+        (("a", "b"), (), "found no photographs"),
         (("a", "b", "c"), (sample(0), sample(1, "test")), "2 of 3 have none: b, c"),
     ],
 )
