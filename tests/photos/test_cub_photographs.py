@@ -7,7 +7,7 @@ import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_photos
+from mpfgvc.data.doctor import check_dataset
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
@@ -32,7 +32,7 @@ def test_the_subset_is_read_as_it_is_and_a_note_says_how_it_differs(config):
 
 
 def test_every_photograph_of_the_subset_can_be_read(config):
-    report = check_photos(config, seed=0)
+    report = check_dataset(config, seed=0)
     assert report.fine
     assert report.counts == {"train": 810, "validation": 0, "test": 739}
     assert (report.duplicates, report.small) == ((), ())
@@ -48,8 +48,8 @@ def test_real_photographs_become_normalised_batches(config):
     preprocessing = Preprocessing(image_size=(64, 64), mean=mean, std=std)
     samples = read_photos(config, seed=0).subset("train")
     loader = TrainingLoader(samples, train_transform(preprocessing, AugmentConfig()), batch_size=32, seed=0)
-    batch = next(loader.epoch(0))
-    assert batch.images.shape == (32, 3, 64, 64)
-    assert torch.isfinite(batch.images).all()
-    assert batch.images.mean().abs() < 0.7
-    assert 0.5 < batch.images.std() < 1.5
+    images, _ = next(loader.epoch(0))
+    assert images.shape == (32, 3, 64, 64)
+    assert torch.isfinite(images).all()
+    assert images.mean().abs() < 0.7
+    assert 0.5 < images.std() < 1.5

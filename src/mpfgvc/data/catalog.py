@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mpfgvc.config import DataConfig
+from mpfgvc.data.class_names import capitals_notes
+from mpfgvc.data.place import dataset_root, existing_folder, manifest_file
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
@@ -15,7 +17,7 @@ from mpfgvc.data.readers.stanford_dogs import read_dogs
 from mpfgvc.data.readers.synthetic import read_birds
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
-from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.errors import DataError
 
 
 class Reader(Protocol):
@@ -68,6 +70,7 @@ def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> P
         raise DataError(
             f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root"
         )
+    photos = replace(photos, notes=(*photos.notes, *capitals_notes(photos.classes)))
     if config.validation == 0 or photos.subset("validation"):
         return photos
     samples = hold_out(photos.samples, config.validation, seed)
@@ -77,31 +80,19 @@ def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> P
 
 
 def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
-    if config.dataset == "manifest":
-        if config.manifest is None:
-            raise ConfigError(
-                "data.manifest is not set; give a CSV or Parquet file: --data.manifest photos.csv"
-            )
-        manifest = Path(config.manifest)
-        root = manifest.parent if config.root is None else _root(config)
-        return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
-    if config.dataset == "synthetic":
+    root = dataset_root(config)
+    if root is None:
         return read_birds(config.birds)
+    if config.dataset == "manifest":
+        manifest = manifest_file(config)
+        root = root if config.root is None else existing_folder(root)
+        return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
+    existing_folder(root)
     if config.dataset == "folder":
-        return read_folders(_root(config), test_share=config.test, seed=seed)
+        return read_folders(root, test_share=config.test, seed=seed)
     official = OFFICIAL[config.dataset]
-    photos = official.read(_root(config), check_files=check_files)
+    photos = official.read(root, check_files=check_files)
     return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))
-
-
-def _root(config: DataConfig) -> Path:
-    if config.root is None:
-        raise ConfigError("data.root is not set; give the folder of the photographs: --data.root my_photos/")
-    root = Path(config.root).expanduser()
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
-    return root
 
 
 def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:

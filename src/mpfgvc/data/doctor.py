@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from PIL import ImageStat
+
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.images import image_size, read_image
+from mpfgvc.data.class_names import capitals_notes
+from mpfgvc.data.headers import Headers, check_headers
+from mpfgvc.data.images import read_image, reason_only
+from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.launcher import core_count
+from mpfgvc.run_folder import RunFolder
 
 SMALL_SIDE = 64
 """A photograph whose shorter side has fewer pixels is reported as very small."""
+FLAT_LEVELS = 3.0
+"""A photograph whose gray levels (0..255) have a smaller standard deviation is reported as flat."""
+_LOOKED_AT = (64, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +73,12 @@ class Report:
     broken: tuple[Broken, ...]
     duplicates: tuple[Duplicate, ...]
     small: tuple[str, ...]
+    flat: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def leaks(self) -> tuple[Duplicate, ...]:
-        """The duplicates that lie in more than one split."""
+        """The duplicates that are in more than one split."""
         return tuple(duplicate for duplicate in self.duplicates if duplicate.leaks)
 
     @property
@@ -82,25 +92,48 @@ class Report:
         return {**asdict(self), "leaks": leaks, "fine": self.fine}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Finding:
-    sample: Sample
-    reason: str = ""
-    side: int = 0
-    digest: bytes = b""
+def check_dataset(config: DataConfig, *, seed: int, quick: bool = False) -> Report:
+    """Read the dataset that the settings name and check it.
 
-
-def check_photos(config: DataConfig, *, seed: int, quick: bool = False) -> Report:
-    """Read the dataset and open every photograph of it, on all cores.
-
-    `quick` reads the headers alone: it finds fewer broken files, and no duplicates.
     Raises DataError where the dataset's index or folders themselves are wrong.
     """
     if config.dataset == "synthetic":
         raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
-    photos = read_photos(config, seed=seed)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        findings = list(pool.map(_look_quickly if quick else _look, photos.samples))
+    return check_photos(read_photos(config, seed=seed), quick=quick)
+
+
+def check_run(
+    run: str | Path,
+    *,
+    root: str | Path | None = None,
+    manifest: str | Path | None = None,
+    quick: bool = False,
+) -> Report:
+    """Check the photographs of a run, in the splits that it stored.
+
+    `root` and `manifest` say where they are now, if they moved. Raises CheckpointError for a folder
+    without a run, DataError if none of the photographs is there.
+    """
+    restored = photos_of_run(RunFolder.open(run), root=root, manifest=manifest)
+    return check_photos(replace(restored.photos, notes=restored.notes), quick=quick)
+
+
+def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
+    """Open every photograph of a dataset, on all cores.
+
+    `quick` reads the headers only: it finds fewer broken files and no flat ones, and it takes
+    files of equal size, beginning and end for duplicates without comparing the rest.
+    """
+    headers = check_headers(photos.samples, "skip")
+    broken = dict(headers.broken)
+    flat: list[Path] = []
+    if not quick:
+        with ThreadPoolExecutor(max_workers=core_count()) as pool:
+            for path, contrast in zip(headers.found, pool.map(_contrast, headers.found), strict=True):
+                if isinstance(contrast, str):
+                    broken[path] = contrast
+                elif contrast < FLAT_LEVELS:
+                    flat.append(path)
     counts = Counter(sample.split for sample in photos.samples)
     members = Counter(sample.label for sample in photos.samples)
     sizes = [ClassCount(name=name, count=members[label]) for label, name in enumerate(photos.classes)]
@@ -111,44 +144,51 @@ def check_photos(config: DataConfig, *, seed: int, quick: bool = False) -> Repor
         smallest=min(sizes, key=lambda size: size.count),
         largest=max(sizes, key=lambda size: size.count),
         single=tuple(size.name for size in sizes if size.count == 1),
-        broken=tuple(Broken(path=str(f.sample.path), reason=f.reason) for f in findings if f.reason),
-        duplicates=_duplicates(photos, findings),
-        small=tuple(str(f.sample.path) for f in findings if 0 < f.side < SMALL_SIDE),
-        notes=photos.notes,
+        broken=tuple(
+            Broken(path=str(path), reason=reason_only(reason, path)) for path, reason in broken.items()
+        ),
+        duplicates=_duplicates(photos, headers, whole_files=not quick),
+        small=tuple(
+            str(path) for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE
+        ),
+        flat=tuple(str(path) for path in flat),
+        notes=tuple(dict.fromkeys((*photos.notes, *capitals_notes(photos.classes)))),
     )
 
 
-def _look(sample: Sample) -> _Finding:
+def _contrast(path: Path) -> float | str:
+    """The standard deviation of a photograph's gray levels, or why it cannot be read."""
     try:
-        side = min(read_image(sample.path).size)
-        return _Finding(sample=sample, side=side, digest=_digest(sample.path))
+        return float(ImageStat.Stat(read_image(path, at_least=_LOOKED_AT).convert("L")).stddev[0])
     except DataError as error:
-        return _Finding(sample=sample, reason=str(error))
+        return str(error)
 
 
-def _look_quickly(sample: Sample) -> _Finding:
-    try:
-        return _Finding(sample=sample, side=min(image_size(sample.path)))
-    except DataError as error:
-        return _Finding(sample=sample, reason=str(error))
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
-
-
-def _duplicates(photos: PhotoSet, findings: Sequence[_Finding]) -> tuple[Duplicate, ...]:
-    groups: dict[bytes, list[Sample]] = defaultdict(list)
-    for finding in findings:
-        if finding.digest:
-            groups[finding.digest].append(finding.sample)
+def _duplicates(photos: PhotoSet, headers: Headers, *, whole_files: bool) -> tuple[Duplicate, ...]:
+    read = [sample for sample in photos.samples if sample.path in headers.found]
+    groups = _groups((sample, headers.found[sample.path].digest) for sample in read)
+    if whole_files:
+        groups = [
+            same for group in groups for same in _groups((each, _whole_digest(each.path)) for each in group)
+        ]
     return tuple(
         Duplicate(
             paths=tuple(str(sample.path) for sample in group),
             splits=tuple(sorted({sample.split for sample in group})),
             classes=tuple(photos.classes[label] for label in sorted({sample.label for sample in group})),
         )
-        for group in groups.values()
-        if len(group) > 1
+        for group in groups
     )
+
+
+def _groups(digests: Iterable[tuple[Sample, str]]) -> list[list[Sample]]:
+    """The samples that share a digest with another one."""
+    groups: dict[str, list[Sample]] = defaultdict(list)
+    for sample, digest in digests:
+        groups[digest].append(sample)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _whole_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

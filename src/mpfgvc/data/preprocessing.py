@@ -6,17 +6,17 @@ exported models, so all of them see the same numbers, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
+from mpfgvc.config import Resize
 from mpfgvc.errors import ConfigError
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
-Resize = Literal["short", "squash"]
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -24,6 +24,10 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+_ELONGATED = 4
+"""An image is cropped before it is scaled if it is more than this many times as long as wide."""
+_FILTER_REACH = 8
+"""Pixels that a filter may look at beyond a crop, both sides together, at the scale of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,32 +63,11 @@ class Preprocessing:
         height, width = self.image_size
         return round(height / self.crop_ratio), round(width / self.crop_ratio)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold and `from_dict` reads."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The inverse of `to_dict`. Raises ConfigError for unknown or missing keys and bad values."""
-        known = {field.name for field in fields(cls)}
-        if unknown := set(values) - known:
-            raise ConfigError(
-                f"preprocessing has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
-            )
-        given: dict[str, Any] = dict(values)
-        for name in ("image_size", "mean", "std"):
-            given[name] = tuple(given.get(name, ()))
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise ConfigError(f"preprocessing is not complete: {error}") from None
-
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """The normalised pixels of an RGB image: float32 (3, height, width)."""
-    return normalise(centre_crop(scale(image, preprocessing), preprocessing.image_size), preprocessing)
+    scaled = scale(_middle(image, preprocessing), preprocessing)
+    return normalise(centre_crop(scaled, preprocessing.image_size), preprocessing)
 
 
 def normalise(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -112,6 +95,27 @@ def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     height, width = size
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return image.crop((left, top, left + width, top + height))
+
+
+def _middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The part of a very elongated image that the centre crop can show, so only that is scaled.
+
+    Other images stay whole: cut off, they would be scaled by a factor that differs in its last digits.
+    """
+    if preprocessing.resize != "short" or max(image.size) <= _ELONGATED * min(image.size):
+        return image
+    height, width = preprocessing.scaled_size
+    shrink = min(image.height / height, image.width / width)
+    margin = _FILTER_REACH * max(1.0, shrink)
+    return centre_crop(
+        image, (_shown(image.height, height * shrink + margin), _shown(image.width, width * shrink + margin))
+    )
+
+
+def _shown(side: int, needed: float) -> int:
+    """At least the needed pixels of a side, as odd or even as it is, so the middle stays the middle."""
+    least = ceil(needed)
+    return min(side, least + (side - least) % 2)
 
 
 def _check(fine: bool, name: str, rule: str, preprocessing: Preprocessing) -> None:

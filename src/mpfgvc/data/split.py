@@ -39,7 +39,7 @@ def with_test(
     if "test" in splits or share == 0:
         return tuple(samples), ()
     if splits != {"train"}:
-        return tuple(samples), ("there is no test split: the dataset names a validation split alone",)
+        return tuple(samples), ("there is no test split: the dataset names only a validation split",)
     divided = hold_out(samples, share, seed, "test")
     count = sum(sample.split == "test" for sample in divided)
     made = f"no split found: {count} of {len(divided)} photographs held out for the test"
@@ -84,4 +84,4 @@ def _common_folder(samples: Sequence[Sample]) -> str:
 
 def _rank(path: Path, start: int, seed: int) -> bytes:
     name = path.as_posix()[start:].lstrip("/")
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()

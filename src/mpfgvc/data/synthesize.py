@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, caption
 from mpfgvc.birds.scene import Picture
@@ -27,7 +26,8 @@ from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds
 from mpfgvc.errors import OutputError
-from mpfgvc.storage import make_folder, new_folder, write_text
+from mpfgvc.progress import Bar
+from mpfgvc.storage.whole_files import make_folder, new_folder, write_text
 
 _VALUES = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
 
@@ -53,7 +53,12 @@ def synthesize(out: Path, config: BirdsConfig) -> int:
     species = all_species(config.species)
     make_folder(out.parent)
     with new_folder(out) as folder:
-        entries = [_draw(sample, species[sample.label], folder) for sample in tqdm(samples, unit="img")]
+        entries = []
+        bar = Bar("draw", total=len(samples))
+        for sample in samples:
+            entries.append(_draw(sample, species[sample.label], folder))
+            bar.advance(1)
+        bar.close()
         _write_lists(folder, entries, species)
         _write_parts(folder, entries)
         _write_attributes(folder, entries)
@@ -89,12 +94,12 @@ def _write_lists(folder: Path, entries: Sequence[_Entry], species: Sequence[Spec
     _write(folder / "bounding_boxes.txt", [f"{number} {box}" for number, box in enumerate(boxes, start=1)])
     captions = [f"{number} {caption(entry.sample.plumage)}" for number, entry in images]
     _write(folder / "captions.txt", captions)
-    neighbours = [f"{kind.index + 1} {kind.neighbour + 1} {','.join(kind.telling)}" for kind in species]
+    neighbours = [f"{kind.index + 1} {kind.neighbour + 1} {','.join(kind.differing)}" for kind in species]
     _write(folder / "neighbours.txt", neighbours)
 
 
 def _write_parts(folder: Path, entries: Sequence[_Entry]) -> None:
-    """CUB's `<image> <part> <x> <y> <visible>`; a hidden part stands at 0 0."""
+    """CUB's `<image> <part> <x> <y> <visible>`; a hidden part is at 0 0."""
     (folder / "parts").mkdir()
     _write(folder / "parts/parts.txt", [f"{number} {part}" for number, part in enumerate(PARTS, start=1)])
     lines = []

@@ -5,7 +5,7 @@ do; the loader seeds it for each photograph and restores it afterwards.
 
 Test photographs are scaled by Pillow, so that an exported model needs no torch to see the
 same numbers. Training ones are scaled as uint8 tensors: the same crops and, up to one level
-of 255, the same pixels, and faster (benchmarks/image_loading.py).
+of 255, the same pixels, and faster.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from torchvision.transforms import InterpolationMode, v2
 
 from mpfgvc.config import AugmentConfig
 from mpfgvc.data.preprocessing import Preprocessing, normalise, prepare, scale
-
-__all__ = ["Preprocessing", "Transform", "test_transform", "train_transform"]
 
 _Steps = Callable[[Image.Image], Tensor]
 _TENSOR_FILTERS = ("bicubic", "bilinear")

@@ -31,6 +31,12 @@ def test_a_class_too_small_for_validation_is_noted(class_folders, draw):
     assert photos.notes[-1].endswith("have none for validation: rare")
 
 
+def test_classes_that_differ_only_in_capitals_are_noted(class_folders, draw):
+    draw(class_folders / "Class 1" / "new.png", seed=999)
+    photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
+    assert "classes that differ only in capitals: Class 1, class 1" in photos.notes
+
+
 def test_a_manifest_alone_has_its_own_folder_as_root(tmp_path, draw):
     for name in ("a.jpg", "b.jpg"):
         draw(tmp_path / name)

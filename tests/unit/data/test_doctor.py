@@ -1,14 +1,18 @@
 """The report on a dataset."""
 
 import json
+import os
 import shutil
 
+from PIL import Image
+
 from mpfgvc.config import DataConfig
-from mpfgvc.data.doctor import check_photos
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.doctor import check_dataset, check_photos
 
 
 def check(root, **settings):
-    return check_photos(DataConfig(root=str(root), validation=0), seed=0, **settings)
+    return check_dataset(DataConfig(root=str(root), validation=0), seed=0, **settings)
 
 
 def test_a_sound_dataset_is_fine(class_folders):
@@ -26,7 +30,7 @@ def test_broken_photographs_are_listed_with_their_reason(class_folders):
     report = check(class_folders)
     assert not report.fine
     assert {entry.path for entry in report.broken} == {str(cut), str(text)}
-    assert any("no image of a known format" in entry.reason for entry in report.broken)
+    assert any("not an image of a known format" in entry.reason for entry in report.broken)
     quick = check(class_folders, quick=True)
     assert [entry.path for entry in quick.broken] == [str(text)]  # the header of the other is whole
 
@@ -59,3 +63,32 @@ def test_the_report_is_json(class_folders):
     assert report["fine"] is True
     assert report["counts"]["train"] == 20
     assert report["leaks"] == []
+
+
+def test_flat_photographs_are_named_unless_only_headers_are_read(class_folders):
+    flat = class_folders / "class 1" / "black.png"
+    Image.new("RGB", (70, 66), (3, 3, 3)).save(flat)
+    report = check(class_folders)
+    assert report.flat == (str(flat),)
+    assert report.fine
+    assert check(class_folders, quick=True).flat == ()
+
+
+def test_files_that_differ_only_in_the_middle_are_duplicates_for_the_quick_look_only(class_folders):
+    pixels = bytearray(os.urandom(3 * 200 * 200))
+    for name in ("a.bmp", "b.bmp"):
+        Image.frombytes("RGB", (200, 200), bytes(pixels)).save(class_folders / "class 1" / name)
+        pixels[60_000] ^= 1
+    assert check(class_folders).duplicates == ()
+    (found,) = check(class_folders, quick=True).duplicates
+    assert [path[-5:] for path in found.paths] == ["a.bmp", "b.bmp"]
+
+
+def test_a_set_of_photographs_is_checked_as_it_is(class_folders, draw):
+    draw(class_folders / "Class 1" / "new.png", seed=999)
+    os.mkfifo(class_folders / "class 2" / "pipe.jpg")
+    photos = read_photos(DataConfig(root=str(class_folders), validation=0), seed=3)
+    report = check_photos(photos)
+    assert report.counts == {split: len(photos.subset(split)) for split in ("train", "validation", "test")}
+    assert "classes that differ only in capitals: Class 1, class 1" in report.notes
+    assert "it is a FIFO, not a regular file" in report.broken[0].reason

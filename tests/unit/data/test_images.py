@@ -1,6 +1,8 @@
 """Reading photographs, good and bad."""
 
 import io
+import os
+import socket
 import struct
 import warnings
 import zlib
@@ -16,6 +18,13 @@ from mpfgvc.errors import DataError
 RED, GREEN, WHITE = (255, 0, 0), (0, 128, 0), (255, 255, 255)
 
 
+@pytest.fixture
+def no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
 def save(image: Image.Image, path: Path, **options: object) -> Path:
     image.save(path, **options)
     return path
@@ -26,19 +35,16 @@ def close(image: Image.Image, color: tuple[int, int, int], place: tuple[int, int
     return max(abs(a - b) for a, b in zip(image.getpixel(place), color, strict=True)) <= 6
 
 
-def png(width: int, height: int) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, *chunks: bytes, color: int = 2) -> bytes:
     """A PNG file that claims a size and has no pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
+    parts = [chunk(b"IHDR", header), *chunks, chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp", "tiff", "ppm"])
@@ -66,7 +72,8 @@ def test_16_bit_gray_is_scaled_and_not_clipped(tmp_path):
         (np.array([[0.0, 0.5, 1.0]], dtype=np.float32), [0, 128, 255]),
         (np.array([[-10.0, 0.0, 30.0]], dtype=np.float32), [0, 64, 255]),
         (np.array([[0, 65535, 131070]], dtype=np.int32), [0, 128, 255]),
-        (np.array([[7.5, 7.5]], dtype=np.float32), [0, 0]),
+        (np.array([[7.5, 7.5]], dtype=np.float32), [8, 8]),
+        (np.array([[300.0, 300.0]], dtype=np.float32), [0, 0]),
     ],
 )
 def test_32_bit_gray_is_scaled_to_the_whole_range(tmp_path, values, expected):
@@ -152,15 +159,35 @@ def overwritten(content: bytes) -> bytes:
 
 BAD_FILES = {
     "empty": (b"", "the file is empty"),
-    "text": (b"<html>not found</html>", "it is no image of a known format"),
-    "one byte": (b"P", "it is no image of a known format"),
+    "text": (b"<html>not found</html>", "it is not an image of a known format"),
+    "one byte": (b"P", "it is not an image of a known format"),
     "truncated": (noise("JPEG")[:1500], "truncated"),
     "header alone": (noise("JPEG")[:20], "."),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is no image of a known format"),
+    "postscript": (
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        "not an image of a known format",
+    ),
     "without pixels": (png(8, 8), "."),
     "of no size": (b"P6\n0 5\n255\n", "."),
     "of no height": (b"GIF89a\x04\x00\x00\x00\x00\x00\x00" + b"," + bytes(9) + b"\x02\x00;", "."),
     "too large": (png(40_000, 30_000), "1200 megapixels are more than 1000"),
+    "too large for its format": (
+        b"P6\n10000 8000\n255\n",
+        "reading its 10000 x 8000 pixels as PPM .RGB. takes 331 MB, more than the 200 MB allowed",
+    ),
+    "a line": (png(1, 65_535), "its shape of 1 x 65535 pixels is more elongated than 40 : 1"),
+    "a longer line": (png(1_000_000, 1), "its shape of 1000000 x 1 pixels is more elongated"),
+    "a huge palette": (png(8, 8, chunk(b"PLTE", bytes(2_000_000))), "it has a PLTE chunk of 2 MB"),
+    "padded": (b"\xff\xd8" + b"\xff" * 70_000, "it has more than 65536 bytes of padding in its header"),
+    "of endless segments": (
+        b"\xff\xd8" + (b"\xff\xef\xff\xff" + bytes(65_533)) * 1025,
+        "its header is longer than 67 MB",
+    ),
+    "progressive and large": (
+        b"\xff\xd8\xff\xc2\x00\x11\x08\x27\x10\x27\x10\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00"
+        b"\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00\x00\x3f\x00",
+        "reading its 10000 x 10000 pixels as progressive JPEG .RGB. takes 618 MB",
+    ),
     "corrupt": (noise("PNG").replace(b"IDAT", b"IDAT!", 1), "."),
     "corrupt inside": (overwritten(noise("PNG")), "data stream"),
 }
@@ -171,13 +198,109 @@ def test_a_bad_file_is_named_with_the_reason_and_the_way_out(tmp_path, content, 
     (tmp_path / "bad.jpg").write_bytes(content)
     way_out = r"export it again, remove it, or set data\.on_error=skip"
     with pytest.raises(DataError, match=rf"^cannot read the photograph .*bad\.jpg: .*{reason}.*; {way_out}$"):
-        read_image(tmp_path / "bad.jpg")
+        read_image(tmp_path / "bad.jpg", at_least=(448, 448))
+
+
+def test_a_file_larger_than_the_limit_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "a.webp").open("wb") as file:
+        file.write(noise("WEBP"))
+        file.truncate(600_000_000)
+    with pytest.raises(DataError, match="its 600 MB are more than the 537 MB a photograph may have"):
+        read_image(tmp_path / "a.webp")
+    os.truncate(tmp_path / "a.webp", 500_000_000)
+    with pytest.raises(DataError, match="a block of 500 MB is larger than the 67 MB allowed"):
+        read_image(tmp_path / "a.webp")
+
+
+def special_files(folder: Path) -> dict[str, Path]:
+    os.mkfifo(folder / "fifo.jpg")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket.jpg"))
+    return {
+        "FIFO": folder / "fifo.jpg",
+        "socket": folder / "socket.jpg",
+        "directory": folder,
+        "device": Path("/dev/zero"),
+    }
+
+
+@pytest.mark.timeout(20)
+def test_only_regular_files_are_opened(tmp_path):
+    for kind, path in special_files(tmp_path).items():
+        for read in (read_image, image_size):
+            with pytest.raises(DataError, match=f"{path}: it is a {kind}, not a regular file"):
+                read(path)
+
+
+@pytest.mark.usefixtures("no_warning")
+@pytest.mark.parametrize(
+    "extra",
+    [
+        chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"tEXt", b"Comment\0" + b"x" * 3_000_000),
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(3_000_000))),
+        chunk(b"teXt", bytes(3_000_000)),
+        chunk(b"tEXt", b"Comment\0" + b"x" * 999_000) * 70,
+    ],
+    ids=["compressed text", "international text", "plain text", "profile", "unknown", "much text"],
+)
+@pytest.mark.parametrize("place", [33, -12], ids=["before the pixels", "after them"])
+def test_a_png_with_long_chunks_is_read(tmp_path, extra, place):
+    content = noise("PNG")
+    (tmp_path / "a.png").write_bytes(content[:place] + extra + content[place:])
+    assert np.array_equal(
+        np.asarray(read_image(tmp_path / "a.png")), np.asarray(read_image(io.BytesIO(content)))
+    )
+    assert image_size(tmp_path / "a.png") == (64, 64)
+
+
+def test_a_png_keeps_the_chunks_that_change_its_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    palette = Image.new("P", (4, 2), 0)
+    palette.putpalette([0, 0, 0, *RED])
+    file = io.BytesIO()
+    palette.save(file, "PNG", transparency=0, exif=exif)
+    content = file.getvalue()
+    (tmp_path / "a.png").write_bytes(
+        content[:33] + chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))) + content[33:]
+    )
+    image = read_image(tmp_path / "a.png")
+    assert (image.size, image.getpixel((0, 0))) == ((2, 4), WHITE)
+
+
+def test_what_does_not_fit_in_memory_is_refused_like_a_broken_file(tmp_path, monkeypatch):
+    path = save(Image.new("RGB", (9, 5), RED), tmp_path / "a.png")
+
+    def fail(self: Image.Image) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    with pytest.raises(DataError, match=r"a\.png: there is not enough memory to decode it; export"):
+        read_image(path)
+
+
+def test_a_photograph_that_would_take_too_much_memory_is_reduced_and_another_one_is_not(tmp_path):
+    large = save(Image.new("RGBA", (7_000, 6_000)), tmp_path / "large.png", compress_level=1)
+    small = save(Image.new("RGBA", (700, 600)), tmp_path / "small.png")
+    assert read_image(large, at_least=(448, 448)).size == (539, 462)  # by 13, the most that leaves 448
+    assert read_image(small, at_least=(100, 100)).size == (700, 600)
+
+
+@pytest.mark.usefixtures("no_warning")
+def test_pillows_warnings_do_not_matter_and_others_do(tmp_path):
+    exif = b"Exif\0\0MM\0*\xff\xff\xff\xff"
+    corrupt = save(Image.new("RGB", (9, 5)), tmp_path / "b.jpg", exif=exif)
+    assert read_image(corrupt).size == (9, 5)
+    with pytest.raises(UserWarning, match="ours"):
+        warnings.warn("ours", stacklevel=1)
 
 
 def test_a_path_without_a_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.jpg: it does not exist"):
         read_image(tmp_path / "gone.jpg")
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="it is a directory, not a regular file"):
         read_image(tmp_path)
 
 
@@ -193,13 +316,6 @@ def test_a_jpeg_is_decoded_at_the_smallest_scale_that_is_still_enough(tmp_path):
     assert read_image(path, at_least=(60, 60)).size == (100, 60)
     assert read_image(path, at_least=(61, 10)).size == (200, 120)
     assert read_image(path, at_least=(500, 500)).size == (400, 240)
-
-
-@pytest.fixture
-def no_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 @pytest.mark.usefixtures("no_warning")
@@ -241,9 +357,11 @@ def test_arrays_and_pillow_images_are_taken_as_they_are():
             r"must be \(height, width\) or \(height, width, 3\), got \(3, 4, 5\)",
         ),
         (np.zeros((0, 4), np.uint8), r"got \(0, 4\)"),
-        (np.zeros((4, 4), np.int64), "must be uint8 .* or float .*, got int64"),
-        (np.full((4, 4), 2.0), r"must lie in 0\.\.1, got 2\.\.2; divide by 255"),
-        (np.full((4, 4), np.nan), r"must lie in 0\.\.1"),
+        (np.zeros((4, 4), np.int64), r"must be uint8, uint16 or float \(0\.\.1\), got int64"),
+        (np.full((4, 4), 2.0), r"must be in 0\.\.1, got 2\.\.2; divide by 255"),
+        (np.full((4, 4), np.nan), r"must be in 0\.\.1"),
+        (np.zeros((2, 90), np.uint8), "its shape of 90 x 2 pixels is more elongated than 40 : 1"),
+        (Image.new("RGB", (3, 200)), "its shape of 3 x 200 pixels is more elongated than 40 : 1"),
         (Image.new("RGB", (0, 4)), "cannot read the given image: it has no pixels"),
         (7, "must be a path, a Pillow image or an array, got int"),
     ],

@@ -1,18 +1,24 @@
 """One folder per class, with or without train, val and test folders above them.
 
 A class is named as its folder is; classes are in natural order (2 before 10).
-Photographs may lie deeper inside a class folder. What cannot be a photograph
-is left out, and a note says so.
+Photographs may be deeper inside a class folder. Whatever is left out is counted
+in the notes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpfgvc.data.images import IMAGE_SUFFIXES
-from mpfgvc.data.samples import SPLIT_NAMES, PhotoSet, Sample, Split, in_short, natural_key
+from mpfgvc.data.image_files import Listing, list_folder, merged, natural_key, photographs_below, readable
+from mpfgvc.data.samples import (
+    SPLIT_NAMES,
+    LabelledPhoto,
+    PhotoSet,
+    Sample,
+    Split,
+    in_short,
+)
 from mpfgvc.data.split import with_test
 from mpfgvc.errors import DataError
 
@@ -27,7 +33,7 @@ _OFFICIAL = {
 def read_folders(root: Path, *, test_share: float, seed: int) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
-    Raises DataError for an official layout, a folder without classes, and an empty class folder.
+    Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
     """
     _refuse_official(root)
     parts = _split_folders(root)
@@ -36,41 +42,61 @@ def read_folders(root: Path, *, test_share: float, seed: int) -> PhotoSet:
     _refuse_one_class(root, names)
     labels = {name: label for label, name in enumerate(names)}
     samples: list[Sample] = []
-    ignored: list[Path] = []
+    listings: list[Listing] = []
     for split, folders in found.items():
         for name, folder in folders.items():
-            photographs, others = _photographs(folder)
-            samples += [Sample(path=path, label=labels[name], split=split) for path in photographs]
-            ignored += others
+            listing = _photographs(folder)
+            samples += [Sample(path=path, label=labels[name], split=split) for path in listing.photographs]
+            listings.append(listing)
+    for folder in dict.fromkeys((root, *parts.values())):  # their photographs have a note of their own
+        above = list_folder(folder)
+        listings.append(Listing(hidden=above.hidden, dead_links=above.dead_links))
     divided, notes = with_test(samples, names, test_share, seed)
     return PhotoSet(
         name=root.resolve().name,
         classes=tuple(names),
         samples=divided,
-        notes=(*_ignored_notes(ignored), *notes),
+        notes=(*_beside_notes(root, parts), *merged(listings).left_out(), *notes),
     )
 
 
+def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
+    """All photographs in class folders, and the splits that folders above these name, if any.
+
+    Any splits and any number of classes will do: nothing is trained on these. Raises DataError for an
+    official layout, a folder without classes, and an empty class folder.
+    """
+    _refuse_official(root)
+    parts: list[tuple[Split | None, Path]] = [*_named_splits(root).items()] or [(None, root)]
+    return [
+        LabelledPhoto(path=path, class_name=name, split=split)
+        for split, part in parts
+        for name, folder in _class_folders(part).items()
+        for path in _photographs(folder).photographs
+    ]
+
+
+def official_layout(root: Path) -> tuple[str, str] | None:
+    """The name in the settings of the official layout that a folder has, and the file that gives it away."""
+    with readable(root):
+        for file, (_, dataset) in _OFFICIAL.items():
+            if (root / file).exists():
+                is_nabirds = dataset == "cub" and (root / "hierarchy.txt").exists()
+                return ("nabirds" if is_nabirds else dataset), file
+    return None
+
+
 def _refuse_official(root: Path) -> None:
-    for file, (title, dataset) in _OFFICIAL.items():
-        if (root / file).exists():
-            if dataset == "cub" and (root / "hierarchy.txt").exists():
-                title, dataset = "NABirds", "nabirds"
-            raise DataError(f"{root} holds {file}, so this looks like {title}: set data.dataset={dataset}")
+    layout = official_layout(root)
+    if layout is not None:
+        dataset, file = layout
+        title = "NABirds" if dataset == "nabirds" else _OFFICIAL[file][0]
+        raise DataError(f"{root} holds {file}, so this looks like {title}: set data.dataset={dataset}")
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
     """The folder of each split; the root itself as `train` if no split folders are there."""
-    parts: dict[Split, Path] = {}
-    for folder in _visible_folders(root):
-        split = SPLIT_NAMES.get(folder.name.casefold())
-        if split is None or not _visible_folders(folder):
-            continue
-        if split in parts:
-            raise DataError(
-                f"{root} has two folders for {split}: {parts[split].name} and {folder.name}; merge them"
-            )
-        parts[split] = folder
+    parts = _named_splits(root)
     if parts and "train" not in parts:
         raise DataError(
             f"{root} has {in_short([f.name for f in parts.values()])} but no train folder; add one"
@@ -78,8 +104,23 @@ def _split_folders(root: Path) -> dict[Split, Path]:
     return parts or {"train": root}
 
 
+def _named_splits(root: Path) -> dict[Split, Path]:
+    """The folders that are named after splits and hold folders."""
+    parts: dict[Split, Path] = {}
+    for folder in list_folder(root).folders:
+        split = SPLIT_NAMES.get(folder.name.casefold())
+        if split is None or not list_folder(folder).folders:
+            continue
+        if split in parts:
+            raise DataError(
+                f"{root} has two folders for {split}: {parts[split].name} and {folder.name}; merge them"
+            )
+        parts[split] = folder
+    return parts
+
+
 def _class_folders(folder: Path) -> dict[str, Path]:
-    classes = {entry.name: entry for entry in _visible_folders(folder)}
+    classes = {entry.name: entry for entry in list_folder(folder).folders}
     if not classes:
         raise DataError(f"{folder} must hold one folder of photographs per class, got none; check data.root")
     return classes
@@ -88,31 +129,31 @@ def _class_folders(folder: Path) -> dict[str, Path]:
 def _refuse_one_class(root: Path, names: Sequence[str]) -> None:
     if len(names) > 1:
         return
-    inside = [folder.name for folder in _visible_folders(root / names[0])]
+    inside = list_folder(root / names[0]).folders if (root / names[0]).is_dir() else ()
     hint = f"perhaps data.root should be {root / names[0]}" if inside else "add a folder per class"
     raise DataError(f"{root} must hold at least 2 class folders, got 1 ({names[0]}); {hint}")
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    entries = (entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    return sorted(entries, key=lambda entry: natural_key(entry.name))
-
-
-def _photographs(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The photographs of a class in natural order, and the files that are none."""
-    files = [Path(start, name) for start, _, names in os.walk(folder) for name in names]
-    files.sort(key=lambda path: natural_key(path.as_posix()))
-    hidden = {path for path in files if any(part.startswith(".") for part in path.relative_to(folder).parts)}
-    photographs = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path not in hidden]
-    if not photographs:
+def _photographs(folder: Path) -> Listing:
+    listing = photographs_below(folder)
+    if not listing.photographs:
         raise DataError(f"the class folder {folder} holds no photographs; add some or remove the folder")
-    kept = set(photographs)
-    return photographs, [path for path in files if path not in kept]
+    return listing
 
 
-def _ignored_notes(ignored: Sequence[Path]) -> tuple[str, ...]:
-    if not ignored:
-        return ()
-    return (
-        f"ignored {len(ignored)} files that are no photographs: {in_short([str(path) for path in ignored])}",
-    )
+def _beside_notes(root: Path, parts: dict[Split, Path]) -> list[str]:
+    """Notes on photographs that are in no class folder."""
+    folders = dict.fromkeys((root, *parts.values()))
+    beside = [path for folder in folders for path in list_folder(folder).photographs]
+    notes = _note(beside, "photographs beside the class folders")
+    if root in parts.values():
+        return notes
+    for folder in list_folder(root).folders:
+        inside = photographs_below(folder).photographs if folder not in parts.values() else ()
+        if inside:
+            notes.append(f"ignored {len(inside)} photographs in {folder}, which is not named like a split")
+    return notes
+
+
+def _note(paths: Sequence[Path], what: str) -> list[str]:
+    return [f"ignored {len(paths)} {what}: {in_short([str(path) for path in paths])}"] if paths else []

@@ -5,61 +5,93 @@ Every refusal names the file and, where there is one, the line.
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mpfgvc.data.image_files import missing_files
 from mpfgvc.data.samples import in_short
 from mpfgvc.errors import DataError
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of an index with their numbers from 1, without those that are blank."""
+    """The lines of an index with their numbers from 1, without those that are blank.
+
+    Refuses what would be misread in silence: another encoding, NUL bytes, spaces around a line.
+    """
+    for number, line in enumerate(_text(path).split("\n"), start=1):
+        line = line.removesuffix("\r")
+        if not line.strip():
+            continue
+        if "\0" in line:
+            raise DataError(f"{path} line {number} holds a NUL byte; unpack the dataset again")
+        if line != line.strip():
+            raise DataError(
+                f"{path} line {number} must not begin or end with spaces, got {line!r:.60}; remove them"
+            )
+        yield number, line
+
+
+def read_pairs(path: Path) -> dict[str, str]:
+    """An index of lines `key value`; the value may hold spaces. Refuses a key that comes twice."""
+    return {key: value for _, key, value in _rows(path)}
+
+
+def read_numbers(path: Path) -> dict[str, int]:
+    """An index of lines `key number`."""
+    return {key: whole_number(value, f"{path} line {line}") for line, key, value in _rows(path)}
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """An index of lines `class-id class name`. Refuses a number that comes twice, as 1 and as 01."""
+    names: dict[int, str] = {}
+    for line, key, name in _rows(path):
+        number = whole_number(key, f"{path} line {line}")
+        if number in names:
+            raise DataError(f"{path} line {line} repeats the number {number}; remove one of the lines")
+        names[number] = name
+    return names
+
+
+def whole_number(text: str, where: str) -> int:
+    """The number that `text` spells in the digits 0 to 9, or a DataError that begins with `where`."""
+    if re.fullmatch("-?[0-9]{1,18}", text) is None:
+        raise DataError(f"{where} must be a whole number, got {text!r:.40}; restore the line")
+    return int(text)
+
+
+def decode(content: bytes, path: Path) -> str:
+    """The text of a file in UTF-8. Raises DataError with the line that is not."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} line {line} must be text in UTF-8; save the file in that encoding") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return decode(path.read_bytes(), path)
     except FileNotFoundError:
         hint = "data.root must be the folder of the unpacked dataset, whole"
         raise DataError(f"{path} does not exist; {hint}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; check the file's permissions") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} must be text in UTF-8; unpack the dataset again") from None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
 
 
-def read_pairs(path: Path) -> dict[str, str]:
-    """An index of lines `key value`; the value may hold spaces. Refuses a key that comes twice."""
-    pairs: dict[str, str] = {}
+def _rows(path: Path) -> list[tuple[int, str, str]]:
+    """The number, the key and the value of each line."""
+    rows: dict[str, tuple[int, str, str]] = {}
     for number, line in read_lines(path):
         key, _, value = line.partition(" ")
         if not value.strip():
             raise DataError(f"{path} line {number} must hold two columns, got {line!r:.60}; restore the line")
-        if key in pairs:
+        if key in rows:
             raise DataError(
                 f"{path} line {number} repeats {key}, which must be unique; remove one of the lines"
             )
-        pairs[key] = value.strip()
-    return pairs
-
-
-def read_numbers(path: Path) -> dict[str, int]:
-    """An index of lines `key number`."""
-    return {key: whole_number(value, f"{path}, entry {key},") for key, value in read_pairs(path).items()}
-
-
-def read_names(path: Path) -> dict[int, str]:
-    """An index of lines `class-id class name`."""
-    return {whole_number(key, f"{path}, entry {key},"): name for key, name in read_pairs(path).items()}
-
-
-def whole_number(text: str, where: str) -> int:
-    """The number that `text` spells, or a DataError that begins with `where`."""
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"{where} must be a whole number, got {text!r:.40}; restore the line") from None
+        rows[key] = (number, key, value.strip())
+    return list(rows.values())
 
 
 def refuse_unmatched(path: Path, keys: Iterable[str], wanted: Iterable[str], what: str) -> None:
@@ -83,18 +115,14 @@ def refuse_repeated(index: Path, paths: Iterable[str | Path]) -> None:
 
 
 def refuse_missing(index: Path, paths: Sequence[Path]) -> None:
-    """Refuse an index that names files which are not on the disk. Lists each folder once."""
-    listed = {folder: _listing(folder) for folder in {path.parent for path in paths}}
-    missing = [path for path in paths if path.name not in listed[path.parent]]
-    if missing:
-        raise DataError(
-            f"{index} names {len(paths)} files, {len(missing)} of them missing, first {missing[0]}; "
-            "unpack the images again or remove their entries"
-        )
-
-
-def _listing(folder: Path) -> set[str]:
-    try:
-        return {entry.name for entry in os.scandir(folder)}
-    except OSError:
-        return set()
+    """Refuse an index that names what is not a file on the disk."""
+    missing = missing_files(paths)
+    if not missing:
+        return
+    special = next((path for path in missing if path.exists()), None)
+    if special is not None:
+        raise DataError(f"{index} names {special}, which is not a regular file; remove its entry")
+    raise DataError(
+        f"{index} names {len(paths)} files, {len(missing)} of them missing, first {missing[0]}; "
+        "unpack the images again or remove their entries"
+    )

@@ -1,22 +1,29 @@
 """A dataset as a table: a CSV or Parquet file with the columns path, label and, if wished, split.
 
-Paths start from data.root. Labels are class names or whole numbers from 0, and
-classes are in natural order (2 before 10). Splits are train, val (or valid,
-validation) and test; a table without them is split as class folders are.
+Paths start from data.root, may be absolute and may hold `..`. Labels are class names or
+whole numbers from 0, and classes are in natural order (2 before 10). Splits are train, val
+(or valid, validation, dev, eval) and test; a table without them is split as class folders are.
+Every refusal names the row.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpfgvc.data.readers.index_files import refuse_missing
-from mpfgvc.data.samples import SPLIT_NAMES, PhotoSet, Sample, Split, natural_key
+from mpfgvc.data.class_names import look
+from mpfgvc.data.image_files import natural_key
+from mpfgvc.data.readers.index_files import decode, refuse_missing
+from mpfgvc.data.readers.table_values import number_of, text_of
+from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Sample, Split
 from mpfgvc.data.split import with_test
 from mpfgvc.errors import DataError, one_line
+
+_COLUMNS = ("path", "label", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +40,7 @@ def read_manifest(
     path: Path, root: Path, *, test_share: float, seed: int, check_files: bool = True
 ) -> PhotoSet:
     """The photographs that a table names. Raises DataError naming the row that breaks a rule."""
-    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
-    if not rows:
-        raise DataError(f"{path} has no rows; list at least two classes of photographs")
-    _refuse_bad_rows(rows)
+    rows = _read_rows(path, root)
     names = sorted({row.label for row in rows}, key=natural_key)
     labels = {name: label for label, name in enumerate(names)}
     splits = _splits(rows)
@@ -50,18 +54,72 @@ def read_manifest(
     return PhotoSet(name=path.stem, classes=tuple(names), samples=divided, notes=notes)
 
 
+def read_labelled_manifest(path: Path, root: Path, *, check_files: bool = True) -> list[LabelledPhoto]:
+    """All photographs that a table names, and their splits, if it has some.
+
+    Any splits and any number of classes will do: nothing is trained on these. Raises DataError as
+    `read_manifest` does.
+    """
+    rows = _read_rows(path, root)
+    splits: Sequence[Split | None] = _splits(rows) if any(row.split for row in rows) else [None] * len(rows)
+    photos = [
+        LabelledPhoto(path=root / os.path.normpath(row.path), class_name=row.label, split=split)
+        for row, split in zip(rows, splits, strict=True)
+    ]
+    if check_files:
+        refuse_missing(path, [photo.path for photo in photos])
+    return photos
+
+
+def _read_rows(path: Path, root: Path) -> list[_Row]:
+    if not path.is_file():
+        state = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"the manifest {path} {state}; check data.manifest")
+    rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    if not rows:
+        raise DataError(f"{path} has no rows; list the photographs, one in a row")
+    _refuse_bad_rows(rows, root)
+    _refuse_equal_labels(rows)
+    return rows
+
+
 def _read_csv(path: Path) -> list[_Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            _refuse_columns(path, reader.fieldnames or ())
-            return [_row(f"{path} line {reader.line_num}", entry) for entry in reader]
-    except FileNotFoundError:
-        raise DataError(f"the manifest {path} does not exist; check data.manifest") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = decode(path.read_bytes(), path)
+    except OSError as error:
+        raise DataError(f"cannot read the manifest {path}: {error.strerror}; check its permissions") from None
+    lines = _csv_lines(path, text)
+    columns = next(lines, (1, []))[1]
+    _refuse_columns(path, columns)
+    return list(_csv_rows(path, columns, lines))
+
+
+def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each row, with the line that it ends on."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for fields in reader:
+            yield reader.line_num, fields
+    except csv.Error as error:
         raise DataError(
-            f"the manifest {path} is no readable CSV file in UTF-8: {error}; export it again"
+            f"{path} line {reader.line_num} is not CSV: {error}; close its quotes or export it again"
         ) from None
+
+
+def _csv_rows(path: Path, columns: list[str], lines: Iterable[tuple[int, list[str]]]) -> Iterator[_Row]:
+    for line, fields in lines:
+        where = f"{path} line {line}"
+        if not fields:
+            continue  # a blank line
+        if len(fields) > len(columns):
+            raise DataError(
+                f"{where} has more fields than the header; put quotes around a field with a comma"
+            )
+        if len(fields) < len(columns):
+            raise DataError(
+                f"{where} has {len(fields)} of the {len(columns)} fields of the header; complete it"
+            )
+        yield _row(where, dict(zip(columns, fields, strict=True)))
 
 
 def _read_parquet(path: Path) -> list[_Row]:
@@ -69,18 +127,17 @@ def _read_parquet(path: Path) -> list[_Row]:
         import pyarrow.parquet
     except ImportError:
         raise DataError(f"{path} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
-    if not path.exists():
-        raise DataError(f"the manifest {path} does not exist; check data.manifest")
     try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, ValueError) as error:
+        columns = pyarrow.parquet.read_schema(path).names
+        _refuse_columns(path, columns)
+        held = [name for name in _COLUMNS if name in columns]
+        entries = pyarrow.parquet.read_table(path, columns=held).to_pylist()
+    except (OSError, ValueError, NotImplementedError) as error:
         reason = one_line(error)
         raise DataError(
-            f"the manifest {path} is no readable Parquet file: {reason}; export it again"
+            f"the manifest {path} is not a readable Parquet file: {reason}; export it again"
         ) from None
-    _refuse_columns(path, table.column_names)
-    entries = enumerate(table.to_pylist(), start=1)
-    return [_row(f"{path} row {number}", entry) for number, entry in entries]
+    return [_row(f"{path} row {number}", entry) for number, entry in enumerate(entries, start=1)]
 
 
 def _refuse_columns(path: Path, columns: Iterable[str]) -> None:
@@ -90,32 +147,44 @@ def _refuse_columns(path: Path, columns: Iterable[str]) -> None:
         raise DataError(
             f"{path} must have the columns path and label, {' and '.join(missing)} missing, got {held}"
         )
+    twice = [name for name in _COLUMNS if held.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} must have each column once, got {twice[0]} twice; remove one of them")
 
 
 def _row(where: str, entry: dict[str, object]) -> _Row:
-    if None in entry:
-        raise DataError(f"{where} has more fields than the header; put quotes around a field with a comma")
-    values = {key: str(value).strip() for key, value in entry.items() if value is not None}
-    return _Row(
-        where=where, path=values.get("path", ""), label=values.get("label", ""), split=values.get("split", "")
-    )
+    path, label, split = (text_of(entry.get(name), f"{where}: {name}") for name in _COLUMNS)
+    return _Row(where=where, path=path if path.strip() else "", label=label.strip(), split=split.strip())
 
 
-def _refuse_bad_rows(rows: Sequence[_Row]) -> None:
+def _refuse_bad_rows(rows: Sequence[_Row], root: Path) -> None:
     first: dict[str, str] = {}
     for row in rows:
         if not row.path or not row.label:
             raise DataError(
                 f"{row.where} has no {'label' if row.path else 'path'}; fill it in or remove the row"
             )
-        if row.label.startswith("-") and row.label[1:].isdigit():
+        if row.label.startswith("-") and number_of(row.label) is not None:
             raise DataError(
                 f"{row.where}: a numeric label must be at least 0, got {row.label}; remove the row"
             )
-        file = os.path.normpath(row.path)
+        file = os.path.normpath(root / row.path)
         if file in first:
             raise DataError(f"{row.where} repeats {row.path} of {first[file]}; remove one of the two")
         first[file] = row.where
+
+
+def _refuse_equal_labels(rows: Sequence[_Row]) -> None:
+    """Refuse two labels that mean the same: `1` and `1.0`, or names that look the same."""
+    first: dict[object, _Row] = {}
+    for row in rows:
+        number = number_of(row.label)
+        before = first.setdefault(look(row.label) if number is None else number, row)
+        if before.label != row.label:
+            raise DataError(
+                f"{row.where}: label {row.label!a} looks like {before.label!a} of {before.where}; "
+                "write both in the same way"
+            )
 
 
 def _splits(rows: Sequence[_Row]) -> list[Split]:

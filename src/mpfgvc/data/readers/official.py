@@ -1,20 +1,21 @@
-"""The official layouts of CUB-200-2011, NABirds and Food-101 (Stanford Dogs has matlab_lists.py).
+"""The official layouts of CUB-200-2011, NABirds and Food-101 (Stanford Dogs has stanford_dogs.py).
 
 Each reader takes the folder of the unpacked dataset and returns its samples in
 the order of its index, with the official split. A class counts if a photograph
 of it is listed, so a subset of a dataset is read as it is. Labels are dense and
-follow the order of the official class ids. `check_files=False` reads the index
-alone, without looking for the images.
+follow the order of the official class ids. `check_files=False` reads only the index,
+without looking for the images.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from mpfgvc.data.class_names import bird_name, dish_name, nabird_name
 from mpfgvc.data.readers.index_files import (
+    decode,
     read_lines,
     read_names,
     read_numbers,
@@ -31,7 +32,7 @@ _FOOD_SPLITS: tuple[Split, ...] = ("train", "test")
 
 def read_cub(root: Path, *, check_files: bool = True) -> PhotoSet:
     """CUB-200-2011. `001.Black_footed_Albatross` is named `Black footed Albatross`."""
-    return _read_numbered(root, "CUB-200-2011", _bird_name, check_files)
+    return _read_numbered(root, "CUB-200-2011", bird_name, check_files)
 
 
 def read_nabirds(root: Path, *, check_files: bool = True) -> PhotoSet:
@@ -39,7 +40,7 @@ def read_nabirds(root: Path, *, check_files: bool = True) -> PhotoSet:
 
     Names keep sex and plumage, `Common Eider (Adult male)`: these are classes of their own.
     """
-    return _read_numbered(root, "NABirds", _tidy, check_files)
+    return _read_numbered(root, "NABirds", nabird_name, check_files)
 
 
 def read_food101(root: Path, *, check_files: bool = True) -> PhotoSet:
@@ -58,7 +59,7 @@ def read_food101(root: Path, *, check_files: bool = True) -> PhotoSet:
     )
     if check_files:
         refuse_missing(meta, [sample.path for sample in samples])
-    names = tuple(folder.replace("_", " ") for folder in folders)
+    names = tuple(dish_name(folder) for folder in folders)
     return PhotoSet(name="Food-101", classes=names, samples=samples)
 
 
@@ -112,21 +113,13 @@ def _read_training(root: Path, image_ids: list[str]) -> dict[str, int]:
     return training
 
 
-def _bird_name(folder: str) -> str:
-    return re.sub(r"^\d+\.", "", folder).replace("_", " ")
-
-
-def _tidy(name: str) -> str:
-    return " ".join(name.split()).replace(" )", ")")
-
-
 def _read_food_lists(meta: Path, folders: frozenset[str]) -> dict[str, Split]:
     """The split of each entry CLASS/ID."""
     splits: dict[str, Split] = {}
     for split in _FOOD_SPLITS:
         for where, entry in _food_entries(_food_index(meta, split)):
             folder, _, image_id = entry.partition("/")
-            if folder not in folders or not image_id:
+            if folder not in folders or not image_id or "/" in image_id:
                 raise DataError(f"{where} must be CLASS/ID, the class in classes.txt, got {entry!r:.60}")
             if entry in splits:
                 raise DataError(f"{where} repeats {entry} of {splits[entry]}; remove one of the two")
@@ -140,15 +133,25 @@ def _food_index(meta: Path, split: str) -> Path:
 
 
 def _food_entries(index: Path) -> Iterator[tuple[str, str]]:
-    """Each entry `class/id` of a list, with words that say where it stands."""
+    """Each entry `class/id` of a list, with words that say where it is."""
     if index.suffix == ".txt":
         yield from ((f"{index} line {number}", line) for number, line in read_lines(index))
         return
+    for number, entry in enumerate(_json_entries(index), start=1):
+        yield f"{index}, entry {number},", entry
+
+
+def _json_entries(index: Path) -> list[str]:
+    """The entries of all classes of a JSON list; each must be in the list of its own class."""
+    wrong = DataError(f"{index} must map each class to a list of CLASS/ID; unpack the dataset again")
     try:
-        groups: dict[str, list[str]] = json.loads(index.read_text(encoding="utf-8"))
-        entries = [entry for group in groups.values() for entry in group]
-    except (OSError, ValueError, AttributeError, TypeError):
-        raise DataError(
-            f"{index} must map each class to a list of CLASS/ID; unpack the dataset again"
-        ) from None
-    yield from ((f"{index}, entry {number},", str(entry)) for number, entry in enumerate(entries, start=1))
+        groups = json.loads(decode(index.read_bytes(), index))
+    except (OSError, ValueError):
+        raise wrong from None
+    if not isinstance(groups, dict) or not all(isinstance(group, list) for group in groups.values()):
+        raise wrong
+    for folder, group in groups.items():
+        for entry in group:
+            if not isinstance(entry, str) or not entry.startswith(f"{folder}/"):
+                raise DataError(f"{index}: the list of {folder} must hold {folder}/ID, got {entry!r:.60}")
+    return [entry for group in groups.values() for entry in group]

@@ -1,6 +1,6 @@
 """The official layout of Stanford Dogs, whose lists are MATLAB files.
 
-`train_list.mat` and `test_list.mat` lie in the dataset's folder or in `lists/`.
+`train_list.mat` and `test_list.mat` are in the dataset's folder or in `lists/`.
 Each holds `file_list`, a column of cells such as
 `n02085620-Chihuahua/n02085620_5927.jpg` below `Images/`, and `labels`, a column
 of class numbers from 1. Needs scipy, the extra `dogs`.
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from mpfgvc.data.class_names import breed_name
 from mpfgvc.data.readers.index_files import refuse_missing, refuse_repeated
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.errors import DataError
@@ -23,7 +24,7 @@ def read_dogs(root: Path, *, check_files: bool = True) -> PhotoSet:
     """Stanford Dogs with its official split. `n02085620-Chihuahua` is named `Chihuahua`.
 
     A class counts if a photograph of it is listed; labels follow the official
-    class numbers. `check_files=False` reads the lists alone.
+    class numbers. `check_files=False` reads only the lists.
     """
     lists = root / "lists" if (root / "lists" / "train_list.mat").exists() else root
     entries: list[tuple[str, int, Split]] = []
@@ -38,7 +39,7 @@ def read_dogs(root: Path, *, check_files: bool = True) -> PhotoSet:
     )
     if check_files:
         refuse_missing(lists, [sample.path for sample in samples])
-    names = tuple(_breed(folders[number]) for number in sorted(folders))
+    names = tuple(breed_name(folders[number]) for number in sorted(folders))
     return PhotoSet(name="Stanford Dogs", classes=names, samples=samples)
 
 
@@ -55,11 +56,11 @@ def _read_list(index: Path) -> list[tuple[str, int]]:
                 f"{index} must hold file_list and labels, {key} is missing; download the lists again"
             )
     files = [_unwrap(cell) for cell in np.ravel(content["file_list"])]
-    numbers = [int(number) for number in np.ravel(content["labels"])]
+    numbers = [_whole(number, index) for number in np.ravel(content["labels"])]
     if len(files) != len(numbers):
         raise DataError(f"{index} must label every file, got {len(files)} files and {len(numbers)} labels")
     for file, number in zip(files, numbers, strict=True):
-        if number < 1 or "/" not in file:
+        if number < 1 or "/" not in file or file != file.strip():
             raise DataError(f"{index} must give CLASS/FILE and a label from 1, got {file!r:.60} and {number}")
     return list(zip(files, numbers, strict=True))
 
@@ -87,6 +88,16 @@ def _unwrap(cell: Any) -> str:
     return str(cell)
 
 
+def _whole(number: object, index: Path) -> int:
+    """A label, which MATLAB may store as a float."""
+    value = float(str(number)) if isinstance(number, np.integer | np.floating) else float("nan")
+    if not value.is_integer():
+        raise DataError(
+            f"{index} must label files with whole numbers, got {number}; download the lists again"
+        )
+    return int(value)
+
+
 def _class_folders(lists: Path, entries: Iterable[tuple[str, int]]) -> dict[int, str]:
     """The class folder of each number; refuses a number with two folders, or a folder with two numbers."""
     folders: dict[int, str] = {}
@@ -95,10 +106,7 @@ def _class_folders(lists: Path, entries: Iterable[tuple[str, int]]) -> dict[int,
         folder = file.split("/")[0]
         if folders.setdefault(number, folder) != folder or numbers.setdefault(folder, number) != number:
             raise DataError(
-                f"{lists}: the lists give {file} the label {number}, against another entry; get them anew"
+                f"{lists}: the lists give {file} the label {number}, against another entry; "
+                "download the lists again"
             )
     return folders
-
-
-def _breed(folder: str) -> str:
-    return folder.partition("-")[2].replace("_", " ") or folder

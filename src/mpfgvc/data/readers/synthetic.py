@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 
@@ -30,6 +31,7 @@ At most 134 MB each; 75 MB of pictures of 96 pixels.
 class DrawnSample(Sample):
     """A picture that is drawn when it is read; its path is a name, there is no file."""
 
+    has_file: ClassVar[bool] = False
     plumage: Plumage
     seed: int
     index: int

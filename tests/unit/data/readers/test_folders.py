@@ -1,11 +1,13 @@
 """Class folders."""
 
+import os
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.readers.folders import read_folders
+from mpfgvc.data.readers.folders import official_layout, read_folders
 from mpfgvc.errors import DataError
 
 
@@ -24,7 +26,7 @@ def test_classes_are_in_natural_order_and_a_test_split_is_made(class_folders):
     assert photos.notes == ("no split found: 5 of 25 photographs held out for the test",)
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("validation", ["val", "valid", "Validation", "dev", "eval", "evaluation"])
 def test_split_folders_are_taken_as_they_are(tmp_path, draw, validation):
     for split, count in {"train": 3, validation: 2, "test": 1}.items():
         for name in ("crow", "tern"):
@@ -47,14 +49,57 @@ def test_photographs_may_lie_deeper_in_a_class_folder(class_folders, draw):
     assert sum(sample.label == 0 for sample in read(class_folders).samples) == 6
 
 
-def test_hidden_files_and_other_files_are_left_out_with_a_note(class_folders, draw):
-    draw(class_folders / "class 1" / ".hidden.png")
-    draw(class_folders / ".trash" / "old.png")
+def test_hidden_files_and_other_files_are_left_out_with_a_note_each(class_folders, draw):
+    draw(class_folders / "class 1" / "._1.png")
+    draw(class_folders / "class 10" / "@eaDir" / "1.png" / "SYNOPHOTO_THUMB_M.jpg")
+    draw(class_folders / "__MACOSX" / "old.png")
+    draw(class_folders / "loose.png")
     (class_folders / "class 2" / "notes.txt").write_text("seen at dawn")
+    (class_folders / "class 2" / "Thumbs.db").touch()
+    (class_folders / "class 2" / "gone.jpg").symlink_to("nowhere.jpg")
     photos = read(class_folders)
+    assert photos.classes == ("class 1", "class 2", "class 10")
     assert len(photos.samples) == 25
-    assert photos.notes[0].startswith("ignored 2 files that are no photographs: ")
-    assert "notes.txt" in photos.notes[0]
+    loose, others, hidden, links, _ = photos.notes
+    assert loose.startswith("ignored 1 photographs beside the class folders: ")
+    assert others.startswith("ignored 1 files that are not photographs: ")
+    assert others.endswith("notes.txt")
+    assert hidden.startswith("ignored 3 hidden or system files and folders: ")
+    assert links.startswith("ignored 1 links that lead nowhere or in a circle: ")
+    assert links.endswith("gone.jpg")
+
+
+def test_photographs_beside_split_folders_are_noted(tmp_path, draw):
+    for folder in ("train/crow", "train/tern", "test/crow", "unlabelled", "unlabelled/more"):
+        draw(tmp_path / folder / "1.png")
+    photos = read(tmp_path)
+    assert len(photos.samples) == 3
+    folder = tmp_path / "unlabelled"
+    assert photos.notes == (f"ignored 2 photographs in {folder}, which is not named like a split",)
+
+
+def test_names_that_are_not_utf_8_survive(class_folders, draw):
+    folder = class_folders / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    shutil.copy(class_folders / "class 1" / "1.png", folder / os.fsdecode(b"\xfc.png"))
+    photos = read(class_folders)
+    assert os.fsencode(photos.classes[0]) == b"caf\xe9"
+    assert photos.samples[0].read().size == (40, 30)
+
+
+def test_a_root_that_cannot_be_listed_is_named(class_folders, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"^cannot list the folder .*birds: Permission denied; check its"):
+        read(class_folders)
+
+
+def test_folders_that_look_the_same_are_refused(class_folders, draw):
+    draw(class_folders / "class  1" / "1.png")
+    with pytest.raises(DataError, match="class names must look different, got 'class 1' and 'class  1'"):
+        read(class_folders)
 
 
 def test_a_class_with_one_photograph_is_for_training_and_a_note_says_so(class_folders, draw):
@@ -121,3 +166,14 @@ def test_an_official_layout_is_recognised(tmp_path, files, dataset):
         (tmp_path / file).touch()
     with pytest.raises(DataError, match=f"this looks like .*: set data.dataset={dataset}$"):
         read(tmp_path)
+
+
+def test_a_root_that_may_not_be_searched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", refuse)  # as `stat` does for all users but root
+    with pytest.raises(
+        DataError, match=r"cannot list the folder .*: Permission denied; check its permissions"
+    ):
+        official_layout(tmp_path)

@@ -52,9 +52,23 @@ def test_a_split_is_made_where_the_manifest_has_none(read):
         (HEADER + "a.jpg,x,train\nb.jpg,,train\n", "line 3 has no label"),
         (HEADER + ",x,train\n", "line 2 has no path"),
         (HEADER + "a.jpg,-1,train\n", "line 2: a numeric label must be at least 0, got -1"),
-        (HEADER + "a.jpg,x,dev\n", "line 2: split must be train, val or test, got 'dev'"),
+        (HEADER + "a.jpg,x,hold\n", "line 2: split must be train, val or test, got 'hold'"),
         (HEADER + "a.jpg,x,train\nb.jpg,x,\n", "line 3: split must be train, val or test, got ''"),
         (HEADER + "a.jpg,x,train,more\n", "line 2 has more fields than the header"),
+        (HEADER + "a.jpg,x\n", "line 2 has 2 of the 3 fields of the header"),
+        ("path,label,label\na.jpg,x,y\n", "must have each column once, got label twice"),
+        (HEADER + 'a.jpg,"x,train\nb.jpg,y,train\n', "line 3 is not CSV: unexpected end of data"),
+        (HEADER + 'a.jpg,"x\ny",train\n', "line 3: label must be on one line"),
+        (HEADER + "a.jpg,x\0,train\n", "line 2: label must be on one line"),
+        (HEADER + "a.jpg,1,train\nb.jpg,1.0,train\n", r"line 3: label '1\.0' looks like '1' of .* line 2"),
+        (
+            HEADER + "a.jpg,Caf\u00e9,train\nb.jpg,Cafe\u0301,train\n",
+            r"line 3: label 'Cafe\\u0301' looks like 'Caf\\xe9' of .* line 2; write both in the same way",
+        ),
+        (
+            HEADER + "a.jpg,tern,train\nb.jpg,sea  gull,train\nc.jpg,sea gull,train\n",
+            "line 4: label 'sea gull'",
+        ),
         (HEADER + "a.jpg,x,train\nb.jpg,y,test\n", "1 of 2 have none: y"),
     ],
 )
@@ -100,6 +114,62 @@ def test_an_empty_label_in_parquet_names_its_row(tmp_path):
 def test_a_file_that_is_no_parquet_is_refused_in_one_line(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "birds.parquet").write_text(HEADER)
-    with pytest.raises(DataError, match="is no readable Parquet file") as refusal:
+    with pytest.raises(DataError, match="is not a readable Parquet file") as refusal:
         read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0)
     assert "\n" not in str(refusal.value)
+
+
+def test_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path):
+    (tmp_path / "birds.csv").write_bytes(b"path,label\na.jpg,Caf\xe9\n")
+    with pytest.raises(DataError, match=r"birds\.csv line 2 must be text in UTF-8"):
+        read_manifest(tmp_path / "birds.csv", tmp_path, test_share=0, seed=0)
+
+
+def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"is not a file; check data.manifest"):
+        read_manifest(tmp_path, tmp_path, test_share=0, seed=0)
+
+
+def test_paths_may_be_absolute_and_may_climb(read, draw, tmp_path):
+    inside, outside = draw(tmp_path / "a.jpg"), draw(tmp_path / "elsewhere" / "b.jpg")
+    photos = read(f"path,label\nelsewhere/../a.jpg,x\n{outside},y\n", check_files=True)
+    assert [sample.path for sample in photos.samples] == [inside, outside]
+    with pytest.raises(DataError, match=r"line 3 repeats .*a\.jpg of .* line 2"):
+        read(f"path,label\na.jpg,x\n{inside},y\n")
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    tables = pytest.importorskip("pyarrow.parquet")
+
+    def read(labels, kind=None):
+        paths = [f"{index}.jpg" for index in range(len(labels))]
+        table = pyarrow.table({"path": paths, "label": pyarrow.array(labels, type=kind)})
+        tables.write_table(table, tmp_path / "birds.parquet")
+        return read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0, check_files=False)
+
+    return read
+
+
+def test_labels_of_parquet_become_text(parquet):
+    assert parquet([0.0, 2.0]).classes == ("0", "2")
+    assert parquet([b"cat", "Caf\u00e9".encode()]).classes == ("Caf\u00e9", "cat")
+    assert parquet([True, False]).classes == ("False", "True")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1.0, float("nan")], "row 2 has no label"),
+        (["x", None], "row 2 has no label"),
+        ([1.0, 2.5], r"row 2: label must be text or a whole number, got 2\.5"),
+        ([1.0, float("inf")], "row 2: label must be text or a whole number, got inf"),
+        ([["a"], ["b"]], "row 1: label must be text or a whole number, got list"),
+        ([{"a": 1}, {"a": 2}], "row 1: label must be text or a whole number, got dict"),
+        ([b"x", b"\xff"], r"row 2: label must be text in UTF-8, got b'\\xff'"),
+    ],
+)
+def test_a_label_of_parquet_that_is_not_text_names_its_row(parquet, labels, message):
+    with pytest.raises(DataError, match=rf"birds\.parquet {message}"):
+        parquet(labels)

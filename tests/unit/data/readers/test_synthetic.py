@@ -11,10 +11,10 @@ from mpfgvc.birds.plumage import PARTS, Plumage
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_photos
+from mpfgvc.data.doctor import check_dataset
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.readers.synthetic import DrawnSample, _draw, read_birds
+from mpfgvc.data.readers.synthetic import DrawnSample, read_birds
 from mpfgvc.data.synthesize import synthesize
 from mpfgvc.data.transforms import test_transform as make_transform
 
@@ -46,7 +46,6 @@ def test_no_picture_is_in_two_splits() -> None:
 
 
 def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    _draw.cache_clear()
     drawn: list[int] = []
 
     def counted(plumage: Plumage, *, seed: int, index: int, size: int) -> Image.Image:
@@ -62,7 +61,6 @@ def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.M
     assert len(drawn) == 1
     large.read(), large.read()
     assert len(drawn) == 3
-    _draw.cache_clear()
 
 
 def test_batches_do_not_depend_on_the_number_of_workers() -> None:
@@ -85,8 +83,7 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
         for workers in (0, 2)
     )
     for ours, theirs in zip(first.epoch(0), second.epoch(0), strict=True):
-        assert ours.images.equal(theirs.images)
-        assert ours.labels.equal(theirs.labels)
+        assert all(mine.equal(other) for mine, other in zip(ours, theirs, strict=True))
 
 
 def test_the_cub_reader_reads_back_what_was_written(folder: Path) -> None:
@@ -141,7 +138,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_there_are_no_files_to_check() -> None:
     with pytest.raises(ConfigError, match="no files to check"):
-        check_photos(DataConfig(dataset="synthetic"), seed=0)
+        check_dataset(DataConfig(dataset="synthetic"), seed=0)
 
 
 @pytest.mark.parametrize(

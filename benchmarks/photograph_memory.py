@@ -1,0 +1,218 @@
+"""Peak memory of one photograph, read and prepared as for a test at 96 pixels: large files and hostile ones.
+
+Each file is made here, read in a forked process of its own, and reported with what that process held at
+its peak above what it had before (side_by_side.py), its time, and the reason where it is refused.
+Nothing that is accepted may take more than 200 MB.
+
+    python -m benchmarks.photograph_memory [--only NAME]
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from common import write_result
+from mpfgvc.data.images import read_image
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.transforms import test_transform
+from mpfgvc.errors import MpfgvcError
+from side_by_side import peak_megabytes
+
+MOST_MEGABYTES = 200
+HALF_GIGABYTE = 500 * 1024**2
+TWO_GIGABYTES = 2 * 1024**3
+Write = Callable[[Path], None]
+TRANSFORM = test_transform(
+    Preprocessing(image_size=(96, 96), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_ratio=0.875)
+)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, *, bits: int, color: int, channels: int, interlaced: bool = False) -> Write:
+    """A PNG of zeros, written row by row so that making it takes no memory."""
+
+    def write(path: Path) -> None:
+        header = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, int(interlaced))
+        row, packer = bytes(1 + width * channels * bits // 8), zlib.compressobj(1)
+        with path.open("wb") as file:
+            file.write(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header))
+            for body in [*(packer.compress(row) for _ in range(height)), packer.flush()]:
+                if body:
+                    file.write(chunk(b"IDAT", body))
+            file.write(chunk(b"IEND", b""))
+
+    return write
+
+
+def saved(mode: str, width: int, height: int, kind: str, **options: object) -> Write:
+    """What Pillow writes for a blank image with a few pixels of noise."""
+
+    def write(path: Path) -> None:
+        image = Image.new(mode, (width, height), 120 if len(mode) < 3 else (120, 90, 60, 200)[: len(mode)])
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+        image.paste(Image.fromarray(noise).convert(mode), (0, 0))
+        image.save(path, kind, **options)
+
+    return write
+
+
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+def sparse(start: bytes, size: int, end: bytes = b"") -> Write:
+    """A file with zeros between its start and its end."""
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.write(start)
+            file.seek(size)
+            file.write(end or b"\0")
+
+    return write
+
+
+def repeated(start: bytes, block: bytes, times: int, end: bytes) -> Write:
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            file.write(start)
+            for _ in range(times):
+                file.write(block)
+            file.write(end)
+
+    return write
+
+
+def webp(size: int) -> bytes:
+    content = bytearray(encoded("WEBP"))
+    content[4:8] = struct.pack("<I", min(size, 2**32 - 2))
+    return bytes(content)
+
+
+JPEG, PNG = encoded("JPEG"), encoded("PNG")
+SEGMENT = b"\xff\xef" + struct.pack(">H", 65535) + bytes(65533)
+FILES: dict[str, Write] = {
+    "PNG 1 x 65,535": png(1, 65535, bits=8, color=2, channels=3),
+    "PNG 1 x 1,000,000": png(1, 1_000_000, bits=8, color=2, channels=3),
+    "PNG RGB 24 Mpx": png(6000, 4000, bits=8, color=2, channels=3),
+    "PNG RGB 40 Mpx": png(8000, 5000, bits=8, color=2, channels=3),
+    "PNG RGB 100 Mpx": png(10000, 10000, bits=8, color=2, channels=3),
+    "PNG RGB 40 Mpx, 1,000 wide": png(1000, 40000, bits=8, color=2, channels=3),
+    "PNG RGB 20 Mpx, interlaced, cut off": png(5000, 4000, bits=8, color=2, channels=3, interlaced=True),
+    "PNG RGBA 24 Mpx": png(6000, 4000, bits=8, color=6, channels=4),
+    "PNG RGBA 40 Mpx": png(8000, 5000, bits=8, color=6, channels=4),
+    "PNG RGBA 100 Mpx": png(10000, 10000, bits=8, color=6, channels=4),
+    "PNG 16-bit gray 150 Mpx": png(15000, 10000, bits=16, color=0, channels=1),
+    "PNG RGB 500 Mpx": png(25000, 20000, bits=8, color=2, channels=3),
+    "PNG gray 100 Mpx": png(10000, 10000, bits=8, color=0, channels=1),
+    "PNG 16-bit gray 24 Mpx": png(6000, 4000, bits=16, color=0, channels=1),
+    "PNG 16-bit gray 80 Mpx": png(10000, 8000, bits=16, color=0, channels=1),
+    "PNG 16-bit RGB 40 Mpx": png(8000, 5000, bits=16, color=2, channels=3),
+    "JPEG 24 Mpx": saved("RGB", 6000, 4000, "JPEG"),
+    "JPEG 150 Mpx": saved("RGB", 15000, 10000, "JPEG"),
+    "JPEG 24 Mpx, progressive 4:4:4": saved("RGB", 6000, 4000, "JPEG", progressive=True, subsampling=0),
+    "JPEG 50 Mpx, progressive 4:2:0": saved("RGB", 10000, 5000, "JPEG", progressive=True),
+    "JPEG 100 Mpx, progressive 4:2:0": saved("RGB", 10000, 10000, "JPEG", progressive=True),
+    "JPEG CMYK 60 Mpx": saved("CMYK", 10000, 6000, "JPEG"),
+    "WebP 12.2 Mpx": saved("RGB", 4032, 3024, "WEBP"),
+    "WebP 24 Mpx": saved("RGB", 6000, 4000, "WEBP"),
+    "WebP 10 Mpx, lossless RGBA": saved("RGBA", 4000, 2500, "WEBP", lossless=True),
+    "AVIF 8 Mpx": saved("RGB", 3600, 2400, "AVIF", speed=10),
+    "AVIF 12.2 Mpx": saved("RGB", 4032, 3024, "AVIF", speed=10),
+    "JPEG 2000 6 Mpx": saved("RGB", 3000, 2000, "JPEG2000"),
+    "JPEG 2000 12.2 Mpx": saved("RGB", 4032, 3024, "JPEG2000"),
+    "GIF 100 Mpx": saved("L", 10000, 10000, "GIF"),
+    "BMP 40 Mpx": saved("RGB", 8000, 5000, "BMP"),
+    "PPM 40 Mpx": saved("RGB", 8000, 5000, "PPM"),
+    "TIFF RGB 40 Mpx": saved("RGB", 8000, 5000, "TIFF"),
+    "TIFF RGB 100 Mpx": saved("RGB", 10000, 10000, "TIFF"),
+    "TIFF RGB 100 Mpx, LZW, on its side": saved(
+        "RGB", 10000, 10000, "TIFF", compression="tiff_lzw", tiffinfo={274: 6, 317: 2}
+    ),
+    "TIFF RGB 24 Mpx, deflate": saved("RGB", 6000, 4000, "TIFF", compression="tiff_deflate"),
+    "TIFF RGB 20 Mpx, one strip": saved(
+        "RGB", 5000, 4000, "TIFF", compression="tiff_deflate", tiffinfo={278: 4000}
+    ),
+    "TIFF RGB 24 Mpx, on its side": saved("RGB", 6000, 4000, "TIFF", tiffinfo={274: 6}),
+    "TIFF float 24 Mpx": saved("F", 6000, 4000, "TIFF"),
+    "TIFF int32 40 Mpx": saved("I", 8000, 5000, "TIFF"),
+    "WebP, 2 GB of zeros after it": sparse(webp(TWO_GIGABYTES), TWO_GIGABYTES),
+    "WebP, 500 MB of zeros after it": sparse(webp(HALF_GIGABYTE), HALF_GIGABYTE),
+    "PNG with a chunk of 2 GB": sparse(PNG[:33] + struct.pack(">I", 2**31 - 1) + b"teXt", TWO_GIGABYTES),
+    "PNG with a chunk of 500 MB": sparse(
+        PNG[:33] + struct.pack(">I", HALF_GIGABYTE) + b"teXt", HALF_GIGABYTE + 45, PNG[33:]
+    ),
+    "PNG with an IDAT of 500 MB": sparse(
+        PNG[:33] + struct.pack(">I", HALF_GIGABYTE) + b"IDAT" + PNG[41:-16], HALF_GIGABYTE + 45
+    ),
+    "JPEG, 500 MB of zeros before its header": sparse(JPEG[:2], HALF_GIGABYTE, JPEG[2:]),
+    "JPEG, 500 MB of segments": repeated(JPEG[:2], SEGMENT, 8000, JPEG[2:]),
+    "JPEG, 500 MB of zeros in its scan": sparse(JPEG[:-800], HALF_GIGABYTE, JPEG[-2:]),
+    "JPEG, 2 GB of zeros in its scan": sparse(JPEG[:-800], TWO_GIGABYTES, JPEG[-2:]),
+}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="files whose name holds this")
+    only = parser.parse_args().only
+    rows = list(measure([name for name in FILES if only in name]))
+    worst = max((row for row in rows if not row["refused"]), key=lambda row: row["megabytes"], default=None)
+    print(f"most of what was accepted: {worst}" if worst else "nothing was accepted")
+    if only:
+        return
+    write_result("photograph_memory", {"files": rows, "wanted": MOST_MEGABYTES})
+
+
+def measure(names: list[str]) -> Iterator[dict[str, object]]:
+    """A row for each file: bytes, peak megabytes, seconds, and why it was refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        read(Path(folder), "JPEG 24 Mpx warm-up", write=saved("RGB", 600, 400, "JPEG"))
+        for name in names:
+            row = read(Path(folder), name, write=FILES[name])
+            numbers = f"{row['bytes']:>13,} B {row['megabytes']:6} MB {row['seconds']:6} s"
+            print(f"{name:40s} {numbers}  {row['refused']}", flush=True)
+            yield row
+
+
+def read(folder: Path, name: str, *, write: Write) -> dict[str, object]:
+    path = folder / "photograph"
+    maker = multiprocessing.get_context("fork").Process(target=write, args=(path,))  # its memory goes with it
+    maker.start()
+    maker.join()
+    size = path.stat().st_size
+    note = folder / "note"
+
+    def work() -> None:
+        started, refused = time.perf_counter(), ""
+        try:
+            TRANSFORM(read_image(path, at_least=TRANSFORM.at_least))
+        except MpfgvcError as error:
+            refused = str(error).partition(f"{path}: ")[2]
+        except MemoryError:
+            refused = "MemoryError"
+        note.write_text(json.dumps([round(time.perf_counter() - started, 2), refused]))
+
+    megabytes = round(peak_megabytes(work))
+    seconds, refused = json.loads(note.read_text())
+    path.unlink()
+    return {"file": name, "bytes": size, "megabytes": megabytes, "seconds": seconds, "refused": refused}
+
+
+if __name__ == "__main__":
+    main()
