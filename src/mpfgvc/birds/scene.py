@@ -1,6 +1,6 @@
 """One photograph of a bird, as far as it is not the bird: place, light, twigs, noise.
 
-A picture is a function of (plumage, seed, index, size) alone: the same on
+A picture is a function of (plumage, seed, index, size) only: the same on
 every machine and in every worker. What varies inside a class is large, as in
 the field: pose, direction, scale, place, light, occluding twigs, background,
 sensor noise.
@@ -62,7 +62,7 @@ def draw_picture(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> 
 def draw_image(
     plumage: Plumage, *, seed: int, index: int, size: int = 96, variation: float = 1.0
 ) -> Image.Image:
-    """The image of `draw_picture` alone, in less time.
+    """Only the image of `draw_picture`, in less time.
 
     With less `variation` (0..1) the bird is larger, nearer to the centre and more often facing right
     and free of twigs; at 0 always so. For a training that begins with easy pictures.

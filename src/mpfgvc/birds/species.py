@@ -36,13 +36,13 @@ class Species:
     name: str
     plumage: Plumage
     neighbour: int
-    telling: tuple[str, ...]
+    differing: tuple[str, ...]
     """The attributes in which it differs from its neighbour."""
 
     @property
-    def telling_parts(self) -> tuple[str, ...]:
+    def differing_parts(self) -> tuple[str, ...]:
         """The parts of the body that tell it from its neighbour."""
-        return tuple(dict.fromkeys(part for name in self.telling for part in PARTS_OF[name]))
+        return tuple(dict.fromkeys(part for name in self.differing for part in PARTS_OF[name]))
 
 
 @cache
@@ -96,5 +96,5 @@ def _species(index: int, plumages: tuple[Plumage, ...]) -> Species:
         name=f"{_MEMBERS[member]} {_FAMILIES[family]}",
         plumage=plumages[index],
         neighbour=neighbour,
-        telling=differences(plumages[index], plumages[neighbour]),
+        differing=differences(plumages[index], plumages[neighbour]),
     )

@@ -1,4 +1,4 @@
-"""Vision-language fusion module (VLFM, section 3): one image asks, all class texts answer.
+"""Vision-language fusion module (VLFM, section 3): the image queries itself and all class texts.
 
     Q_0, K_0, V_0 = projections of E_V;   K_c, V_c = projections of E_T^c
     S    = softmax over i = 0..C of  Q_0 K_i^T / sqrt(D)
@@ -62,7 +62,7 @@ class Fusion(nn.Module):
         """E'_V: the image embedding's attention over itself and the class texts.
 
         The texts are the same for all images, so their keys and values are
-        computed once, and the image's own key stands beside them as index 0.
+        computed once, and the image's own key is index 0 beside them.
         """
         query = self.query(embedding) / math.sqrt(embedding.shape[-1])
         own_score = (query * self.key(embedding)).sum(dim=-1, keepdim=True)
@@ -75,9 +75,9 @@ class Fusion(nn.Module):
     def _initialise(self, seed: int) -> None:
         """Small weights N(0, 0.02^2) without biases, as in vision transformers, and queries at zero.
 
-        So the image starts by attending to itself and to every text alike. With torch's own
-        weights it attends to itself alone or not at all, as the seed will have it, and a class
-        can be lost for good (benchmarks/LOG.md).
+        So the image starts by attending equally to itself and to every text. With torch's default
+        initialisation it attends only to itself or not at all, depending on the seed, and a class can be
+        lost for good.
         """
         generator = torch.Generator().manual_seed(seed)
         for layer in self.modules():

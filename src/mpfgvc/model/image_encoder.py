@@ -4,15 +4,11 @@
     kept   = TopK(attention of the class token in block L-1)
     V      = norm(block L([class token, kept tokens of block L-1])[class token])
 
-Selection happens *inside* block L-1: its scores need the keys and one query
-alone, and only kept tokens go on, so the rest of that block runs for them
-alone, with keys and values of all. In block L only the class token asks. Both
-are exact; the tests compare with the whole blocks under an attention mask.
-Registers are never candidates and always stay, as they are no patches.
-
-On a CPU a batch that needs no gradients is encoded a few images at a time, as
-many as the cache holds: activations of a whole batch would be written to main
-memory and given back to the system after every layer (benchmarks/LOG.md).
+Selection happens *inside* block L-1: its scores need only the keys and one
+query, and only kept tokens go on, so the rest of that block runs for those
+tokens only, with keys and values of all. In block L only the class token
+queries. Both are exact; the tests compare with the whole blocks under an
+attention mask. Registers are not patches: they are never candidates and always stay.
 """
 
 from typing import NamedTuple
@@ -26,7 +22,7 @@ from mpfgvc.model.selection import class_attention, keep_tokens, top_patches
 from mpfgvc.model.towers.image_tower import ImageTower
 
 CACHED_BYTES = 10 * 2**20
-"""Activations of the widest layer that are computed at once on a CPU, about a third of a common L3 cache."""
+"""Activations of the widest layer that fit in the cache of a CPU, about a third of a common L3 cache."""
 
 
 class EncodedImages(NamedTuple):
@@ -45,6 +41,9 @@ class EncodedImages(NamedTuple):
 class ImageEncoder(nn.Module):
     """An image tower of which only the `kept_tokens` most attended patches reach the last block.
 
+    `images_at_once` is how many images a CPU should be given at a time, so that the activations
+    of the widest layer stay in its cache; `inference/forward.py` hands them over like that.
+
     Raises ConfigError if `kept_tokens` is above the number of patches; None keeps all.
     """
 
@@ -54,23 +53,15 @@ class ImageEncoder(nn.Module):
         if not 1 <= kept_tokens <= tower.patches:
             height, width = tower.image_size
             rule = f"at most {tower.patches} (the patches of a {height} x {width}-pixel image)"
-            raise ConfigError(f"model.kept_tokens must be {rule}, got {kept_tokens}")
+            way_out = f"a quarter of them is {max(1, tower.patches // 4)}, null keeps all"
+            raise ConfigError(f"model.kept_tokens must be {rule}, got {kept_tokens}; {way_out}")
         self.tower = tower
         self.kept_tokens = kept_tokens
+        tokens, hidden = tower.prefix_tokens + tower.patches, 4 * tower.width  # of the MLP, in float32
+        self.images_at_once = max(1, CACHED_BYTES // (4 * tokens * hidden))
 
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         """Encode normalised images of the tower's input size."""
-        if torch.is_grad_enabled() or images.device.type != "cpu" or torch.compiler.is_compiling():
-            return self._encode(images)
-        parts = [self._encode(part) for part in torch.split(images, self._images_at_once())]
-        return EncodedImages(*map(torch.cat, zip(*parts, strict=True)))
-
-    def _images_at_once(self) -> int:
-        tokens = self.tower.prefix_tokens + self.tower.patches
-        hidden = 4 * self.tower.width  # of the MLP, in float32
-        return max(1, CACHED_BYTES // (4 * tokens * hidden))
-
-    def _encode(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         prefix = self.tower.prefix_tokens
         block, last_block = self.tower.last_two_blocks()
         tokens, rope = self.tower.before_last_two_blocks(images)

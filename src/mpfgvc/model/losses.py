@@ -25,7 +25,7 @@ class Objective(NamedTuple):
     class_weights: Float[Tensor, " classes"] | None = None
 
     def of_classes(self, classes: Int[Tensor, " sampled"]) -> "Objective":
-        """The same for some of the classes alone."""
+        """The same for only some of the classes."""
         return (
             self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])
         )

@@ -21,8 +21,8 @@ from mpfgvc.config import ModelConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
-from mpfgvc.model.towers.image_tower import build_image_tower
-from mpfgvc.model.towers.text_tower import build_text_tower
+from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
+from mpfgvc.model.towers.text_tower import build_text_tower, check_text_weights
 from mpfgvc.seeding import seeded
 
 SOURCES = ("vision", "text", "fusion")
@@ -132,7 +132,10 @@ class MPFGVC(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> Output:
         """All three sources of logits for normalised images of the tower's input size."""
-        encoded: EncodedImages = self.image_encoder(images)
+        return self.classify(self.image_encoder(images))
+
+    def classify(self, encoded: EncodedImages) -> Output:
+        """All three sources of logits for images that the image encoder has seen."""
         text_features = self.text()
         return Output(
             vision=self.vision_logits(encoded.embedding),
@@ -161,12 +164,13 @@ class MPFGVC(nn.Module):
 
         It shares all the other parts with this one; a deployed network gives itself.
         """
-        if isinstance(self.text, ClassEmbeddings):
+        text = self.text.deployed()
+        if text is self.text:
             return self
         with seeded(0):  # its new layers are replaced below
             twin = MPFGVC(
                 image_encoder=self.image_encoder,
-                text=ClassEmbeddings(self.text()),
+                text=text,
                 embed=self.embed,
                 fusion=self.fusion,
                 classes=self.classes,
@@ -174,6 +178,26 @@ class MPFGVC(nn.Module):
             )
         twin.projection, twin.classifier = self.projection, self.classifier
         return twin.train(self.training)
+
+
+def check_settings(config: ModelConfig, classes: Sequence[str]) -> None:
+    """Refuse what the towers cannot do, before any of their weights are fetched.
+
+    Builds both towers without memory for their weights. Raises ConfigError for an unknown tower, too many
+    kept tokens or too long prompts, CheckpointError for a local weights file that is missing or unfit.
+    """
+    with torch.device("meta"):
+        tower = build_image_tower(config.image_tower, load_weights=False)
+        ImageEncoder(tower=tower, kept_tokens=config.kept_tokens)
+        text_tower = build_text_tower(config.text_tower, load_weights=False)
+        ClassPrompts(
+            tower=text_tower,
+            endings=prompt_endings(config, classes),
+            context_tokens=config.context_tokens,
+            context_init=config.context_init,
+        )
+    check_image_weights(config.image_tower, tower)
+    check_text_weights(config.text_tower)
 
 
 def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:

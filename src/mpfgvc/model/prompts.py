@@ -2,7 +2,7 @@
 
     P^c = [start, X^c_1 ... X^c_J, class++, end]      T^c = text tower(P^c), read at the end
 
-X^c_j are learnable word embeddings of class c alone; with shared ones all the
+X^c_j are learnable word embeddings that belong to class c; with shared ones all the
 prompts would be the same text. class++ is the supercategory ("bird") and the
 same for every class; as an option beyond the paper, the class's own name. The
 text tower is frozen. Once training is over T^c is a constant: `ClassEmbeddings`
@@ -66,6 +66,10 @@ class ClassPrompts(nn.Module):
         chunks = torch.split(classes, self.chunk)
         return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
 
+    def deployed(self) -> "ClassEmbeddings":
+        """The text features as constants, without the text tower."""
+        return ClassEmbeddings(self())
+
     def _encode(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         start = self.start.expand(len(classes), 1, -1)
         prompts = torch.cat([start, self.context[classes], self.ending[classes]], dim=1)
@@ -85,6 +89,10 @@ class ClassEmbeddings(nn.Module):
         """The text features."""
         return self.features
 
+    def deployed(self) -> "ClassEmbeddings":
+        """Itself."""
+        return self
+
 
 def _initial_context(
     tower: TextTower, classes: int, count: int, words: str | None, seed: int
@@ -102,7 +110,7 @@ def _initial_context(
 def _padded_endings(
     tower: TextTower, endings: Sequence[str], context_tokens: int
 ) -> tuple[Int[Tensor, "classes length"], Int[Tensor, " classes"]]:
-    """Ids of each ending with its end token, padded with zeros, and where the end token stands (from 1)."""
+    """Ids of each ending with its end token, padded with zeros, and the place of the end token (from 1)."""
     ids = [[*tower.token_ids(words), tower.end] for words in endings]
     longest = max(map(len, ids))
     room = tower.context_length - 1 - context_tokens

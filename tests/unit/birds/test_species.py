@@ -15,11 +15,11 @@ def test_two_hundred_classes_have_names_and_plumages_of_their_own() -> None:
 @pytest.mark.parametrize("count", [30, 200])
 def test_a_class_differs_from_its_neighbour_in_one_or_two_attributes(count: int) -> None:
     for kind in all_species(count):
-        telling = differences(kind.plumage, all_species(count)[kind.neighbour].plumage)
-        assert telling == kind.telling
-        assert 1 <= len(telling) <= 2
-        assert kind.telling_parts
-        assert set(kind.telling_parts) <= set(PARTS)
+        differing = differences(kind.plumage, all_species(count)[kind.neighbour].plumage)
+        assert differing == kind.differing
+        assert 1 <= len(differing) <= 2
+        assert kind.differing_parts
+        assert set(kind.differing_parts) <= set(PARTS)
 
 
 def test_the_first_classes_are_the_same_however_many_there_are() -> None:
@@ -29,7 +29,7 @@ def test_the_first_classes_are_the_same_however_many_there_are() -> None:
 
 
 def test_every_attribute_tells_some_class_from_its_neighbour() -> None:
-    assert {name for kind in all_species() for name in kind.telling} == set(ATTRIBUTES)
+    assert {name for kind in all_species() for name in kind.differing} == set(ATTRIBUTES)
 
 
 def test_random_birds_take_every_value_equally_often() -> None:

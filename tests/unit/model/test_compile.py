@@ -9,7 +9,7 @@ import torch
 from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.training.stages import Stage1, StepResult, trained
+from mpfgvc.training.stages import Stage1, StepResult
 
 TOWERS = [
     "test_vit",
@@ -57,6 +57,6 @@ def _loss_and_gradients(
     stage.zero_grad()
     loss = step(*batch).loss
     loss.backward()
-    gradients = {name: weight.grad for name, weight in trained(stage).items() if weight.grad is not None}
+    gradients = {name: weight.grad for name, weight in stage.trained().items() if weight.grad is not None}
     assert len(gradients) > 20
     return {"loss": loss.detach(), **gradients}

@@ -9,9 +9,9 @@ from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import Float, Int, TypeCheckError, jaxtyped
 from torch import Tensor, nn
 
-from mpfgvc.config import ModelConfig, TextTowerConfig
-from mpfgvc.errors import ConfigError
-from mpfgvc.model.network import MPFGVC
+from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
+from mpfgvc.errors import CheckpointError, ConfigError, MpfgvcError
+from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.model.prompts import ClassEmbeddings
 
 CLASSES = ["crow", "rock wren", "barn owl", "blue jay", "red kite"]
@@ -152,3 +152,28 @@ def _check_shapes(
     scores: Float[Tensor, "batch patches"],
 ) -> None:
     """Raise where a size disagrees."""
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"kept_tokens": 197}, ConfigError, r"kept_tokens must be at most 196 .*, got 197"),
+        ({"context_tokens": 64, "supercategory": "a b c d e f g h i j k l m"}, ConfigError, "context_tokens"),
+        ({"image_tower": ImageTowerConfig(name="vit_bass_patch16_224")}, ConfigError, "image_tower.name"),
+        ({"image_tower": ImageTowerConfig(weights="gone.safetensors")}, CheckpointError, "gone.safetensors"),
+        ({"text_tower": TextTowerConfig(name="ViT-B-61")}, ConfigError, "text_tower.name"),
+        ({"text_tower": TextTowerConfig(pretrained="closedai")}, ConfigError, "text_tower.pretrained"),
+        ({"text_tower": TextTowerConfig(weights="gone.safetensors")}, CheckpointError, "gone.safetensors"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_anything_is_fetched(
+    settings: dict[str, object], kind: type[MpfgvcError], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", None)
+    with pytest.raises(kind, match=message):
+        check_settings(ModelConfig(**settings), CLASSES)  # type: ignore[arg-type]
+
+
+def test_settings_that_can_work_pass_the_check_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", None)
+    check_settings(ModelConfig(kept_tokens=196), CLASSES)

@@ -48,7 +48,7 @@ def bundled_image_weights() -> Path:
 def bundled_text_weights(random: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the bundled text tower.
 
-    The file holds the embeddings of the words that occur in captions of birds alone;
+    The file holds only the embeddings of the words that occur in captions of birds;
     all the other words of CLIP's 49,408 were never trained and stay as they are in `random`.
     Raises CheckpointError if the package was installed without it.
     """
@@ -62,7 +62,7 @@ def bundled_text_weights(random: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_untrained_words(state: dict[str, Tensor], ids: list[int]) -> dict[str, Tensor]:
-    """What the file of the text tower holds: all tensors, but of the embeddings those of `ids` alone."""
+    """What the file of the text tower holds: all tensors, but only the embeddings of `ids`."""
     kept = torch.tensor(sorted(ids))
     return state | {_ROWS: state[_ROWS][kept].clone(), _IDS: kept}
 

@@ -11,8 +11,9 @@ from types import NoneType
 from typing import Any, cast
 
 import timm
+import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from timm.data import resolve_data_config
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -23,6 +24,7 @@ from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.model.towers.bundled import IMAGE_TOWERS, bundled_image_weights
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
+from mpfgvc.storage.tensor_header import read_header
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ class ImageTower(nn.Module):
         )
 
     def pack(self) -> None:
-        """Lay the weights of the blocks out for inference on this CPU; they are no parameters afterwards."""
+        """Lay the weights of the blocks out for inference on this CPU; afterwards they are not parameters."""
         pack_blocks(self.transformer.blocks)
 
     def final_norm(self, class_token: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
@@ -103,6 +105,11 @@ class ImageTower(nn.Module):
         return self.depth if parts[0] in ("norm", "fc_norm") else 0
 
     @property
+    def architecture(self) -> str:
+        """timm's name of the transformer, from which it can be built without the hub."""
+        return str(self.transformer.default_cfg["architecture"])
+
+    @property
     def depth(self) -> int:
         """Depth of the final norm: the number of blocks plus 1."""
         return len(self.transformer.blocks) + 1
@@ -114,7 +121,7 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
     Position embeddings are resized to `config.image_size`. `load_weights=False` skips the loading.
 
     Raises ConfigError for a name that timm does not know or a tower that selection
-    cannot use, CheckpointError for weights that cannot be had or do not fit.
+    cannot use, CheckpointError for weights that are not available or do not fit.
     """
     options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": config.drop_path}
     if config.image_size is not None:
@@ -128,6 +135,12 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
     _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
     overlay = {"file": str(path), "custom_load": False}
     return ImageTower(_create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options))
+
+
+def check_image_weights(config: ImageTowerConfig, tower: ImageTower) -> None:
+    """Refuse a local weights file that is not this tower's; reads its header only. Raises CheckpointError."""
+    if config.weights is not None:
+        _check_tensors(Path(config.weights), tower)
 
 
 def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
@@ -153,16 +166,28 @@ def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
         hint = "set model.image_tower.weights to a local file, or pretrained to false"
         raise CheckpointError(f"cannot load the weights of image tower {name}: {reason}; {hint}") from None
     except (TypeError, ValueError) as error:
-        rule = "is no vision transformer of known form"
+        rule = "is not a vision transformer of a known form"
         raise ConfigError(f"model.image_tower.name: {name} {rule} ({error})") from None
+    if ":" in name:
+        _refuse_own_arguments(name, transformer, options)
     return transformer
+
+
+def _refuse_own_arguments(name: str, transformer: nn.Module, options: dict[str, Any]) -> None:
+    """Refuse a tower of the hub whose config changes its architecture: a saved model names only that."""
+    architecture = cast("Any", transformer).default_cfg["architecture"]
+    with torch.device("meta"):
+        plain = timm.create_model(architecture, pretrained=False, **options)
+    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (transformer, plain)]
+    if str(transformer) != str(plain) or shapes[0] != shapes[1]:
+        reason = f"its config changes timm's {architecture}, so a saved model could not be built without it"
+        raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}")
 
 
 def _check_tensors(path: Path, tower: ImageTower) -> None:
     """Refuse a weights file that lacks a tensor of the tower: timm would leave it random."""
     try:
-        with safe_open(path, framework="pt") as file:
-            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        stored = {name: tensor.shape for name, tensor in read_header(path).items()}
     except (OSError, SafetensorError) as error:
         rule = "must be a readable .safetensors file"
         raise CheckpointError(f"model.image_tower.weights {rule}, got {path} ({error})") from None

@@ -6,9 +6,10 @@ with the same two operations, but needs a compiler and a minute.
 """
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 class PackedLinear(nn.Module):
     """A linear layer for float32 tokens on the CPU, for inference.
 
-    Its weight is no parameter: no optimiser sees it, and it moves to no other device. State
+    Its weight is not a parameter: no optimiser sees it, and it stays on the CPU. State
     dictionaries, copies and pickles hold it as the plain layer's. With gradients, or under
     autocast, the layer computes what the plain one does, slowly.
     """
@@ -36,26 +37,28 @@ class PackedLinear(nn.Module):
         features: Tensor = torch.ops.mkldnn._linear_pointwise(tokens, self.packed, self.bias, "none", [], "")
         return features
 
-    def unpacked(self) -> nn.Linear:
-        """The plain layer."""
-        weight = self.packed.to_dense()
-        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=self.bias is not None)
-        linear.weight, linear.bias = nn.Parameter(weight), self.bias
-        return linear
-
-    def __reduce__(self) -> tuple[type, tuple[nn.Linear]]:
-        return type(self), (self.unpacked(),)
+    def __reduce__(self) -> tuple[Callable[..., "PackedLinear"], tuple[np.ndarray, nn.Parameter | None]]:
+        """The plain weight by value: the memory of a temporary tensor cannot be shared with a new process."""
+        return _pack, (self.packed.to_dense().numpy(), self.bias)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[f"{prefix}weight"] = self.packed.to_dense()
 
 
+def _pack(weight: np.ndarray, bias: nn.Parameter | None) -> PackedLinear:
+    """The packed layer of a plain weight, (out_width, width)."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    linear.weight = nn.Parameter(torch.from_numpy(weight))
+    linear.register_parameter("bias", bias)
+    return PackedLinear(linear)
+
+
 def pack_blocks(blocks: Sequence[nn.Module]) -> None:
     """Pack the linear layers of timm's transformer blocks in place, where this machine can.
 
-    Left as they are: fused queries, keys and values whose weights are read by others than their
-    own layer, that is those of the last two blocks (split_block.py) and of EVA's attention.
+    Left as they are: fused queries, keys and values whose weights are also read outside
+    their own layer, that is those of the last two blocks (split_block.py) and of EVA's attention.
     """
     if not can_pack():
         return
@@ -67,7 +70,7 @@ def pack_blocks(blocks: Sequence[nn.Module]) -> None:
 
 
 def can_pack() -> bool:
-    """Whether PyTorch has oneDNN's two operations here, on x86-64 (measured on AMD alone)."""
+    """Whether PyTorch has oneDNN's two operations here, on x86-64 (measured on AMD only)."""
     has_both = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(
         torch.ops.mkldnn, "_linear_pointwise"
     )

@@ -1,8 +1,8 @@
-"""A view on one block of a timm vision transformer: few tokens ask, many answer.
+"""A view on one block of a timm vision transformer: queries from few tokens, keys and values from all.
 
-timm's own blocks let every token attend to every token. Selection needs less:
-the keys and one query for the scores, then the rest of the block for the kept
-tokens alone. `SplitBlock` computes just that from the block's own modules.
+timm's own blocks let every token attend to every token. Selection needs less: the keys and one query for
+the scores, then the rest of the block only for the kept tokens. `SplitBlock` computes just that from the
+block's own modules.
 """
 
 from typing import Any, NamedTuple, cast
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 class KeysAndValues(NamedTuple):
-    """What the tokens of a block offer to those that ask."""
+    """Keys and values of the tokens of a block."""
 
     keys: Float[Tensor, "batch heads tokens depth"]
     values: Float[Tensor, "batch heads tokens depth"]
@@ -39,7 +39,7 @@ class Rope(NamedTuple):
 
 
 class SplitBlock:
-    """A view on one transformer block: few tokens ask, many answer. Owns no parameters."""
+    """A view on one transformer block in which only some tokens are queries. Owns no parameters."""
 
     def __init__(self, block: nn.Module, *, is_last: bool, prefix: int):
         self.block = cast("Any", block)
@@ -60,7 +60,7 @@ class SplitBlock:
         return KeysAndValues(self._rotate(keys, rope), self._project(normed, 2))
 
     def __call__(self, tokens: Tensor, memory: KeysAndValues, rope: Rope | None = None) -> Tensor:
-        """Run the block for `tokens` alone, which attend to everything in `memory`."""
+        """Run the block only for `tokens`, which attend to everything in `memory`."""
         block, attention = self.block, self.attention
         queries = self.queries(tokens, rope)
         dropout = attention.attn_drop.p if attention.training else 0.0

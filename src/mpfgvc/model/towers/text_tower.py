@@ -1,10 +1,9 @@
 """Text towers: open_clip's causal text transformers, entered at their word embeddings.
 
-The only code that touches open_clip's insides. A tower is causal, so what
-stands behind the end token cannot change it: prompts run at the length they
-have, not at the 77 positions of CLIP, and in the last block only the end
-token asks. Exact, and more than ten times cheaper at J = 4. A tower that is
-not causal, or not read at its end token, is refused.
+The only code that touches open_clip's insides. A tower is causal, so what follows the end token cannot
+change it: prompts run at the length they have, not at the 77 positions of CLIP, and the last block computes
+queries only from the end tokens. Exact, and more than ten times cheaper at J = 4. A tower that is not
+causal, or not read at its end token, is refused.
 """
 
 from collections.abc import Sequence
@@ -25,6 +24,9 @@ from mpfgvc.config import TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.model.towers.bundled import BUNDLED, TEXT_TOWERS, bundled_text_weights
 from mpfgvc.seeding import seeded
+from mpfgvc.storage.tensor_header import read_header
+
+Shape = tuple[int, ...]
 
 
 class TextTower(nn.Module):
@@ -65,7 +67,7 @@ class TextTower(nn.Module):
         return self._project(transformer.ln_final(pooled))
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "texts embed"]:
-        """Text features of whole sentences; what is longer than the tower reads is cut. Not normalised."""
+        """Text features of whole sentences; longer ones than the tower reads are cut. Not normalised."""
         room = self.context_length - 2
         rows = [[self.start, *self.token_ids(words)[:room], self.end] for words in sentences]
         ends = torch.tensor([len(row) - 1 for row in rows])
@@ -97,7 +99,7 @@ def _at_end(
     end: Int[Tensor, " texts"],
     mask: Float[Tensor, "length length"],
 ) -> Float[Tensor, "texts width"]:
-    """What the last block makes of the end tokens: they alone ask, all up to them answer."""
+    """What the last block makes of the end tokens: queries only from them, keys and values up to them."""
     rows = torch.arange(len(tokens), device=tokens.device)
     if not isinstance(block, ResidualAttentionBlock):
         return block(tokens, attn_mask=mask)[rows, end]  # type: ignore[no-any-return]
@@ -108,11 +110,11 @@ def _at_end(
     return pooled + block.ls_2(block.mlp(block.ln_2(pooled)))  # type: ignore[no-any-return]
 
 
-def build_text_tower(config: TextTowerConfig, *, seed: int = 0) -> TextTower:
+def build_text_tower(config: TextTowerConfig, *, seed: int = 0, load_weights: bool = True) -> TextTower:
     """The frozen text tower that `config` names; without weights, random from `seed`.
 
     Raises ConfigError for an unknown name or a tower that cannot carry class
-    prompts, CheckpointError for weights that cannot be had or do not fit.
+    prompts, CheckpointError for weights that are not available or do not fit.
     """
     settings = _settings(config.name)
     _refuse_unsupported(config.name, settings["text_cfg"])
@@ -120,10 +122,28 @@ def build_text_tower(config: TextTowerConfig, *, seed: int = 0) -> TextTower:
         transformer = _build_text_tower(
             settings["embed_dim"], CLIPTextCfg(**settings["text_cfg"]), _quick_gelu(config, settings)
         )
-    state = _stored_weights(config, transformer.state_dict())
-    if state is not None:
-        _load(transformer, state, config)
+    if load_weights:
+        state = _stored_weights(config, transformer.state_dict())
+        if state is not None:
+            _load(transformer, state, config)
     return TextTower(transformer).requires_grad_(False).eval()
+
+
+def check_text_weights(config: TextTowerConfig) -> None:
+    """Refuse an unknown tag, or a local weights file that is not this tower's, before anything is fetched.
+
+    Reads the file's header only. Raises ConfigError or CheckpointError.
+    """
+    if config.weights is None:
+        _refuse_unknown_tag(config)
+        return
+    try:
+        shapes = {name: tensor.shape for name, tensor in read_header(config.weights).items()}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(config.weights, error) from None
+    with torch.device("meta"):
+        wanted = build_text_tower(config, load_weights=False).transformer.state_dict()
+    _refuse_unfit(config, {name: tuple(value.shape) for name, value in wanted.items()}, shapes)
 
 
 def _settings(name: str) -> dict[str, Any]:
@@ -169,17 +189,13 @@ def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[
         try:
             return load_file(Path(config.weights))
         except (OSError, SafetensorError) as error:
-            rule = f"must be a readable .safetensors file, got {config.weights}"
-            raise CheckpointError(f"model.text_tower.weights {rule} ({error})") from None
+            raise _unreadable(config.weights, error) from None
     if config.pretrained is None:
         return None
     if (config.name, config.pretrained) == ("mpfgvc-birds", BUNDLED):
         return bundled_text_weights(random)
+    _refuse_unknown_tag(config)
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
-    if not tag:
-        own = [BUNDLED] if config.name == "mpfgvc-birds" else []
-        known = ", ".join([*own, *open_clip.list_pretrained_tags_by_model(config.name)]) or "null alone"
-        raise ConfigError(f"model.text_tower.pretrained must be one of {known}, got {config.pretrained}")
     try:
         state: dict[str, Tensor] = load_state_dict(open_clip.download_pretrained(tag))
     except (OSError, RuntimeError) as error:
@@ -189,14 +205,34 @@ def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[
     return state
 
 
+def _refuse_unknown_tag(config: TextTowerConfig) -> None:
+    own = [BUNDLED] if config.name == "mpfgvc-birds" else []
+    if config.pretrained is None or config.pretrained in own:
+        return
+    if not open_clip.get_pretrained_cfg(config.name, config.pretrained):
+        known = ", ".join([*own, *open_clip.list_pretrained_tags_by_model(config.name)]) or "null"
+        raise ConfigError(f"model.text_tower.pretrained must be one of {known}, got {config.pretrained}")
+
+
+def _unreadable(path: str, error: Exception) -> CheckpointError:
+    rule = f"must be a readable .safetensors file, got {path}"
+    return CheckpointError(f"model.text_tower.weights {rule} ({one_line(error)})")
+
+
 def _load(transformer: TextTransformer, state: dict[str, Tensor], config: TextTowerConfig) -> None:
     """Load the text part of a whole CLIP: bare names, or names under `text.`."""
     inner = {name.removeprefix("text."): value for name, value in state.items()}
     wanted = transformer.state_dict()
-    found = {name: inner[name].to(wanted[name].dtype) for name in wanted if name in inner}
-    wrong = [name for name in wanted if name not in found or found[name].shape != wanted[name].shape]
+    shapes = {name: tuple(value.shape) for name, value in wanted.items()}
+    _refuse_unfit(config, shapes, {name: tuple(value.shape) for name, value in inner.items()})
+    transformer.load_state_dict({name: inner[name].to(value.dtype) for name, value in wanted.items()})
+
+
+def _refuse_unfit(config: TextTowerConfig, wanted: dict[str, Shape], stored: dict[str, Shape]) -> None:
+    """Raise CheckpointError if the `stored` tensors of a whole CLIP lack one of the `wanted` shapes."""
+    inner = {name.removeprefix("text."): shape for name, shape in stored.items()}
+    wrong = [name for name, shape in wanted.items() if inner.get(name) != shape]
     if wrong:
         source = config.weights or f"tag {config.pretrained}"
-        rule = f"has no tensor {wrong[0]} of shape {tuple(wanted[wrong[0]].shape)}"
+        rule = f"has no tensor {wrong[0]} of shape {wanted[wrong[0]]}"
         raise CheckpointError(f"model.text_tower: {source} {rule}; does it belong to {config.name}?")
-    transformer.load_state_dict(found)

@@ -1,5 +1,6 @@
 """Image towers: what is refused and why, and weights from a file."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_a_gated_attention_is_refused() -> None:
         ("vit_tiny_patch16_22", "near: vit_tiny_patch16_224"),
         ("someone/model", "hf-hub:someone/model"),
         ("resnet18", "it is a ResNet"),
-        ("vgg11", "no vision transformer of known form"),
+        ("vgg11", "not a vision transformer of a known form"),
         ("vit_tiny_patch16_224.no_such_tag", "no_such_tag"),
     ],
 )
@@ -72,6 +73,24 @@ def test_a_name_of_no_use_is_refused_in_one_line(name: str, expected: str) -> No
         build_image_tower(ImageTowerConfig(name=name, pretrained=False))
     assert expected in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("changes", "fine"), [({}, True), ({"act_layer": "quick_gelu"}, False)])
+def test_a_hubs_config_may_not_change_the_architecture_that_a_saved_model_names(
+    tmp_path: Path, changes: dict[str, str], fine: bool
+) -> None:
+    config = {
+        "architecture": "test_vit",
+        "model_args": changes,
+        "pretrained_cfg": {"input_size": [3, 48, 48]},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = ImageTowerConfig(name=f"local-dir:{tmp_path}", pretrained=False, image_size=48)
+    if fine:
+        assert build_image_tower(settings).architecture == "test_vit"
+    else:
+        with pytest.raises(ConfigError, match="its config changes timm's test_vit"):
+            build_image_tower(settings)
 
 
 def test_weights_that_cannot_be_had_name_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

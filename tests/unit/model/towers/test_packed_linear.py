@@ -71,7 +71,7 @@ def test_a_gradient_flows_to_the_tokens_and_autocast_rounds_as_ever() -> None:
 
 @pytest.mark.parametrize("lacks", ["platform.machine", "torch.backends.mkldnn.is_available"])
 @torch.inference_mode()
-def test_where_packing_is_not_to_be_had_the_tower_stays_as_it_is(
+def test_where_packing_is_not_available_the_tower_stays_as_it_is(
     lacks: str, encoder_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, images = encoder_of("vit_tiny_patch16_224")

@@ -40,7 +40,7 @@ def test_an_unknown_name_is_refused(name: str) -> None:
         build_text_tower(TextTowerConfig(name=name, pretrained=None))
 
 
-@pytest.mark.parametrize(("name", "known"), [("tiny", "null alone"), ("ViT-B-16", "openai, laion400m_e31")])
+@pytest.mark.parametrize(("name", "known"), [("tiny", "null"), ("ViT-B-16", "openai, laion400m_e31")])
 def test_an_unknown_tag_is_refused_with_those_there_are(
     monkeypatch: pytest.MonkeyPatch, tiny_text_by_name: dict[str, Any], name: str, known: str
 ) -> None:
