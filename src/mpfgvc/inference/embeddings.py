@@ -6,7 +6,6 @@ transform becomes deterministic by a seed, so a few random views of each
 photograph can be kept as well.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,47 +13,38 @@ from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mpfgvc.data.loading import Batches
-from mpfgvc.devices import gather_in_order, send
+from mpfgvc.data.loading import EvaluationLoader
+from mpfgvc.devices import gather_in_order
+from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.model.image_encoder import ImageEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """V of some photographs with their labels, in the order of the photographs, on the CPU.
+    """V of some photographs, in their order, on the CPU; `indices` say which of those that were asked for.
 
-    With several views of each, the photographs of a second view follow those of the first.
+    Unreadable photographs are left out.
     """
 
-    values: Float[Tensor, "photos width"]
-    labels: Int[Tensor, " photos"]
+    values: Float[Tensor, "photographs width"]
+    indices: Int[Tensor, " photographs"]
 
     def __len__(self) -> int:
-        return len(self.labels)
-
-
-def embed_photos(encoder: ImageEncoder, loaders: Sequence[Batches], *, fabric: Fabric) -> Embeddings:
-    """V of all the photographs of evaluation loaders, one after the other, over all processes together."""
-    encoder.eval()
-    parts = [_embed(encoder, batches, fabric) for batches in loaders]
-    return Embeddings(
-        values=torch.cat([part.values for part in parts]), labels=torch.cat([part.labels for part in parts])
-    )
+        return len(self.indices)
 
 
 @torch.inference_mode()
-def _embed(encoder: ImageEncoder, batches: Batches, fabric: Fabric) -> Embeddings:
-    nothing = torch.zeros(0, dtype=torch.long)  # a process may have no photograph
-    values, labels, indices = [torch.zeros(0, encoder.tower.width)], [nothing], [nothing]
-    for batch in batches:
-        if not len(batch.labels):
+def embed_photos(encoder: ImageEncoder, loader: EvaluationLoader, *, fabric: Fabric) -> Embeddings:
+    """V of all the photographs of a loader, over all processes together, in the training's precision."""
+    encoder.eval()
+    compute = Compute.of(fabric)
+    values = [torch.zeros(0, encoder.tower.width)]  # a process may have no photograph
+    indices: list[int] = []
+    for batch in loader:
+        if not batch.indices:
             continue
-        with fabric.autocast():
-            embedding = encoder(send(batch.images, fabric.device)).embedding
+        embedding = encode_in_parts(encoder, batch.images, compute).embedding
         values.append(embedding.float().cpu())
-        labels.append(batch.labels)
-        indices.append(batch.indices)
-    order = torch.cat(indices)
-    return Embeddings(
-        values=gather_in_order(torch.cat(values), order), labels=gather_in_order(torch.cat(labels), order)
-    )
+        indices += batch.indices
+    order = torch.tensor(indices, dtype=torch.long)
+    return Embeddings(values=gather_in_order(torch.cat(values), order), indices=gather_in_order(order, order))

@@ -1,6 +1,11 @@
 """The answer to one photograph; no torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Source = Literal["fusion", "vision", "text"]
+"""Whose logits the probabilities come from; the paper's is fusion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -9,3 +14,12 @@ class Guess:
 
     label: str
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The guesses for one file, best first; for one that cannot be read there are none, but a `failure`."""
+
+    path: Path
+    guesses: tuple[Guess, ...]
+    failure: str = ""

@@ -3,102 +3,149 @@
     predictor = Predictor.from_pretrained("runs/cub")
     predictor("bird.jpg", top=5)            # a list of Guess, best first
     predictor(["a.jpg", pil_image, array])  # a list of such lists
+    predictor.predict_files(paths)          # a stream, for any number of files
 
 Probabilities are the softmax of one source of logits; the paper's is `fusion`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Literal, Self, overload
+from typing import Self, get_args, overload
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from PIL.Image import Image
-from torch import Tensor
 
-from mpfgvc.data.images import IMAGE_SUFFIXES, as_image, read_image
-from mpfgvc.data.loading import evaluation_loader, worker_count
-from mpfgvc.data.samples import Sample, natural_key
+from mpfgvc.config import Precision
+from mpfgvc.data.loading import EvaluationLoader
+from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import test_transform
-from mpfgvc.devices import find_device, send
-from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.inference.guess import Guess
+from mpfgvc.devices import find_device
+from mpfgvc.errors import DataError
+from mpfgvc.inference.arguments import refuse_below, refuse_unknown
+from mpfgvc.inference.forward import Compute, Inference
+from mpfgvc.inference.guess import Guess, Prediction, Source
+from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
 
-ImageSource = str | Path | Image | np.ndarray
-"""A path, a Pillow image, or an array: (height, width[, 3]), uint8 or floats in 0..1."""
-Source = Literal["fusion", "vision", "text"]
+PATHS_AHEAD = 4096
+"""Paths that `predict_files` takes from its iterable at a time."""
 
 
 class Predictor:
-    """A trained model, ready for images of any size and kind."""
+    """A trained model, ready for images of any size and kind.
 
-    def __init__(self, saved: SavedModel, *, device: torch.device | str = "cpu", source: Source = "fusion"):
-        self.device = torch.device(device)
-        self.network = saved.network.to(self.device).eval()
+    `network`, `classes`, `preprocessing` and `transform` are the model's own; `inference` runs it.
+    A predictor can be copied, pickled and sent to another process.
+
+    Raises ConfigError for an unknown source, device or precision.
+    """
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        *,
+        device: torch.device | str = "cpu",
+        source: Source = "fusion",
+        precision: Precision = "fp32",
+    ):
+        _check_options(source, precision)
+        place = torch.device(find_device(str(device)))
+        self.network = saved.network.to(place).eval()
+        self.inference = Inference(
+            network=self.network, compute=Compute(device=place, precision=precision), model=saved.name
+        )
         self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
         self.classes = self.network.classes
         self.source = source
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, *, device: str = "auto", source: Source = "fusion") -> Self:
-        """Read a run folder, a model folder or a repository of the hub.
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        device: torch.device | str = "auto",
+        source: Source = "fusion",
+        precision: Precision = "fp32",
+    ) -> Self:
+        """Read a run folder, a model folder, or a repository of the hub (`hf://user/name[@revision]`).
 
-        `device` auto takes an accelerator if there is one. On a CPU the network is packed for
-        inference (packed_linear.py); to train it or to move it, take `load_model`. Raises
-        CheckpointError for a model that cannot be had, ConfigError for a device that is not there.
+        `device` auto takes an accelerator if there is one. `precision` is the same on every
+        device unless you choose bf16. On a CPU in fp32 the network is packed for inference
+        (packed_linear.py); to train it or to move it, use `load_model`. Raises CheckpointError
+        for a model that is missing or damaged, ConfigError for a setting that is not available.
         """
-        saved, found = load_model(model), find_device(device)
-        if found == "cpu":
+        _check_options(source, precision)
+        found = find_device(str(device))
+        return cls.packed(load_model(model), device=found, source=source, precision=precision)
+
+    @classmethod
+    def packed(
+        cls,
+        saved: SavedModel,
+        *,
+        device: torch.device | str = "cpu",
+        source: Source = "fusion",
+        precision: Precision = "fp32",
+    ) -> Self:
+        """The predictor of a model in memory; on a CPU in fp32 its network is packed, in place."""
+        if torch.device(device).type == "cpu" and precision == "fp32":
             saved.network.image_encoder.tower.pack()
-        return cls(saved, device=found, source=source)
+        return cls(saved, device=device, source=source, precision=precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.inference.compute.device
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that the network computes in."""
+        return self.inference.compute.precision
 
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> list[Guess]: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(self, images: Sequence[ImageSource], *, top: int = 5) -> list[list[Guess]]: ...
+    def __call__(self, images: Iterable[ImageSource], *, top: int = 5) -> list[list[Guess]]: ...
 
     def __call__(
-        self, images: ImageSource | Sequence[ImageSource], *, top: int = 5
+        self, images: ImageSource | Iterable[ImageSource], *, top: int = 5
     ) -> list[Guess] | list[list[Guess]]:
         """The `top` best guesses for an image, or for each of several; all of several go in one batch.
 
-        Raises DataError for an image that cannot be read.
+        image_source.py says what an image may be. Raises ConfigError for `top`, DataError for what is
+        not an image or cannot be read.
         """
-        if isinstance(images, str | Path | Image | np.ndarray):
-            return self([images], top=top)[0]
-        if not images:
+        refuse_below(1, "top", top)
+        if is_one_image(images):
+            return self([images], top=top)[0]  # type: ignore[list-item]
+        sources = several_images(images)  # type: ignore[arg-type]
+        if not sources:
             return []
-        pixels = torch.stack([self.transform(self.open(image)) for image in images])
-        return self._rank(pixels, top)
+        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
+        return self.rank(self.inference(pixels, [_name(*each) for each in enumerate(sources)]), top)
 
     def predict_files(
-        self, paths: Sequence[Path], *, top: int = 5, batch_size: int = 32, workers: int | None = None
-    ) -> Iterator[tuple[Path, list[Guess] | None]]:
-        """Each file with its guesses, or with None if it cannot be read; decoding runs beside the model."""
-        on_cpu = self.device.type == "cpu"
-        samples = [Sample(path=path, label=0, split="test") for path in paths]
-        batches = evaluation_loader(
-            samples,
-            self.transform,
-            batch_size=batch_size,
-            workers=worker_count(workers, model_on_cpu=on_cpu) if len(paths) > batch_size else 0,
-            on_error="skip",
-        )
-        for batch in batches:
-            yield from ((Path(path), None) for path in batch.broken)
-            if len(batch.indices):
-                guesses = self._rank(batch.images, top)
-                yield from zip((paths[index] for index in batch.indices.tolist()), guesses, strict=True)
+        self, paths: Iterable[str | Path], *, top: int = 5, batch_size: int = 32, workers: int | None = None
+    ) -> Iterator[Prediction]:
+        """A prediction for each file, in the order of `paths`, made while the results are consumed.
 
-    @torch.inference_mode()
-    def _rank(self, pixels: Float[Tensor, "batch 3 height width"], top: int) -> list[list[Guess]]:
-        if top < 1:
-            raise ConfigError(f"top must be at least 1, got {top}")
-        return self.rank(self.network(send(pixels, self.device)), top)
+        Memory does not grow with the number of files: `PATHS_AHEAD` paths are taken from the iterable at a
+        time. Loader processes decode beside the model and end when the iterator is closed. A file that
+        cannot be read has no guesses but a `failure`. Raises ConfigError or DataError for the arguments
+        at once, and DataError later for what is not a path in the iterable.
+        """
+        refuse_below(1, "top", top)
+        refuse_below(1, "batch_size", batch_size)
+        if workers is not None:
+            refuse_below(0, "workers", workers)
+        if isinstance(paths, str | Path | bytes) or not isinstance(paths, Iterable):
+            raise DataError(f"predict_files takes several paths, such as a list, got {paths!r:.80}")
+        if isinstance(paths, Sequence):
+            paths = [_as_path(path) for path in paths]
+        return self._stream(iter(paths), top=top, batch_size=batch_size, workers=workers)
 
     def rank(self, output: Output, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that an output of the network is about."""
@@ -111,33 +158,49 @@ class Predictor:
 
     def open(self, image: ImageSource) -> Image:
         """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""
-        if isinstance(image, str | Path):
-            return read_image(image, at_least=self.transform.at_least)
-        return as_image(image)
+        return open_image(image, at_least=self.transform.at_least)
+
+    def _stream(
+        self, paths: Iterator[str | Path], *, top: int, batch_size: int, workers: int | None
+    ) -> Iterator[Prediction]:
+        while chunk := [Photograph(path=_as_path(path)) for path in islice(paths, PATHS_AHEAD)]:
+            loader = EvaluationLoader(
+                chunk,
+                self.transform,
+                batch_size=batch_size,
+                workers=workers if len(chunk) > batch_size else 0,
+                model_on_cpu=self.device.type == "cpu",
+                on_error="skip",
+            )
+            yield from self._predict(loader, top)
+
+    def _predict(self, loader: EvaluationLoader, top: int) -> Iterator[Prediction]:
+        for batch in loader:
+            paths = [loader.photographs[index].path for index in batch.indices]
+            done = {
+                failure.index: Prediction(
+                    path=loader.photographs[failure.index].path, guesses=(), failure=failure.reason
+                )
+                for failure in batch.unreadable
+            }
+            if paths:
+                ranked = self.rank(self.inference(batch.images, [str(path) for path in paths]), top)
+                for index, path, guesses in zip(batch.indices, paths, ranked, strict=True):
+                    done[index] = Prediction(path=path, guesses=tuple(guesses))
+            yield from (done[index] for index in sorted(done))
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """The photographs in files, folders (searched to the bottom) and globs, each once, in natural order.
-
-    Raises DataError for a pattern that names none.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        paths = _match(pattern)
-        if not paths:
-            hint = "give a file, a folder or a glob such as 'photos/*.jpg'"
-            raise DataError(f"no photographs in {pattern}; {hint}")
-        found.update(dict.fromkeys(paths))
-    return list(found)
+def _check_options(source: str, precision: str) -> None:
+    refuse_unknown("source", source, get_args(Source))
+    refuse_unknown("precision", precision, get_args(Precision))
 
 
-def _match(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        candidates = path.rglob("*")
-    else:
-        candidates = Path(path.anchor or ".").glob(str(path.relative_to(path.anchor)))
-    photos = (each for each in candidates if each.suffix.lower() in IMAGE_SUFFIXES and each.is_file())
-    return sorted(photos, key=lambda each: natural_key(str(each)))
+def _name(place: int, source: ImageSource) -> str:
+    """What errors call an image."""
+    return str(source) if isinstance(source, str | Path) else f"image {place}"
+
+
+def _as_path(path: str | Path) -> Path:
+    if not isinstance(path, str | Path):
+        raise DataError(f"predict_files takes paths, got {path!r:.80}")
+    return Path(path)

@@ -1,13 +1,14 @@
 """A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs.
 
 Neither dataset, hub, text tower nor tokenizer: the text features are constants
-by then. The JSON holds the architecture, the class names and the preprocessing.
+by then. Each of the two files has its SHA-256 digest beside it.
+
+What is read is checked before it is used, the cheapest first: digests,
+description, shapes of the stored tensors, and only then is a network built.
 """
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,107 +16,120 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.config_io import model_config_from_dict
-from mpfgvc.data.transforms import Preprocessing
+from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
+from mpfgvc.inference.model_description import ModelDescription
+from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage import new_folder, write_bytes, write_text
+from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.storage.tensor_header import StoredTensor, read_header
+from mpfgvc.storage.whole_files import new_folder
 
-FORMAT = 1
-"""Version of the layout; raised when an older reader would misread a newer folder."""
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
+FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
+"""All that a model folder holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedModel:
-    """A deployed network, its preprocessing, and the config it was built from."""
+    """A deployed network, its preprocessing, and the config it was built from.
+
+    `name` is what errors call the model; for one that was loaded, its folder.
+    """
 
     network: MPFGVC
     preprocessing: Preprocessing
     config: ModelConfig
+    name: str = "the model"
 
 
 def save_model(saved: SavedModel, folder: Path) -> None:
     """Write a model folder in one step. Raises OutputError."""
     network = saved.network.deployed()
-    description = {
-        "format": FORMAT,
-        "classes": list(network.classes),
-        "embed": network.embed,
-        "preprocessing": saved.preprocessing.to_dict(),
-        "model": asdict(saved.config),
-    }
+    tower = saved.config.image_tower
+    if ":" in tower.name:  # a hub's name: the folder must do without the hub
+        tower = replace(tower, name=network.image_encoder.tower.architecture)
+    description = ModelDescription(
+        classes=network.classes,
+        embed=network.embed,
+        preprocessing=saved.preprocessing,
+        model=replace(saved.config, image_tower=tower),
+    )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with new_folder(folder) as part:
-        write_bytes(part / WEIGHTS, serialise(tensors))
-        write_text(part / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+        write_with_digest(part / WEIGHTS, serialise(tensors))
+        write_with_digest(part / DESCRIPTION, description.to_bytes())
 
 
 def load_model(source: str | Path) -> SavedModel:
-    """Read a model folder, a run folder that holds one, or a repository of the hub.
+    """Read a model folder, a run folder that holds one, or a repository of the hub (`hf://user/name`).
 
     The network is in evaluation mode, on the CPU. Raises CheckpointError for
-    what is missing, broken, or of another model.
+    what is missing, damaged, or of another model. A file without a digest is read.
     """
-    folder = _find_folder(source)
-    description = _read_description(folder / DESCRIPTION)
+    folder = find_model_folder(source, description=DESCRIPTION, files=FILES)
+    weights, described = folder / WEIGHTS, folder / DESCRIPTION
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing or not a regular file; restore it or train again")
+    for file in (described, weights):
+        check_digest(file)
+    description = ModelDescription.read(described)
+    _check_shapes(_plan(description, described), weights)
+    network = MPFGVC.deployed_from_config(description.model, description.classes, embed=description.embed)
+    _load_tensors(network, weights)
+    return SavedModel(
+        network=network.eval(),
+        preprocessing=description.preprocessing,
+        config=description.model,
+        name=str(folder),
+    )
+
+
+def _plan(description: ModelDescription, path: Path) -> MPFGVC:
+    """The network without its tensors: their names and shapes only, so any size costs nothing."""
     try:
-        config = model_config_from_dict(description["model"])
-        preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        classes, embed = description["classes"], description["embed"]
-    except (KeyError, TypeError, MpfgvcError) as error:
-        reason = f"is not a model description of format {FORMAT} ({error})"
-        raise CheckpointError(f"{folder / DESCRIPTION} {reason}; train again or restore the file") from None
-    network = MPFGVC.deployed_from_config(config, classes, embed=embed)
-    _load_tensors(network, folder / WEIGHTS)
-    return SavedModel(network=network.eval(), preprocessing=preprocessing, config=config)
+        with torch.device("meta"):
+            network = MPFGVC.deployed_from_config(
+                description.model, description.classes, embed=description.embed
+            )
+    except MpfgvcError as error:
+        raise CheckpointError(f"{path}: {error}; restore the file or train again") from None
+    except Exception as error:  # towers refuse a size with almost any exception
+        reason = f"{description.model.image_tower.name} cannot be built as described: {one_line(error)}"
+        raise CheckpointError(f"{path}: {reason}; restore the file or train again") from None
+    seen, prepared = network.image_encoder.tower.image_size, description.preprocessing.image_size
+    if seen != prepared:
+        rule = f"must be the tower's {list(seen)}, got {list(prepared)}"
+        raise CheckpointError(f"{path}: preprocessing.image_size {rule}; restore the file or train again")
+    return network
 
 
-def _find_folder(source: str | Path) -> Path:
-    path = Path(source)
-    for folder in (path / "model", path):
-        if (folder / DESCRIPTION).is_file():
-            return folder
-    if RunFolder(path).is_run:
-        hint = f"finish it with: mpfgvc train --resume {path}"
-        raise CheckpointError(f"the run {path} has no trained model yet ({path / 'model'}); {hint}")
-    if path.exists() or str(source).count("/") != 1:
-        raise CheckpointError(f"no {DESCRIPTION} in {path}; give a run folder, its model folder or a hub id")
-    return _download(str(source))
-
-
-def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
+def _check_shapes(network: MPFGVC, path: Path) -> None:
+    """Refuse a weights file whose header does not list the network's tensors."""
     try:
-        return Path(snapshot_download(repository, allow_patterns=[WEIGHTS, DESCRIPTION]))
-    except Exception as error:  # the hub client raises a dozen unrelated kinds
-        reason = one_line(error)
-        raise CheckpointError(
-            f"{repository} is no folder here, nor to be had from the hub: {reason}"
-        ) from None
+        stored = read_header(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}; restore it or train again") from None
+    wanted = {name: StoredTensor(tuple(value.shape), "F32") for name, value in network.state_dict().items()}
+    for name in sorted(wanted.keys() | stored.keys()):
+        if stored.get(name) != wanted.get(name):
+            reason = f"tensor {name} must be {_words(wanted.get(name))}, got {_words(stored.get(name))}"
+            raise CheckpointError(f"{path} does not fit its {DESCRIPTION}: {reason}; restore both")
 
 
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}; train again or restore the file") from None
-    version = description.get("format") if isinstance(description, dict) else None
-    if version != FORMAT:
-        hint = "use the version of mpfgvc that wrote it"
-        raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; {hint}")
-    return dict(description)
+def _words(tensor: StoredTensor | None) -> str:
+    return "absent" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
 
 
-def _load_tensors(network: torch.nn.Module, path: Path) -> None:
+def _load_tensors(network: MPFGVC, path: Path) -> None:
     try:
         tensors = load_file(path)
         network.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing; restore it or train again") from None
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = one_line(error)
         raise CheckpointError(f"{path} does not fit its {DESCRIPTION}: {reason}; restore both") from None
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            reason = f"tensor {name} holds NaN or infinity"
+            raise CheckpointError(f"{path} is damaged: {reason}; restore it or train again")

@@ -1,0 +1,86 @@
+"""How a trained network is run: on which device, in which precision, and how many images at a time.
+
+Prediction, evaluation, explanation and the embeddings of stage 2 all come through
+here, so they give the same answers, bit for bit, for the same batches.
+
+On a CPU the image encoder gets a few images at a time, as many as the cache holds:
+activations of a whole batch would be written to main memory and freed after every
+layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from mpfgvc.config import Precision
+from mpfgvc.devices import send
+from mpfgvc.errors import CheckpointError
+from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
+from mpfgvc.model.network import MPFGVC, SOURCES, Output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where and in which precision a network runs."""
+
+    device: torch.device
+    precision: Precision = "fp32"
+
+    @classmethod
+    def of(cls, fabric: Fabric) -> "Compute":
+        """As a launched Fabric computes; training uses it for its validation and its embeddings."""
+        bf16 = str(fabric.strategy.precision.precision).startswith("bf16")
+        return cls(device=fabric.device, precision="bf16" if bf16 else "fp32")
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a network computes in this precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inference:
+    """A network, how it runs, and the name of its model in errors."""
+
+    network: MPFGVC
+    compute: Compute
+    model: str = "the model"
+
+    @torch.inference_mode()
+    def __call__(self, images: Float[Tensor, "batch 3 height width"], names: Sequence[str]) -> Output:
+        """What the network says about normalised images, which `names` are the photographs of.
+
+        Raises CheckpointError that names the model and the photograph where a logit is not finite.
+        """
+        output = forward_in_parts(self.network, images, self.compute)
+        finite = torch.stack([getattr(output, source).isfinite().all(dim=1) for source in SOURCES]).all(dim=0)
+        if not finite.all():
+            first = names[int(finite.logical_not().nonzero()[0])]
+            reason = f"{self.model}: its output for {first} is not finite"
+            raise CheckpointError(f"{reason}; its weights are damaged, restore them or train again")
+        return output
+
+
+@torch.inference_mode()
+def forward_in_parts(
+    network: MPFGVC, images: Float[Tensor, "batch 3 height width"], compute: Compute
+) -> Output:
+    """The network's output for normalised images; nothing checks it."""
+    encoded = encode_in_parts(network.image_encoder, images, compute)
+    with compute.autocast():
+        return network.classify(encoded)
+
+
+@torch.inference_mode()
+def encode_in_parts(
+    encoder: ImageEncoder, images: Float[Tensor, "batch 3 height width"], compute: Compute
+) -> EncodedImages:
+    """The embeddings of normalised images; on a CPU `encoder.images_at_once` at a time."""
+    images = send(images, compute.device)
+    at_once = encoder.images_at_once if compute.device.type == "cpu" else len(images)
+    with compute.autocast():
+        parts = [encoder(part) for part in torch.split(images, max(1, at_once))]
+    return EncodedImages(*map(torch.cat, zip(*parts, strict=True)))

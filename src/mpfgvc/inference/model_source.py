@@ -1,0 +1,70 @@
+"""Where a saved model comes from: a folder, or a repository of the hub.
+
+runs/cub, runs/cub/model           folders
+hf://user/name[@revision]          the Hugging Face hub, asked for this form only
+"""
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from mpfgvc.errors import CheckpointError, one_line
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.whole_files import whole_folder
+
+HUB = "hf://"
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9._\-]{0,94}[A-Za-z0-9_])?"
+_REPOSITORY = re.compile(rf"(?P<id>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/\-]*))?")
+
+
+def find_model_folder(source: str | Path, *, description: str, files: list[str]) -> Path:
+    """The folder that holds the file `description`; from the hub, `files` are fetched.
+
+    Raises CheckpointError for a path without a model, or a repository that is not available.
+    """
+    if not isinstance(source, str | os.PathLike):
+        raise CheckpointError(f"a model is named by a folder or {HUB}user/name, got {source!r:.80}")
+    if str(source).startswith(HUB):
+        return _download(str(source), files)
+    try:
+        return _local(source, description)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {source}: {error.strerror}; check the path") from None
+
+
+def _local(source: str | Path, description: str) -> Path:
+    path = Path(source)
+    for folder in (whole_folder(path / "model"), whole_folder(path)):
+        if (folder / description).is_file():
+            return folder
+    if RunFolder(path).is_run:
+        hint = f"finish it with: mpfgvc train --resume {path}"
+        raise CheckpointError(f"the run {path} has no trained model yet ({path / 'model'}); {hint}")
+    if path.exists():
+        raise CheckpointError(f"no {description} in {path}; give a run folder or its model folder")
+    raise CheckpointError(f"there is no folder {path}; {_instead(path)}")
+
+
+def _instead(path: Path) -> str:
+    """What else the caller may have meant by a missing path."""
+    if not path.parent.is_dir():
+        return f"there is no folder {path.parent} either; the hub is {HUB}user/name"
+    near = difflib.get_close_matches(path.name, [each.name for each in path.parent.iterdir()])
+    if near:
+        return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?"
+    return f"give a run folder, its model folder, or {HUB}user/name for the hub"
+
+
+def _download(source: str, files: list[str]) -> Path:
+    match = _REPOSITORY.fullmatch(source.removeprefix(HUB))
+    if match is None or "--" in match["id"] or ".." in source:
+        rule = f"must be {HUB}user/name or {HUB}user/name@revision"
+        raise CheckpointError(f"a repository of the hub {rule}, got {source!r:.200}")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(match["id"], revision=match["revision"], allow_patterns=files))
+    except Exception as error:  # the hub client raises a dozen unrelated kinds
+        reason = f"{one_line(error)}; check its name and the network"
+        raise CheckpointError(f"cannot fetch {source} from the hub: {reason}") from None

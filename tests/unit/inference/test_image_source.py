@@ -1,0 +1,117 @@
+"""Whatever holds an image is read alike; what is not an image is refused in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpfgvc.errors import DataError
+from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+CHANNELS_FIRST = np.ascontiguousarray(PIXELS.transpose(2, 0, 1))
+
+
+def _opened(source: ImageSource) -> np.ndarray:
+    return np.asarray(open_image(source, at_least=(9, 9)))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PIXELS,
+        CHANNELS_FIRST,
+        PIXELS / 255,
+        Image.fromarray(PIXELS),
+        torch.from_numpy(PIXELS),
+        torch.from_numpy(CHANNELS_FIRST),
+        torch.from_numpy(CHANNELS_FIRST) / 255,
+        (torch.from_numpy(CHANNELS_FIRST) / 255).double().requires_grad_(),
+    ],
+    ids=["array", "array first", "floats", "Pillow", "last", "first", "tensor floats", "gradient"],
+)
+def test_every_kind_of_source_shows_the_same_pixels(source: ImageSource) -> None:
+    assert (_opened(source) == PIXELS).all()
+    assert is_one_image(source)
+
+
+def test_a_file_is_read_by_its_path_or_name(tmp_path: Path) -> None:
+    file = tmp_path / "bird.png"
+    Image.fromarray(PIXELS).save(file)
+    assert (_opened(file) == PIXELS).all()
+    assert (_opened(str(file)) == PIXELS).all()
+
+
+def test_gray_tensors_and_low_precision_are_read() -> None:
+    gray = torch.from_numpy(PIXELS[..., 0])
+    assert (_opened(gray) == PIXELS[..., :1]).all()
+    assert np.abs(_opened((gray / 255).bfloat16()).astype(int) - PIXELS[..., :1]).max() <= 1
+
+
+def test_a_shape_that_fits_both_orders_is_taken_as_channels_first() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    assert (_opened(torch.from_numpy(image)) == image.transpose(1, 2, 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "an image must be a path, a Pillow image, an array or a tensor, got None"),
+        (b"bytes", "got bytes"),
+        ([PIXELS], "got list"),
+        (torch.zeros(1, 8, 8), "must be (height, width) or (height, width, 3)"),
+        (torch.zeros(3, 0, 8), "got (0, 8, 3)"),
+        (torch.full((3, 8, 8), 255.0), "must be in 0..1, got 255..255"),
+        (torch.full((3, 8, 8), float("nan")), "must be in 0..1"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "must be uint8"),
+        (np.zeros((2, 3, 8, 8)), "must be (height, width)"),
+        (torch.zeros(3, 8, 8, device="meta"), "must be dense and hold values"),
+        (torch.zeros(8, 8).to_sparse(), "must be dense and hold values"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_line(source: ImageSource, reason: str) -> None:
+    with pytest.raises(DataError) as refusal:
+        open_image(source, at_least=(9, 9))
+    assert reason in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_closed_image_is_refused_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "bird.png"
+    Image.fromarray(PIXELS).save(file)
+    with Image.open(file) as image:
+        pass
+    with pytest.raises(DataError, match=r"cannot read .*bird\.png: .*; keep its file open"):
+        open_image(image, at_least=(9, 9))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, lambda images: (image for image in images)])
+def test_several_images_come_in_any_iterable(kind: type) -> None:
+    images = [PIXELS, "a.jpg"]
+    assert not is_one_image(kind(images))
+    assert several_images(kind(images)) == images
+    assert several_images(kind([])) == []
+
+
+def test_four_dimensions_are_several_images() -> None:
+    batch = torch.from_numpy(np.stack([CHANNELS_FIRST, CHANNELS_FIRST[:, ::-1].copy()]))
+    assert not is_one_image(batch)
+    assert [(_opened(image) == PIXELS).all() for image in several_images(batch)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (None, "got None"),
+        (b"a.jpg", "got bytes"),
+        (3, "got int"),
+        ({"a.jpg": 1}, "got dict"),
+        (["a.jpg", None], "image 1 of 2 must be a path, a Pillow image, an array or a tensor, got None"),
+        ([[PIXELS]], "image 0 of 1 must be"),
+    ],
+)
+def test_what_holds_no_images_is_refused_before_one_is_opened(images: object, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        several_images(images)  # type: ignore[arg-type]
