@@ -1,86 +1,129 @@
-"""Metrics of the three logit sources over a set of photographs.
+"""Evaluate a run: its test split, another split, or a labelled set that it has never seen.
 
-Every photograph counts once: processes take shards without padding and only
-whole numbers (confusion matrices, counts of right answers) are added up, so
-two processes give the very same result as one.
+Every photograph counts once: processes take shards without padding, and only whole numbers are added up,
+so two processes give the very same result as one. Network and precision are those of a prediction, so
+`evaluate` and `predict` agree.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
+from jaxtyping import Int
+from torch import Tensor
 
-from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.loading import Batches, evaluation_loader, worker_count
-from mpfgvc.data.samples import Split
-from mpfgvc.data.transforms import test_transform
-from mpfgvc.devices import send, start_fabric
+from mpfgvc.config import Precision
+from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.samples import Split, counted
+from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
-from mpfgvc.evaluation.metrics import Evaluation, Scorer
+from mpfgvc.evaluation.choice import choose_photos
+from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
 from mpfgvc.inference.embeddings import Embeddings
-from mpfgvc.inference.saved_model import load_model
+from mpfgvc.inference.forward import Inference
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, SOURCES
 from mpfgvc.run_folder import RunFolder
 
 
 def evaluate(
-    run: str | Path, *, split: Split = "test", root: str | None = None, device: str = "auto"
+    run: str | Path,
+    *,
+    split: Split = "test",
+    root: str | Path | None = None,
+    manifest: str | Path | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
 ) -> Evaluation:
-    """Evaluate the model of a run folder on a split of its dataset.
+    """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
 
-    `root` is where the photographs lie now, if they moved. Raises CheckpointError
-    for a run without model, DataError for photographs that cannot be read or a
-    split that has none.
+    `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
+    all of it is evaluated (choice.py tells the two apart). Raises CheckpointError for a run without model,
+    DataError for photographs that cannot be read, a split without photographs, and unknown classes.
     """
     folder = RunFolder.open(run)
-    config = folder.read_config({"device": device} | ({} if root is None else {"data.root": root}))
-    saved = load_model(folder.path)
-    photos = read_photos(config.data, seed=config.seed)
-    samples = photos.subset(split)
-    if not samples:
-        raise DataError(f"the dataset of {folder.path} has no {split} split; choose another --split")
-    if photos.classes != saved.network.classes:
-        hint = "point --data.root at the dataset of the run"
-        raise CheckpointError(
-            f"{folder.path} knows other classes than the photographs in {config.data.root}; {hint}"
-        )
-    fabric = start_fabric(config)
-    batches = evaluation_loader(
-        samples,
-        test_transform(saved.preprocessing),
+    config = folder.read_config({"device": device, "precision": precision})
+    choice = choose_photos(folder, config, split=split, root=root, manifest=manifest)
+    fabric = start_fabric(config.device, precision)
+    predictor = Predictor.from_pretrained(folder.path, device=fabric.device.type, precision=precision)
+    if predictor.classes != choice.classes:
+        rule = "has other classes than the photographs of the run"
+        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
+    loader = EvaluationLoader(
+        choice.samples,
+        predictor.transform,
         batch_size=config.stage1.batch_size,
-        rank=fabric.global_rank,
-        world=fabric.world_size,
-        workers=worker_count(config.data.workers, model_on_cpu=fabric.device.type == "cpu"),
+        processes=Processes.here(),
+        workers=config.data.workers,
+        model_on_cpu=fabric.device.type == "cpu",
         on_error=config.data.on_error,
     )
-    return evaluate_photos(saved.network.to(fabric.device), batches, split=split, fabric=fabric)
+    labels = labels_of(choice.samples)
+    evaluation = evaluate_photos(predictor.inference, loader, labels, split=split)
+    return replace(
+        evaluation,
+        set=choice.set,
+        left_out=replace(choice.left_out, unreadable=evaluation.left_out.unreadable),
+        notes=(*choice.notes, *evaluation.notes),
+    )
 
 
 @torch.inference_mode()
 def evaluate_photos(
-    network: MPFGVC, batches: Batches, *, split: str, fabric: Fabric, sources: Sequence[str] = SOURCES
+    inference: Inference,
+    loader: EvaluationLoader,
+    labels: Int[Tensor, " photographs"],
+    *,
+    split: str,
+    sources: Sequence[str] = SOURCES,
 ) -> Evaluation:
-    """Evaluate a deployed network on the batches of an evaluation loader, over all processes together."""
-    network.eval()
-    broken: list[str] = []
-    scorer = Scorer(network.classes, sources, fabric.device)
-    for batch in batches:
-        broken.extend(batch.broken)
-        if not len(batch.labels):
+    """Evaluate a network on the photographs of a loader, over all processes together.
+
+    `labels` are those of all the photographs of the loader. Raises DataError if none of them can be read,
+    and for logits that are not finite.
+    """
+    network = inference.network.eval()
+    unreadable: list[int] = []
+    scorer = Scorer(network.classes, sources)
+    for batch in loader:
+        unreadable += [failure.index for failure in batch.unreadable]
+        if not batch.indices:
             continue
-        with fabric.autocast():
-            output = network(send(batch.images, fabric.device))
-        scorer.add({source: getattr(output, source) for source in sources}, batch.labels.to(fabric.device))
-    return scorer.result(split, broken)
+        names = [str(loader.photographs[index].path) for index in batch.indices]
+        output = inference(batch.images, names)
+        truth = labels[list(batch.indices)].to(output.logits.device)
+        scorer.add({source: getattr(output, source) for source in sources}, truth, names)
+    shares = gather((scorer, unreadable))
+    first, *others = (share[0] for share in shares)
+    indices = sorted(index for share in shares for index in share[1])
+    paths = tuple(str(loader.photographs[index].path) for index in indices)
+    evaluation = Evaluation(
+        split=split,
+        classes=network.classes,
+        sources=first.join(others).metrics(),
+        precision=inference.compute.precision,
+        left_out=LeftOut(unreadable=paths),
+    )
+    if evaluation.count == 0 and paths:
+        raise DataError(f"{_unreadable_note(evaluation)}; replace them, there is nothing else to evaluate")
+    return replace(evaluation, notes=_notes(evaluation))
 
 
 @torch.inference_mode()
 def evaluate_embeddings(
-    network: MPFGVC, embeddings: Embeddings, *, split: str, sources: Sequence[str] = SOURCES
+    network: MPFGVC,
+    embeddings: Embeddings,
+    labels: Int[Tensor, " photographs"],
+    *,
+    split: str,
+    sources: Sequence[str] = SOURCES,
 ) -> Evaluation:
-    """Evaluate a deployed network on embeddings that its image tower gave before, in this process alone."""
+    """Evaluate a deployed network on the embeddings of its image tower, in this process only.
+
+    `labels` are those of all the photographs that were to be embedded.
+    """
     network.eval()
     text_features = network.text()
     values = embeddings.values.to(text_features.device)
@@ -89,6 +132,20 @@ def evaluate_embeddings(
         "text": network.text_logits(values, text_features),
         "fusion": network.fusion(values, text_features),
     }
-    scorer = Scorer(network.classes, sources, values.device, shared=False)
-    scorer.add({source: logits[source] for source in sources}, embeddings.labels.to(values.device))
-    return scorer.result(split)
+    scorer = Scorer(network.classes, sources)
+    scorer.add({source: logits[source] for source in sources}, labels[embeddings.indices].to(values.device))
+    return Evaluation(split=split, classes=network.classes, sources=scorer.metrics())
+
+
+def _notes(evaluation: Evaluation) -> tuple[str, ...]:
+    notes = [_unreadable_note(evaluation)] if evaluation.left_out.unreadable else []
+    if evaluation.absent_classes:
+        what = "classes without a photograph that was evaluated"
+        notes.append(counted(what, evaluation.absent_classes, len(evaluation.classes)))
+    return tuple(notes)
+
+
+def _unreadable_note(evaluation: Evaluation) -> str:
+    unreadable = evaluation.left_out.unreadable
+    whole = evaluation.count + len(unreadable)
+    return counted("photographs that cannot be read, left out", unreadable, whole)

@@ -1,53 +1,142 @@
-"""Accuracies and counts of the three sources of logits."""
+"""Accuracies and counts of the three sources of logits.
 
+A photograph leaves two facts for each source: the pair (true class, predicted class), and whether the
+right class was among the five best. So memory grows with the photographs and the classes, never with
+classes x classes. All results follow from whole numbers: whoever counted, they are the same.
+
+The rank of a class is the number of classes with a larger logit. Of classes with equal logits, the one
+with the lower index comes first; top-1 and top-5 both follow this rule.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from mpfgvc.config import Precision
+from mpfgvc.errors import DataError
+
+BEST = 5
+"""Guesses that count for top-5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """How often the class `true` was taken for `predicted`; both are indices of classes."""
+
+    true: int
+    predicted: int
+    count: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceMetrics:
-    """How one source of logits did: accuracies in 0..1, and counts in `confusion[true, predicted]`."""
+    """How one source of logits did. Accuracies are in 0..1, and 0 where there are no photographs."""
 
-    top1: float
-    top5: float
-    mean_class: float
-    confusion: Int[Tensor, "classes classes"]
+    classes: int
+    pairs: tuple[Pair, ...]
+    """The pairs that occurred, sorted by true and predicted class: a sparse confusion matrix."""
+    among_best: int
+    """Photographs whose right class was among the five best guesses."""
+
+    @property
+    def count(self) -> int:
+        """Photographs that were evaluated."""
+        return sum(pair.count for pair in self.pairs)
+
+    @property
+    def top1(self) -> float:
+        """Share of photographs whose best guess is right."""
+        return sum(pair.count for pair in self.pairs if pair.true == pair.predicted) / max(1, self.count)
+
+    @property
+    def top5(self) -> float:
+        """Share of photographs whose five best guesses hold the right class."""
+        return self.among_best / max(1, self.count)
+
+    @property
+    def mean_class(self) -> float:
+        """Mean of the accuracies of the classes that have photographs."""
+        accuracies = self.per_class()
+        present = accuracies[~np.isnan(accuracies)]
+        return float(present.mean()) if present.size else 0.0
+
+    def per_class(self) -> NDArray[np.float64]:
+        """Accuracy of each class; NaN for a class without photographs."""
+        right, totals = np.zeros(self.classes), self.totals()
+        for pair in self.pairs:
+            if pair.true == pair.predicted:
+                right[pair.true] = pair.count
+        accuracies = np.full(self.classes, np.nan)
+        np.divide(right, totals, out=accuracies, where=totals > 0)
+        return accuracies
+
+    def totals(self) -> NDArray[np.int64]:
+        """Photographs of each class."""
+        totals = np.zeros(self.classes, dtype=np.int64)
+        for pair in self.pairs:
+            totals[pair.true] += pair.count
+        return totals
+
+    def mistakes(self, most: int) -> list[Pair]:
+        """The `most` frequent wrong pairs, most frequent first; equal ones in the order of the classes."""
+        wrong = [pair for pair in self.pairs if pair.true != pair.predicted]
+        return sorted(wrong, key=lambda pair: -pair.count)[:most]
 
     def to_dict(self) -> dict[str, float]:
         """The accuracies by name."""
         return {"top1": self.top1, "top5": self.top5, "mean_class": self.mean_class}
 
-    def per_class(self) -> Float[Tensor, " classes"]:
-        """Accuracy of each class; NaN for a class without photographs."""
-        return self.confusion.diagonal() / self.confusion.sum(dim=1)
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """The photographs that were not evaluated, by reason. Each is named by its path."""
+
+    unreadable: tuple[str, ...] = ()
+    """They are there, but cannot be decoded."""
+    missing: tuple[str, ...] = ()
+    """They belong to the split of the run, but are no longer there."""
+    trained_on: tuple[str, ...] = ()
+    """The run was trained on them, or chosen by them."""
+    added: tuple[str, ...] = ()
+    """They came to the dataset after the run had begun, so they are in none of its splits."""
+
+    def to_dict(self) -> dict[str, int]:
+        """The number of photographs for each reason."""
+        return {reason: len(paths) for reason, paths in vars(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Metrics of a split for each source of logits; its own are those of the paper's source, fusion."""
+    """Metrics of each source of logits; the main one is the paper's, fusion."""
 
     split: str
     classes: tuple[str, ...]
     sources: Mapping[str, SourceMetrics]
-    broken: tuple[str, ...] = ()
-    """Photographs that could not be read and were left out."""
-
-    @property
-    def count(self) -> int:
-        """Photographs that were evaluated."""
-        return int(self.main.confusion.sum())
+    set: Literal["run", "external"] = "run"
+    """run: a split of the photographs that the run began with; external: another labelled set."""
+    precision: Precision = "fp32"
+    left_out: LeftOut = field(default_factory=LeftOut)
+    notes: tuple[str, ...] = ()
+    """Lines for people: what was left out and why, how the photographs were chosen."""
 
     @property
     def main(self) -> SourceMetrics:
         """The metrics of the fusion classifier, or of the first source there is."""
         return self.sources.get("fusion") or next(iter(self.sources.values()))
+
+    @property
+    def count(self) -> int:
+        """Photographs that were evaluated."""
+        return self.main.count
 
     @property
     def top1(self) -> float:
@@ -61,50 +150,93 @@ class Evaluation:
 
     @property
     def mean_class(self) -> float:
-        """Mean over the classes of their accuracy. 0..1."""
+        """Mean of the accuracies of the classes that have photographs. 0..1."""
         return self.main.mean_class
+
+    @property
+    def absent_classes(self) -> tuple[str, ...]:
+        """The classes of which no photograph was evaluated."""
+        totals = self.main.totals()
+        return tuple(name for name, total in zip(self.classes, totals, strict=True) if total == 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc evaluate --json`."""
-        sources = {name: metrics.to_dict() for name, metrics in self.sources.items()}
-        return {"split": self.split, "count": self.count, **self.main.to_dict(), "sources": sources}
+        return {
+            "split": self.split,
+            "set": self.set,
+            "count": self.count,
+            **self.main.to_dict(),
+            "precision": self.precision,
+            "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
+            "left_out": self.left_out.to_dict(),
+            "absent_classes": list(self.absent_classes),
+            "notes": list(self.notes),
+        }
 
 
 class Scorer:
-    """Adds up what the metrics need, batch by batch. `shared`: processes hold different photographs."""
+    """Counts batch by batch. It holds no tensors, so scorers of several processes can be sent and joined."""
 
-    def __init__(
-        self, classes: Sequence[str], sources: Iterable[str], device: torch.device, *, shared: bool = True
-    ):
-        count = len(classes)
-        options: dict[str, Any] = {"sync_on_compute": shared}
+    def __init__(self, classes: Sequence[str], sources: Iterable[str]) -> None:
         self.classes = tuple(classes)
-        self.metrics = {
-            source: MetricCollection(
-                {
-                    "confusion": MulticlassConfusionMatrix(count, **options),
-                    "top5": MulticlassAccuracy(count, top_k=min(5, count), average="micro", **options),
-                }
-            ).to(device)
-            for source in sources
+        self.pairs: dict[str, Counter[tuple[int, int]]] = {source: Counter() for source in sources}
+        self.among_best: Counter[str] = Counter()
+
+    def add(
+        self, logits: Mapping[str, Tensor], labels: Int[Tensor, " batch"], names: Sequence[str] = ()
+    ) -> None:
+        """Take in the logits of each source for a batch; `names` are those of its photographs.
+
+        Raises DataError naming the first photograph that has logits which are not finite.
+        """
+        true = labels.tolist()
+        for source, pairs in self.pairs.items():
+            _refuse_not_finite(logits[source], source, names)
+            pairs.update(zip(true, _predicted(logits[source]).tolist(), strict=True))
+            self.among_best[source] += int((_ranks(logits[source], labels) < BEST).sum())
+
+    def join(self, others: Iterable[Scorer]) -> Scorer:
+        """Add what others counted to this one, which is returned."""
+        for other in others:
+            self.among_best.update(other.among_best)
+            for source, pairs in self.pairs.items():
+                pairs.update(other.pairs[source])
+        return self
+
+    def metrics(self) -> dict[str, SourceMetrics]:
+        """The metrics of each source over all that was added."""
+        return {
+            source: SourceMetrics(
+                classes=len(self.classes),
+                pairs=tuple(Pair(*pair, count) for pair, count in sorted(pairs.items())),
+                among_best=self.among_best[source],
+            )
+            for source, pairs in self.pairs.items()
         }
 
-    def add(self, logits: Mapping[str, Tensor], labels: Int[Tensor, " batch"]) -> None:
-        """Take in the logits of each source for a batch."""
-        for source, metrics in self.metrics.items():
-            metrics.update(logits[source], labels)
 
-    def result(self, split: str, broken: Iterable[str] = ()) -> Evaluation:
-        """The metrics over all that was added, by all processes if they share."""
-        sources = {}
-        for source, metrics in self.metrics.items():
-            values = metrics.compute()
-            confusion = values["confusion"].cpu()
-            per_class = confusion.diagonal() / confusion.sum(dim=1)
-            sources[source] = SourceMetrics(
-                top1=confusion.diagonal().sum().item() / max(1, confusion.sum().item()),
-                top5=values["top5"].item(),
-                mean_class=per_class.nanmean().item(),
-                confusion=confusion,
-            )
-        return Evaluation(split=split, classes=self.classes, sources=sources, broken=tuple(broken))
+def _predicted(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
+    """The class of the largest logit, the first of equal ones; argmax promises no order."""
+    places = torch.arange(logits.shape[1], device=logits.device)
+    largest = logits == logits.amax(dim=1, keepdim=True)
+    return torch.where(largest, places, logits.shape[1]).amin(dim=1)
+
+
+def _ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """How many classes come before the right one."""
+    places = torch.arange(logits.shape[1], device=logits.device)
+    right = logits.gather(1, labels[:, None])
+    before: Bool[Tensor, "batch classes"] = (logits == right) & (places < labels[:, None])
+    return ((logits > right) | before).sum(dim=1)
+
+
+def _refuse_not_finite(logits: Float[Tensor, "batch classes"], source: str, names: Sequence[str]) -> None:
+    finite = logits.isfinite().all(dim=1).tolist()
+    if all(finite):
+        return
+    place = finite.index(False)
+    name = names[place] if names else f"photograph {place} of a batch"
+    raise DataError(
+        f"the {source} logits of {name} must be finite, got NaN or infinity; "
+        "the model is damaged or its training diverged, restore it or train again"
+    )

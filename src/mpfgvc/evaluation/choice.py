@@ -1,0 +1,132 @@
+"""Which photographs an evaluation of a run looks at: a split of the run, or another labelled set.
+
+Whatever the user names, no photograph of the training or validation split gets into a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mpfgvc.config import Config
+from mpfgvc.data.labelled_set import read_labelled_set
+from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digests, relative_path
+from mpfgvc.data.place import dataset_root
+from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
+from mpfgvc.data.samples import Sample, Split, counted
+from mpfgvc.errors import DataError
+from mpfgvc.evaluation.metrics import LeftOut
+from mpfgvc.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The photographs to evaluate, with the labels of the run; what is left out, and lines that say so."""
+
+    set: Literal["run", "external"]
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    left_out: LeftOut
+    notes: tuple[str, ...]
+
+
+def choose_photos(
+    folder: RunFolder, config: Config, *, split: Split, root: str | Path | None, manifest: str | Path | None
+) -> Choice:
+    """The photographs of a split of the run, or of the labelled set at `root` or in `manifest`.
+
+    Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
+    damaged list of photographs.
+    """
+    photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
+    given = root is not None or manifest is not None
+    if given and not is_dataset_of(photo_list, config.data, root=root, manifest=manifest):
+        choice = _external(photo_list, config, split=split, root=root, manifest=manifest)
+    else:
+        restored = restore(photo_list, config.data, root=root, manifest=manifest)
+        choice = _of_run(restored, split, folder.path)
+    if not choice.samples:
+        raise DataError(f"no photograph is left to evaluate: {'; '.join(choice.notes)}")
+    return replace(choice, notes=(*notes, *choice.notes))
+
+
+def _of_run(restored: RestoredPhotos, split: Split, run: Path) -> Choice:
+    listed, found = restored.photos.subset(split), restored.found(split)
+    if not listed:
+        raise DataError(f"the dataset of {run} has no {split} split; choose another --split")
+    digests = photo_digests(sample.path for sample in found if restored.digests[sample.path])
+    changed = [sample.path for sample in restored.changed(digests)]
+    learned = {restored.digests[each.path] for each in restored.photos.samples if each.split != "test"}
+    trained_on = {path for path in changed if split == "test" and digests[path] in learned}
+    there = {sample.path for sample in found}
+    left_out = LeftOut(
+        missing=tuple(str(sample.path) for sample in listed if sample.path not in there),
+        trained_on=tuple(sorted(str(path) for path in trained_on)),
+        added=tuple(str((restored.root or Path()) / name) for name in restored.added),
+    )
+    notes = (
+        *restored.notes,
+        *_changed_notes(split, [str(path) for path in changed]),
+        *_trained_on_notes(left_out.trained_on),
+    )
+    return Choice(
+        set="run",
+        classes=restored.photos.classes,
+        samples=tuple(sample for sample in found if sample.path not in trained_on),
+        left_out=left_out,
+        notes=notes,
+    )
+
+
+def _external(
+    photo_list: PhotoList,
+    config: Config,
+    *,
+    split: Split,
+    root: str | Path | None,
+    manifest: str | Path | None,
+) -> Choice:
+    if root is None and config.data.dataset == "manifest":
+        root = config.data.root
+    labelled = read_labelled_set(root=root, manifest=manifest, classes=photo_list.classes, split=split)
+    learned = [photo for photo in photo_list.photographs if photo.split != "test"]
+    trained_on = _trained_on(labelled.samples, learned, dataset_root(config.data))
+    samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)
+    paths = tuple(sorted(str(path) for path in trained_on))
+    place = Path(root).expanduser() if root is not None else None
+    same_name = {photo.path for photo in learned} & {relative_path(each.path, place) for each in samples}
+    return Choice(
+        set="external",
+        classes=photo_list.classes,
+        samples=samples,
+        left_out=LeftOut(trained_on=paths),
+        notes=(*labelled.notes, *_trained_on_notes(paths), *_same_name_notes(sorted(same_name))),
+    )
+
+
+def _trained_on(samples: tuple[Sample, ...], learned: list[ListedPhoto], root: Path | None) -> set[Path]:
+    """The photographs that the run has learned from: the same content, or the very same file."""
+    contents = {photo.digest for photo in learned if photo.digest}
+    files = {photo.at(root).absolute() for photo in learned}
+    digests = photo_digests(sample.path for sample in samples) if contents else {}
+    return {
+        sample.path
+        for sample in samples
+        if digests.get(sample.path) in contents or sample.path.absolute() in files
+    }
+
+
+def _trained_on_notes(paths: Sequence[str]) -> list[str]:
+    return [counted("photographs that the run was trained on, left out", paths)] if paths else []
+
+
+def _changed_notes(split: Split, paths: Sequence[str]) -> list[str]:
+    what = f"{split} photographs whose content changed after the run began"
+    return [counted(what, paths)] if paths else []
+
+
+def _same_name_notes(paths: Sequence[str]) -> list[str]:
+    what = "photographs under the path of one that was trained on, with other content"
+    return [f"{counted(what, paths)}; if they show the same things, this is not a test"] if paths else []
