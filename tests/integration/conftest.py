@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from mpfgvc.config import Config
-from mpfgvc.config_io import load_config
+from mpfgvc import Config, load_config, train
 
 CLASSES = ("cross", "disc", "stripe")
 
@@ -56,3 +56,22 @@ def tiny(photos: Path) -> Callable[..., Config]:
         return load_config(overrides=settings | (overrides or {}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of `tiny`. Tests that change it work on a copy."""
+    torch.set_num_threads(1)
+    return train(tiny(), out=tmp_path_factory.mktemp("runs") / "run").path
+
+
+@pytest.fixture(scope="session")
+def tiny_words(tiny: Callable[..., Config]) -> list[str]:
+    """The words of the command line for a run of a second on `photos`."""
+    return [
+        *("--data.root", str(tiny().data.root), "--data.workers", "0", "--device", "cpu"),
+        *("--model.image_tower.name", "test_vit", "--model.image_tower.pretrained", "false"),
+        *("--model.image_tower.image_size=48", "--model.text_tower.name=mpfgvc-small"),
+        *("--model.text_tower.pretrained=null", "--model.kept_tokens=4", "--stage1.epochs=1"),
+        *("--stage1.batch_size=8", "--stage2.epochs=1"),
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.config_io import load_config, recipe
+from mpfgvc.config_io import load_config
 
 WITHOUT_NETWORK = """
 import socket, sys
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_default_takes_the_synthetic_recipe_with_what_is_set_on_top(run: Path) -> None:
     config = load_config(run / "config.yaml")
-    default = load_config(recipe("synthetic"))
+    default = load_config("synthetic")
     assert config.model.image_tower == default.model.image_tower
     assert config.model.kept_tokens == default.model.kept_tokens
     assert (config.data.dataset, config.data.birds.species, config.stage1.epochs) == ("synthetic", 4, 1)

@@ -16,14 +16,19 @@ from mpfgvc import Config
 from mpfgvc.config_io import dump_config
 
 
+def _launched(processes: int) -> list[str]:
+    """The beginning of a command that runs a module in so many processes."""
+    if processes == 1:
+        return [sys.executable]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+    return [sys.executable, *torchrun]
+
+
 def _mpfgvc(*words: object, processes: int = 1) -> str:
-    launcher: list[str] = []
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    command = [sys.executable, *launcher, "-m", "mpfgvc", *map(str, words)]
+    command = [*_launched(processes), "-m", "mpfgvc", *map(str, words)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -62,3 +67,52 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
         json.loads(_mpfgvc("evaluate", runs[0], "--json", processes=processes)) for processes in (1, 2)
     )
     assert together == alone
+
+
+@pytest.mark.slow
+def test_two_tasks_of_srun_are_one_training(
+    tiny: Callable[..., Config], photos: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_config(tiny({"stage1.epochs": 1, "stage2.epochs": 1})))
+    words = ["train", "--config", str(config), "--out", str(tmp_path / "run"), "--json"]
+    step = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_ID": "0",
+        "MASTER_ADDR": "127.0.0.1",
+    }
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mpfgvc", *words],
+            env=os.environ
+            | step
+            | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (first, first_errors), (second, _) = (task.communicate(timeout=200) for task in tasks)
+    assert [task.returncode for task in tasks] == [0, 0], first_errors[-3000:]
+    assert json.loads(first)["metrics"]["count"] == 15
+    assert second == "", "only the first task speaks"
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_config(tiny()))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("seed: 1")
+    command = [*_launched(2), "-m", "mpfgvc", "train", "--config", config, "--out", tmp_path / "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("mpfgvc:")]
+    assert len(lines) == 1
+    assert "already holds a run" in lines[0]

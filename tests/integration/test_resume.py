@@ -50,41 +50,34 @@ def _after(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _set_trap(moment: str, count: int) -> None:
-    from mpfgvc import storage
-    from mpfgvc.training import checkpoint, loop
-    from mpfgvc.training import run as training
+    from mpfgvc.inference import saved_model
+    from mpfgvc.storage import digests
+    from mpfgvc.storage.part_files import part_path
+    from mpfgvc.training import checkpoint, run, stages
 
-    if moment.startswith("step of"):
-        stage = moment.removeprefix("step of ")
-        step = loop.Loop._train_step
+    def trap(owner: Any, name: str) -> None:
+        setattr(owner, name, _after(count, getattr(owner, name)))
 
-        def trapped(self: loop.Loop, *batch: Any) -> None:
-            if self.stage.name == stage and self.state.step == count:
-                _die()
-            step(self, *batch)
-
-        loop.Loop._train_step = trapped  # type: ignore[method-assign]
-    elif moment == "half-written file":
-        write = storage.write_bytes
+    if moment == "half-written file":
+        write = digests.write_with_digest
 
         def half(path: Path, content: bytes) -> None:
-            path.with_name(f".{path.name}.{os.getpid()}.part").write_bytes(content[: len(content) // 2])
+            part_path(path).write_bytes(content[: len(content) // 2])
             _die()
 
         calls = iter(range(10**9))
-        checkpoint.write_bytes = lambda *args: half(*args) if next(calls) == count else write(*args)
-    elif moment == "unnamed file":
-        storage.os.fsync = _after(count, os.fsync)
-    elif moment == "stage 2 begins":
-        training._Training._train_stage2 = _after(count, training._Training._train_stage2)  # type: ignore[method-assign]
-    elif moment == "model is saved":
-        from mpfgvc.inference import saved_model
-
-        saved_model.write_text = _after(count, saved_model.write_text)
-    elif moment == "test":
-        training._Training._test = _after(count, training._Training._test)  # type: ignore[method-assign]
-    else:
-        raise ValueError(moment)
+        checkpoint.write_with_digest = lambda *args: half(*args) if next(calls) == count else write(*args)
+        return
+    trap(
+        *{
+            "step of stage1": (stages.Stage1, "forward"),
+            "step of stage2": (stages.Stage2, "forward"),
+            "unnamed file": (os, "fsync"),
+            "stage 2 begins": (run, "train_stage2"),
+            "model is saved": (saved_model, "write_with_digest"),
+            "test": (run, "evaluate_photos"),
+        }[moment]
+    )
 
 
 def _run(config: Config | None, out: Path, moment: str | None, count: int) -> None:
@@ -128,7 +121,7 @@ def _same(run: Path, whole: Path) -> None:
         for folder in (run, whole)
     ]
     assert columns[0] == columns[1]
-    assert not [path for path in run.rglob("*.part") if path.stat().st_size and path.parent.name == "model"]
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
 @pytest.mark.parametrize(("moment", "count"), MOMENTS)

@@ -1,25 +1,32 @@
 """What a run must hold: frozen is frozen, the same seed gives the same bits, options do what they say."""
 
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import mpfgvc
 from mpfgvc import Config, ConfigError, DataError, Predictor, load_config, train
-from mpfgvc.inference.embeddings import Embeddings
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.loading import EvaluationLoader
+from mpfgvc.devices import start_fabric
+from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.model.losses import Objective
-from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.network import MPFGVC, SOURCES
 from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.checkpoint import load_stage1, load_state
 from mpfgvc.training.embedding_batches import EmbeddingLoader
-from mpfgvc.training.run import _Training
-from mpfgvc.training.stages import Stage1, Stage2, trained
+from mpfgvc.training.open_run import list_photographs, open_run
+from mpfgvc.training.run import resume, train_stage1, train_stage2
+from mpfgvc.training.stages import Stage1, Stage2
 
 RECIPES = Path(mpfgvc.__file__).parent / "recipes"
 
@@ -35,30 +42,22 @@ def _weights(run: Path) -> bytes:
     return (run / "model" / "model.safetensors").read_bytes()
 
 
-def test_each_stage_changes_what_it_trains_and_no_bit_of_the_rest(
-    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_stage_changes_what_it_trains_and_no_bit_of_the_rest(tiny: Make, tmp_path: Path) -> None:
     before: dict[str, dict[str, torch.Tensor]] = {}
-    networks: list[MPFGVC] = []
+    config = tiny({"stage1.weight_decay": 0.1})
+    fabric = start_fabric("cpu", "fp32")
+    photos = read_photos(config.data, seed=0)
+    photo_list = list_photographs(config, photos, fabric)
+    run = open_run(config, photos, photo_list, fabric, RunFolder(tmp_path / "run"))
 
-    def snapshot(name: str, network: MPFGVC) -> None:
-        before[name] = {key: value.clone() for key, value in network.state_dict().items()}
+    def snapshot(name: str) -> None:
+        before[name] = {key: value.clone() for key, value in run.network.state_dict().items()}
 
-    stage1, stage2 = _Training._train_stage1, _Training._train_stage2
-
-    def around_stage1(self: _Training) -> None:
-        networks.append(self.network)
-        snapshot("start", self.network)
-        stage1(self)
-        snapshot("between", self.network)
-
-    def around_stage2(self: _Training, network: MPFGVC) -> None:
-        stage2(self, network)
-        snapshot("end", self.network)
-
-    monkeypatch.setattr(_Training, "_train_stage1", around_stage1)
-    monkeypatch.setattr(_Training, "_train_stage2", around_stage2)
-    train(tiny({"stage1.weight_decay": 0.1}), out=tmp_path / "run")
+    snapshot("start")
+    train_stage1(run)
+    snapshot("between")
+    train_stage2(run, run.network.deployed())
+    snapshot("end")
 
     def changed(first: str, second: str) -> set[str]:
         return {key for key, value in before[first].items() if not torch.equal(value, before[second][key])}
@@ -90,7 +89,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(tiny: Make, tmp_path:
         train(tiny(settings | {"stage1.accumulate": parts}), out=tmp_path / f"{parts}").path
         for parts in (1, 4)
     ]
-    whole, split = (load_stage1(RunFolder(run).stage1) for run in runs)
+    whole, split = (load_file(RunFolder(run).stage1) for run in runs)
     assert whole is not None
     assert split is not None
     for name, weight in whole.items():
@@ -102,7 +101,7 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
 ) -> None:
     """The graph is captured and differentiated as on a GPU, and then run as it is: no code is generated."""
     settings = {"stage1.epochs": 1, "stage1.optimizer": "sgd", "stage2.epochs": 0}
-    plain = load_stage1(RunFolder(train(tiny(settings), out=tmp_path / "plain").path).stage1)
+    plain = load_file(RunFolder(train(tiny(settings), out=tmp_path / "plain").path).stage1)
     compiled_modules: list[torch.nn.Module] = []
     compile_with = torch.compile
 
@@ -113,7 +112,7 @@ def test_a_compiled_step_gives_the_weights_of_a_plain_one(
     monkeypatch.setattr(torch, "compile", capture)
     monkeypatch.setenv("CXX", sys.executable)  # any program will do
     run = train(tiny(settings | {"compile": True}), out=tmp_path / "compiled")
-    compiled = load_stage1(RunFolder(run.path).stage1)
+    compiled = load_file(RunFolder(run.path).stage1)
     assert [type(module) for module in compiled_modules] == [Stage1]
     assert plain is not None
     assert compiled is not None
@@ -127,29 +126,37 @@ def test_where_nothing_can_be_compiled_the_run_says_so_and_goes_on(
     monkeypatch.setenv("CXX", "no-such-compiler -O2")
     monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("there is no compiler"))
     train(tiny({"compile": True, "stage1.epochs": 1, "stage2.epochs": 0}), out=tmp_path / "run")
-    line = "compile: the step runs uncompiled, there is no compiler no-such-compiler; install one"
+    line = "compile: the step runs uncompiled, no compiler no-such-compiler was found; install one"
     assert line in capsys.readouterr().err
 
 
 def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accuracies = iter([0.2, 0.9, 0.4, 0.3, 0.3, 0.3])
+    right = iter([2, 9, 4, 3, 3, 3])
     seen: list[dict[str, torch.Tensor]] = []
-    from mpfgvc.training.loop import Loop
 
-    keep = Loop._keep_if_best
+    def scripted(
+        inference: Inference,
+        loader: EvaluationLoader,
+        labels: torch.Tensor,
+        *,
+        split: str,
+        sources: Sequence[str] = SOURCES,
+    ) -> Evaluation:
+        if split != "validation":
+            return evaluate_photos(inference, loader, labels, split=split, sources=sources)
+        weights = inference.network.image_encoder.state_dict()
+        seen.append({f"network.image_encoder.{name}": weight.clone() for name, weight in weights.items()})
+        count = next(right)
+        pairs = (Pair(0, 0, count), Pair(0, 1, 10 - count))
+        metrics = SourceMetrics(classes=2, pairs=pairs, among_best=10)
+        return Evaluation(split=split, classes=("a", "b"), sources=dict.fromkeys(sources, metrics))
 
-    def scripted(self: Loop, accuracy: float) -> None:
-        if self.stage.name == "stage1":
-            seen.append({name: weight.detach().clone() for name, weight in self.weights.items()})
-            accuracy = next(accuracies)
-        keep(self, accuracy)
-
-    monkeypatch.setattr(Loop, "_keep_if_best", scripted)
+    monkeypatch.setattr("mpfgvc.training.run.evaluate_photos", scripted)
     run = train(tiny({"stage1.epochs": 6, "stage1.patience": 2}), out=tmp_path / "run")
     assert len(seen) == 4  # the best is the second; two more epochs without a better one
-    kept = load_stage1(RunFolder(run.path).stage1)
+    kept = load_file(RunFolder(run.path).stage1)
     assert kept is not None
     assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
 
@@ -162,7 +169,7 @@ def test_parameter_groups_hold_every_trained_parameter_once(tiny: Make) -> None:
         Stage2(network.fusion, torch.zeros(2, network.embed), config.stage2, Objective()),
     ):
         grouped = [id(weight) for group in stage.parameter_groups() for weight in group.parameters]
-        assert sorted(grouped) == sorted(map(id, trained(stage).values()))
+        assert sorted(grouped) == sorted(map(id, stage.trained().values()))
     rates = {group.lr for group in Stage1(network, config.stage1, Objective()).parameter_groups()}
     depth = network.image_encoder.tower.depth
     assert rates == {1e-3} | {1e-4 * 0.5**below for below in range(depth + 1)}
@@ -195,19 +202,19 @@ def test_stage_2_never_runs_a_tower(tiny: Make, tmp_path: Path, monkeypatch: pyt
 def test_stage_2_sees_the_plain_view_and_random_ones_of_every_photograph(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: list[Embeddings] = []
+    kept: list[EmbeddingLoader] = []
 
-    def keep(embeddings: Embeddings, **options: Any) -> EmbeddingLoader:
-        kept.append(embeddings)
-        return EmbeddingLoader(embeddings, **options)
+    def keep(*tensors: torch.Tensor, **options: Any) -> EmbeddingLoader:
+        kept.append(EmbeddingLoader(*tensors, **options))
+        return kept[-1]
 
     monkeypatch.setattr("mpfgvc.training.run.EmbeddingLoader", keep)
     for views in (1, 3):
         train(tiny({"stage2.views": views, "data.augment.flip": 1.0}), out=tmp_path / f"{views}")
     alone, together = kept
     assert torch.equal(together.labels, alone.labels.repeat(3))
-    plain, *others = together.values.chunk(3)
-    assert torch.equal(plain, alone.values)
+    plain, *others = together.embeddings.chunk(3)
+    assert torch.equal(plain, alone.embeddings)
     for first, second in [(plain, others[0]), (plain, others[1]), (others[0], others[1])]:
         assert ((first - second).norm(dim=1) > 1e-3).all()
 
@@ -219,8 +226,8 @@ def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing_of_it(
     settings = {f"{stage}.lr": 1e38, f"{stage}.optimizer": "sgd", f"{stage}.clip": None}
     with pytest.raises(ConfigError, match=rf"^stage[^\n]*lr must be lower: {stage} diverged before step \d+"):
         train(tiny(settings), out=tmp_path / "run")
-    state = load_state(RunFolder(tmp_path / "run").checkpoint)
-    assert state is None or state.stage != stage
+    checkpoint = RunFolder(tmp_path / "run").checkpoint
+    assert not checkpoint.exists() or torch.load(checkpoint, weights_only=True)["stage"] != stage
     assert not (tmp_path / "run" / "model").exists()
 
 
@@ -272,3 +279,18 @@ def test_a_predictor_on_the_cpu_packs_its_network_and_guesses_the_same(
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_loads(recipe: Path) -> None:
     assert load_config(recipe).stage1.epochs > 0
+
+
+def test_a_damaged_environment_is_said_once_by_a_resume(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    (run / "environment.json").write_text("{")
+    resume(run)
+    assert capsys.readouterr().err.count("environment.json cannot be used") == 1
+
+
+@pytest.mark.parametrize("settings", [None, "folder", {"seed": 1}])
+def test_training_takes_only_settings(settings: object) -> None:
+    with pytest.raises(ConfigError, match="train takes the settings that load_config gives"):
+        train(settings)  # type: ignore[arg-type]

@@ -1,33 +1,33 @@
 """What a training reloads: the checkpoint of the stage that runs, and what stage 1 trained.
 
-Both are written atomically, and read without unpickling code.
+Both are written atomically with a digest beside them, carry the identity of their run, and are read
+without unpickling code.
 """
 
-import hashlib
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from mpfgvc.errors import CheckpointError, one_line
-from mpfgvc.storage import write_bytes
+from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.training.identity import Identity
 
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """Where a stage stands: its trained tensors and everything that the next step depends on."""
+    """How far a stage has come: its trained tensors and everything that the next step depends on."""
 
     stage: str
     step: int = 0
-    identity: str = ""
-    """Fingerprint of classes, photographs and frozen towers; a checkpoint of others is refused."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """What the tensors belong to (identity.py)."""
     weights: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)
@@ -42,40 +42,50 @@ def save_state(path: Path, state: TrainingState) -> None:
     """Write the checkpoint. Raises OutputError; the one before it stays."""
     buffer = io.BytesIO()
     torch.save(vars(state), buffer)
-    write_bytes(path, buffer.getvalue())
+    write_with_digest(path, buffer.getvalue())
 
 
-def load_state(path: Path) -> TrainingState | None:
-    """The checkpoint; None before the first. Raises CheckpointError if it is broken."""
+def load_state(path: Path, identity: Identity) -> TrainingState | None:
+    """The checkpoint; None before the first. Raises CheckpointError if it is broken, or of another run."""
     if not path.exists():
         return None
+    check_digest(path)
+    state = _read_state(path)
+    identity.refuse_other(state.identity, path)
+    return state
+
+
+def _read_state(path: Path) -> TrainingState:
     try:
         return TrainingState(**torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch.load raises whatever the bytes suggest
-        hint = "restore it, or delete it to start the run anew"
-        raise CheckpointError(f"{path} is broken ({one_line(error, 120)}); {hint}") from None
+        raise _broken(path, error) from None
 
 
-def save_stage1(path: Path, weights: Mapping[str, Tensor]) -> None:
+def save_stage1(path: Path, weights: Mapping[str, Tensor], identity: Identity) -> None:
     """Keep what stage 1 trained. Raises OutputError."""
-    write_bytes(path, serialise({name: tensor.contiguous() for name, tensor in weights.items()}))
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    write_with_digest(path, serialise(tensors, metadata=identity.to_dict()))
 
 
-def load_stage1(path: Path) -> dict[str, Tensor] | None:
-    """What stage 1 trained, or None if it has not ended. Raises CheckpointError if broken."""
+def load_stage1(path: Path, identity: Identity) -> dict[str, Tensor] | None:
+    """What stage 1 trained, or None if it has not ended.
+
+    Raises CheckpointError if the file is broken, or of another run.
+    """
     if not path.exists():
         return None
+    check_digest(path)
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as file:
+            identity.refuse_other(file.metadata() or {}, path)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is broken ({error}); restore it, or start anew") from None
+        raise CheckpointError(
+            f"{path} is broken ({error}); restore it, or start a new run with another --out"
+        ) from None
 
 
-def fingerprint(tensors: Iterable[Tensor], texts: Iterable[str] = ()) -> str:
-    """A hash over the bytes of some tensors and texts, in their order."""
-    digest = hashlib.sha256()
-    for text in texts:
-        digest.update(text.encode() + b"\0")
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _broken(path: Path, error: Exception) -> CheckpointError:
+    hint = "restore it from a copy, or start a new run with another --out"
+    return CheckpointError(f"{path} is broken ({one_line(error, 120)}); {hint}")

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mpfgvc.data.loading import epoch_order, steps_per_epoch
-from mpfgvc.inference.embeddings import Embeddings
+from mpfgvc.data.loading import ONE_PROCESS, epoch_order, steps_per_epoch
+from mpfgvc.launcher import Processes
 
 
 class EmbeddingLoader:
@@ -14,18 +15,29 @@ class EmbeddingLoader:
     Each process holds them all and takes every `world`-th of a batch from `rank` on.
     """
 
-    def __init__(self, embeddings: Embeddings, *, batch_size: int, seed: int, rank: int = 0, world: int = 1):
-        self.embeddings = embeddings
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank, self.world = rank, world
-        self.steps = steps_per_epoch(len(embeddings), batch_size)
+    def __init__(
+        self,
+        embeddings: Float[Tensor, "photographs width"],
+        labels: Int[Tensor, " photographs"],
+        *,
+        batch_size: int,
+        seed: int,
+        processes: Processes = ONE_PROCESS,
+    ):
+        self.embeddings, self.labels = embeddings, labels
+        self.batch_size, self.seed, self.processes = batch_size, seed, processes
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a whole epoch."""
+        return steps_per_epoch(len(self.labels), self.batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings and labels of an epoch's batches from `first_step` on."""
+        rank, world = self.processes.rank, self.processes.world
         batches = epoch_order(
-            len(self.embeddings), batch_size=self.batch_size, seed=self.seed, epoch=epoch, world=self.world
+            len(self.labels), batch_size=self.batch_size, seed=self.seed, epoch=epoch, world=world
         )
         for indices in batches[first_step:]:
-            own = indices[self.rank :: self.world]
-            yield self.embeddings.values[own], self.embeddings.labels[own]
+            own = indices[rank::world]
+            yield self.embeddings[own], self.labels[own]

@@ -1,16 +1,15 @@
-"""The one training loop. It trains either stage, on one process or many, and can be killed anywhere.
+"""The one training loop. It trains any stage, on one process or many, and can be killed anywhere.
 
-A step depends on the weights, the optimiser's state and (seed, stage, step)
-alone: the order of the photographs, their augmentation and the network's own
-randomness all follow from these. So a run that continues from a checkpoint
-ends with the very weights of a run that was never stopped.
+A step depends only on the weights, the optimiser's state and (seed, stage, step): the order of the
+photographs, their augmentation and the network's own randomness all follow from these. So a run that
+continues from a checkpoint ends with the same bits as a run that was never stopped.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -24,7 +23,10 @@ from mpfgvc.seeding import seed_of
 from mpfgvc.training.checkpoint import TrainingState, save_state
 from mpfgvc.training.metric_log import MetricLog
 from mpfgvc.training.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
-from mpfgvc.training.stages import Stage1, Stage2, trained
+from mpfgvc.training.stages import Stage
+
+Validate = Callable[[], Evaluation]
+"""Evaluates the weights as they are."""
 
 
 class TrainingBatches(Protocol):
@@ -51,26 +53,26 @@ class Session:
 
 
 class Loop:
-    """Trains one stage to its end, from wherever `state` stands.
+    """Trains one stage to its end, from the state that a checkpoint left.
 
     `validate` evaluates the weights as they are; None if there is nothing to validate on.
     """
 
     def __init__(
         self,
-        stage: Stage1 | Stage2,
+        stage: Stage,
         batches: TrainingBatches,
         session: Session,
         *,
-        validate: Callable[[], Evaluation] | None,
+        validate: Validate | None,
         state: TrainingState,
     ):
         self.stage, self.batches, self.settings = stage, batches, stage.settings
         self.session, self.validate, self.state = session, validate, state
         self.fabric, self.log = session.fabric, session.log
-        self.weights = trained(stage)
+        self.weights = stage.trained()
         optimizer = build_optimizer(stage.parameter_groups(), self.settings)
-        if session.compile and isinstance(stage, Stage1):  # a step of stage 2 is too short to gain by it
+        if session.compile and stage.compiles:
             stage.compile()
         self.wrapped, self.optimizer = self.fabric.setup(stage, optimizer)
         self.average = None
@@ -79,7 +81,6 @@ class Loop:
         self.total_steps = self.settings.epochs * batches.steps
         precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         self.sums = torch.zeros(3, device=self.fabric.device, dtype=precise)
-        self.micro_batches = getattr(self.settings, "accumulate", 1)
 
     def run(self) -> dict[str, Tensor]:
         """Train to the end and return the trained weights, which the stage then holds."""
@@ -111,20 +112,21 @@ class Loop:
         self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
 
     def _train_step(self, inputs: Tensor, labels: Tensor) -> None:
-        """One optimiser step, in as many micro-batches as the settings ask for; it waits for no device."""
+        """One optimiser step, in the micro-batches of the stage; nothing here waits for the device."""
         torch.manual_seed(
             seed_of(self.session.seed, self.stage.name, self.state.step, self.fabric.global_rank)
         )
         warmup = round(self.settings.warmup_epochs * self.batches.steps)
         set_learning_rate(self.optimizer, schedule(self.state.step, warmup=warmup, total=self.total_steps))
-        parts = list(zip(inputs.chunk(self.micro_batches), labels.chunk(self.micro_batches), strict=True))
+        count = self.stage.micro_batches
+        parts = list(zip(inputs.chunk(count), labels.chunk(count), strict=True))
         for index, (part, part_labels) in enumerate(parts):
             with self.fabric.no_backward_sync(self.wrapped, enabled=index < len(parts) - 1):
                 result = self.wrapped(part, part_labels)
                 self.fabric.backward(result.loss * (len(part) / len(inputs)))
             right = (result.logits.detach().argmax(dim=1) == part_labels).sum()
-            count = torch.full_like(right, len(part))
-            self.sums += torch.stack([result.loss.detach() * len(part), right, count])
+            seen = torch.full_like(right, len(part))
+            self.sums += torch.stack([result.loss.detach() * len(part), right, seen])
         if self.settings.clip is not None:
             # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
             self.fabric.clip_gradients(
@@ -137,7 +139,7 @@ class Loop:
 
     def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> None:
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
-        row: dict[str, Any] = {
+        row: dict[str, str | int | float] = {
             "stage": self.stage.name,
             "epoch": epoch + 1,
             "step": self.state.step,
@@ -176,13 +178,12 @@ class Loop:
             copy_into(self.weights, self.average.average)
 
     def _refuse_divergence(self) -> None:
-        """Raise ConfigError if a weight is no number any more; the last checkpoint stays as it is."""
+        """Raise ConfigError if a weight is NaN or infinite; the last checkpoint stays as it is."""
         norms = torch.stack(torch._foreach_norm([weight.detach() for weight in self.weights.values()]))
         if not norms.isfinite().all():
-            name = self.stage.name
-            rates = "stage1.lr and stage1.tower_lr" if name == "stage1" else f"{name}.lr"
-            rule = f"must be lower: {name} diverged before step {self.state.step}, its weights are not finite"
-            raise ConfigError(f"{rates} {rule}; start a new run with another --out")
+            rates = " and ".join(self.stage.rates)
+            happened = f"{self.stage.name} diverged before step {self.state.step}, its weights are not finite"
+            raise ConfigError(f"{rates} must be lower: {happened}; start a new run with another --out")
 
     def _save(self) -> None:
         self._refuse_divergence()

@@ -1,87 +1,96 @@
 """What a training says about itself: `metrics.csv`, TensorBoard and a progress bar.
 
-`metrics.csv` has a row for each epoch of each stage. A resumed run takes back
-the rows behind its checkpoint and writes them anew. Only rank 0 has one of these.
+A resumed run drops the rows after its checkpoint and writes them again. The log never
+stops a training: what cannot be written or read is said once, and the training goes on.
+Only rank 0 has a log.
 """
 
-import csv
-import io
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
-
-from mpfgvc.storage import append_text, write_text
-
-COLUMNS = (
-    "stage",
-    "epoch",
-    "step",
-    "loss",
-    "accuracy",
-    "validation_vision",
-    "validation_text",
-    "validation_fusion",
-    "images_per_second",
-    "seconds",
-)
+from mpfgvc.errors import one_line
+from mpfgvc.progress import Bar, say
+from mpfgvc.storage.whole_files import write_text
+from mpfgvc.training.metric_rows import Row, format_rows, is_before, read_rows
+from mpfgvc.training.scalar_file import ScalarFile
 
 
 class MetricLog:
     """Writes rows and scalars, and shows the progress of a stage on standard error."""
 
     def __init__(self, csv_file: Path, tensorboard: Path):
-        self.csv_file = csv_file
-        self.board = SummaryWriter(str(tensorboard))
-        self.bar: tqdm[Any] | None = None
+        self.csv_file, self.tensorboard = csv_file, tensorboard
+        self.rows: list[Row] | None = None
+        self.board: ScalarFile | None = None
+        self.failed: set[str] = set()
+        with self._going_on(f"TensorBoard's folder {tensorboard}"):
+            self.board = ScalarFile(tensorboard)
+        self.bar: Bar | None = None
 
     def rewind(self, stage: str, step: int) -> None:
-        """Drop the rows of `stage` behind `step` and all of a later stage; write a missing heading."""
-        rows: list[dict[str, str]] = []
-        if self.csv_file.exists():
-            with self.csv_file.open(encoding="utf-8", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if _is_before(row, stage, step)]
-        write_text(self.csv_file, _as_csv(dict(zip(COLUMNS, COLUMNS, strict=True)), *rows))
+        """Drop the rows of `stage` after `step` and all of a later stage; write a missing heading."""
+        rows = self._read() if self.rows is None else self.rows
+        self.rows = [row for row in rows if is_before(row, stage, step)]
+        self._write()
 
     def start_stage(self, stage: str, *, total: int, done: int) -> None:
         """Open the progress bar of a stage that will see `total` images and has seen `done`."""
-        self.bar = tqdm(total=total, initial=done, desc=stage, unit="img", file=sys.stderr, mininterval=0.5)
+        self.bar = Bar(stage, total=total, done=done)
 
     def step(self, images: int) -> None:
         """An optimiser step on so many images was done."""
         if self.bar is not None:
-            self.bar.update(images)
+            self.bar.advance(images)
 
     def show(self, **values: str) -> None:
         """Put values beside the progress bar."""
         if self.bar is not None:
-            self.bar.set_postfix(values, refresh=False)
+            self.bar.show(**values)
 
-    def epoch(self, row: dict[str, Any]) -> None:
+    def epoch(self, row: Row) -> None:
         """Write the row of an epoch."""
-        append_text(self.csv_file, _as_csv(row))
-        for name, value in row.items():
-            if isinstance(value, float):
-                self.board.add_scalar(f"{row['stage']}/{name}", value, row["step"])
+        self.rows = [*(self._read() if self.rows is None else self.rows), row]
+        self._write()
+        with self._going_on(f"TensorBoard's folder {self.tensorboard}"):
+            for name, value in row.items():
+                if isinstance(value, float) and self.board is not None:
+                    self.board.add(f"{row['stage']}/{name}", value, int(row["step"]))
 
     def end_stage(self) -> None:
-        """Close the progress bar and let TensorBoard see the stage."""
+        """Close the progress bar."""
         if self.bar is not None:
             self.bar.close()
-        self.board.flush()
 
+    def _read(self) -> list[Row]:
+        """The rows that can be read; a file with other lines is kept under another name."""
+        kept = self.csv_file.with_name("metrics.damaged.csv")
+        try:
+            found = read_rows(self.csv_file)
+            if found.damaged_lines == 0:
+                return found.rows
+            reason = f"{found.damaged_lines} of its lines cannot be read"
+        except (OSError, MemoryError) as error:
+            found, reason = None, (getattr(error, "strerror", None) or one_line(error))
+        with self._going_on(str(kept)):
+            self.csv_file.replace(kept)
+            reason += f"; it is now {kept.name}"
+        rows = [] if found is None else found.rows
+        say(f"{self.csv_file} cannot be read whole: {reason}; {len(rows)} rows are kept")
+        return rows
 
-def _is_before(row: dict[str, str], stage: str, step: int) -> bool:
-    return row["stage"] < stage or (row["stage"] == stage and int(row["step"]) <= step)
+    def _write(self) -> None:
+        """Write all rows, so that rows lost to a full disk are written once there is room."""
+        with self._going_on(str(self.csv_file)):
+            write_text(self.csv_file, format_rows(self.rows or []))
 
-
-def _as_csv(*rows: dict[str, Any]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    for row in rows:
-        writer.writerow(
-            {key: f"{cell:.6g}" if isinstance(cell, float) else cell for key, cell in row.items()}
-        )
-    return text.getvalue()
+    @contextmanager
+    def _going_on(self, what: str) -> Iterator[None]:
+        """Say the first failure of a kind, and go on."""
+        try:
+            yield
+        except Exception as error:  # whatever a log meets must not stop a training
+            if what not in self.failed:
+                self.failed.add(what)
+                reason = one_line(error).removeprefix(f"cannot write {what}: ")
+                say(f"{what} is not written: {reason}; the training goes on")

@@ -1,10 +1,10 @@
-"""Optimiser, learning-rate schedule, and the moving average of the weights.
+"""Parameter groups, optimiser, learning-rate schedule, and the moving average of the weights.
 
 The schedule is a pure function of the step, so a resumed run needs no state for it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,6 +14,9 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from mpfgvc.config import StageConfig
 
+UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
+"""Parameters with more than one dimension that are not weight matrices: tokens and positions."""
+
 
 class ParameterGroup(NamedTuple):
     """Parameters that share a peak learning rate and whether they decay."""
@@ -21,6 +24,17 @@ class ParameterGroup(NamedTuple):
     parameters: list[nn.Parameter]
     lr: float
     decays: bool
+
+
+def split_by_decay(named: Iterable[tuple[str, nn.Parameter]], lr: float) -> list[ParameterGroup]:
+    """One group of weight matrices, which decay, and one of everything else, which does not."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in named:
+        decays = parameter.ndim > 1 and name.split(".")[-1] not in UNDECAYED
+        (matrices if decays else others).append(parameter)
+    groups = [ParameterGroup(matrices, lr, decays=True), ParameterGroup(others, lr, decays=False)]
+    return [group for group in groups if group.parameters]
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], settings: StageConfig) -> Optimizer:

@@ -1,12 +1,11 @@
-"""A whole run: read the data, build the network, stage 1, stage 2, test once.
+"""A whole run: stage 1, stage 2, the model, the test. `train` starts one, `resume` continues one.
 
-`train` starts a run, `resume` continues one; both are the same path, and what is
-already done in the run folder is not done again. The test split is read at the
-very end, once, and decides nothing.
+Both take the same path, and what the run folder already holds is not done again. The test split is read at
+the very end, once, and decides nothing.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,32 +13,30 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.loading import Batches, TrainingLoader, evaluation_loader, worker_count
-from mpfgvc.data.samples import PhotoSet, Sample, Split
-from mpfgvc.data.transforms import Preprocessing, Transform, test_transform, train_transform
-from mpfgvc.devices import start_fabric, why_not_compile
-from mpfgvc.errors import CheckpointError, ConfigError
+from mpfgvc.data.loading import labels_of
+from mpfgvc.data.place import moved
+from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.devices import from_first, start_fabric
+from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.inference.embeddings import embed_photos
+from mpfgvc.inference.forward import Compute, Inference
+from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
+from mpfgvc.launcher import refuse_unguarded_script
 from mpfgvc.model.losses import Objective, balanced_weights
-from mpfgvc.model.network import MPFGVC
-from mpfgvc.model.towers.image_tower import ImageTower
-from mpfgvc.progress import say
+from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.seeding import seed_of
-from mpfgvc.training.checkpoint import TrainingState, fingerprint, load_stage1, load_state, save_stage1
+from mpfgvc.training.checkpoint import TrainingState, load_stage1, save_stage1
 from mpfgvc.training.embedding_batches import EmbeddingLoader
-from mpfgvc.training.environment import describe_environment
-from mpfgvc.training.loop import Loop, Session
-from mpfgvc.training.metric_log import MetricLog
+from mpfgvc.training.loop import Loop, TrainingBatches, Validate
+from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.optim import copy_into
-from mpfgvc.training.stages import Stage1, Stage2, trained
+from mpfgvc.training.stages import Stage, Stage1, Stage2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,240 +56,195 @@ class Run:
 def train(config: Config, *, out: str | Path | None = None) -> Run:
     """Train both stages into a new run folder; `out` None = the next free `runs/<dataset>-<number>`.
 
-    Raises ConfigError, DataError, CheckpointError or OutputError for what a user can put right.
+    Raises ConfigError, DataError, CheckpointError or OutputError for a user error.
     """
+    refuse_unguarded_script()
+    if not isinstance(config, Config):
+        raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
+    config = _with_absolute_paths(config)
     photos = read_photos(config.data, seed=config.seed)
-    word = config.model.supercategory or photos.supercategory or "object"
+    word = config.model.supercategory or photos.supercategory
     config = replace(config, model=replace(config.model, supercategory=word))
-    fabric = start_fabric(config)
-    folder = RunFolder(fabric.broadcast(str(out or _free_folder(config))))
-    folder.refuse_existing()
-    fabric.barrier()  # no process may look for a run after another has begun to write this one
-    return _Training(config, photos, fabric, folder).run()
+    check_settings(config.model, photos.classes)
+    fabric = start_fabric(config.device, config.precision)
+    folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
+    with _claimed(folder, fabric, new=True):
+        photo_list = list_photographs(config, photos, fabric)
+        return carry_out(open_run(config, photos, photo_list, fabric, folder))
 
 
-def resume(run: str | Path, *, device: str | None = None) -> Run:
+def resume(
+    run: str | Path,
+    *,
+    root: str | Path | None = None,
+    manifest: str | Path | None = None,
+    device: str | None = None,
+) -> Run:
     """Continue a run that was stopped, with its own settings, from its last checkpoint.
+
+    `root` and `manifest` say where the photographs are now, if they moved.
 
     Raises CheckpointError for a folder that holds no run, or a run of other photographs.
     """
+    refuse_unguarded_script()
     folder = RunFolder.open(run)
     config = folder.read_config({} if device is None else {"device": device})
-    photos = read_photos(config.data, seed=config.seed)
-    return _Training(config, photos, start_fabric(config), folder).run()
+    config = replace(config, data=moved(config.data, root=root, manifest=manifest))
+    stored = folder.read_environment()
+    if stored is not None:
+        config = replace(config, precision=stored.precision_setting)
+    restored = photos_of_run(folder, root=root, manifest=manifest)
+    restored.refuse_missing()
+    photos = replace(restored.photos, notes=restored.notes)
+    fabric = start_fabric(config.device, config.precision)
+    with _claimed(folder, fabric):
+        photo_list = list_photographs(config, photos, fabric)
+        restored.refuse_changed(photo_list)
+        return carry_out(open_run(config, photos, photo_list, fabric, folder, stored=stored))
 
 
-class _Training:
-    """The parts of one run, and the order in which they work."""
-
-    def __init__(self, config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder):
-        self.config, self.photos, self.fabric, self.folder = config, photos, fabric, folder
-        self._refuse_uneven_batches()
-        self.network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
-        self.preprocessing = preprocessing_of(self.network.image_encoder.tower, config)
-        self.identity = _identity(self.network, photos)
-        self.state = self._load_state()
-        if fabric.global_rank == 0 and not folder.is_run:
-            environment = describe_environment(
-                device=str(fabric.device),
-                precision=str(fabric.strategy.precision.precision),
-                processes=fabric.world_size,
-            )
-            folder.create(config, environment)
-        self.session = Session(
-            fabric=fabric,
-            folder=folder,
-            log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
-            seed=config.seed,
-            checkpoint_steps=config.checkpoint_steps,
-            compile=self._compiles(),
-        )
-
-    def run(self) -> Run:
-        """Do what is left to do."""
-        for note in self.photos.notes:
-            self._say(note)
-        self._train_stage1()
-        network = self.network.to(self.fabric.device).deployed()
-        self._train_stage2(network)
-        if self.fabric.global_rank == 0:
-            saved = SavedModel(network=network, preprocessing=self.preprocessing, config=self.config.model)
-            save_model(saved, self.folder.model)
-        metrics = self._test(network)
-        return Run(path=self.folder.path, model_dir=self.folder.model, metrics=metrics)
-
-    def _train_stage1(self) -> None:
-        stage = Stage1(self.network, self.config.stage1, self._objective(self.config.stage1))
-        weights = load_stage1(self.folder.stage1)
-        if weights is not None:
-            copy_into(trained(stage), weights)
-            return
-        batches = _PhotoBatches(self._training_loader(), self._say)
-        validation = self.photos.subset("validation")
-        validate = partial(self._validate, "validation", Stage1.sources) if validation else None
-        weights = self._loop(stage, batches, validate).run()
-        if self.fabric.global_rank == 0:
-            save_stage1(self.folder.stage1, weights)
-
-    def _train_stage2(self, network: MPFGVC) -> None:
-        settings = self.config.stage2
-        if settings.epochs == 0:
-            return
-        encoder = network.image_encoder
-        embeddings = embed_photos(encoder, self._views(settings.views), fabric=self.fabric)
-        batches = EmbeddingLoader(
-            embeddings,
-            batch_size=settings.batch_size,
-            seed=self.config.seed,
-            rank=self.fabric.global_rank,
-            world=self.fabric.world_size,
-        )
-        validate, validation = None, self.photos.subset("validation")
-        if validation:
-            held_out = embed_photos(encoder, [self._evaluation_batches(validation)], fabric=self.fabric)
-            validate = partial(
-                evaluate_embeddings, network, held_out, split="validation", sources=Stage2.sources
-            )
-        stage = Stage2(network.fusion, network.text(), settings, self._objective(settings))
-        self._loop(stage, batches, validate).run()
-
-    def _loop(self, stage: Stage1 | Stage2, batches: Any, validate: Any) -> Loop:
-        state = self.state
-        if state is None or state.stage != stage.name:
-            state = TrainingState(stage=stage.name, identity=self.identity)
-        return Loop(stage, batches, self.session, validate=validate, state=state)
-
-    def _validate(self, split: Split, sources: tuple[str, ...]) -> Evaluation:
-        network = self.network.deployed()
-        batches = self._evaluation_batches(self.photos.subset(split))
-        return evaluate_photos(network, batches, split=split, fabric=self.fabric, sources=sources)
-
-    def _views(self, count: int) -> list[Batches]:
-        """The training photographs as in the test, then `count` - 1 times as stage 1 might show them."""
-        samples = self.photos.subset("train")
-        plain = self._evaluation_batches(samples)
-        if count == 1:
-            return [plain]
-        transform = train_transform(self.preprocessing, self.config.data.augment)
-        seed = seed_of(self.config.seed, "views")
-        return [plain, self._evaluation_batches(samples * (count - 1), transform=transform, seed=seed)]
-
-    def _test(self, network: MPFGVC) -> Evaluation | None:
-        if not (self.config.final_test and self.photos.subset("test")):
-            return None
-        batches = self._evaluation_batches(self.photos.subset("test"))
-        evaluation = evaluate_photos(network, batches, split="test", fabric=self.fabric)
-        if self.fabric.global_rank == 0:
-            self.folder.save_evaluation(evaluation.to_dict())
-        return evaluation
-
-    def _training_loader(self) -> TrainingLoader:
-        return TrainingLoader(
-            self.photos.subset("train"),
-            train_transform(self.preprocessing, self.config.data.augment),
-            batch_size=self.config.stage1.batch_size,
-            seed=self.config.seed,
-            workers=self._workers(),
-            **self._loader_options(),
-        )
-
-    def _evaluation_batches(
-        self, samples: Sequence[Sample], *, transform: Transform | None = None, seed: int | None = None
-    ) -> Batches:
-        return evaluation_loader(
-            samples,
-            transform or test_transform(self.preprocessing),
-            batch_size=self.config.stage1.batch_size,
-            seed=seed,
-            workers=self._workers(model_on_cpu=self.fabric.device.type == "cpu"),
-            **self._loader_options(),
-        )
-
-    def _workers(self, *, model_on_cpu: bool = False) -> int:
-        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return worker_count(self.config.data.workers, processes=processes, model_on_cpu=model_on_cpu)
-
-    def _loader_options(self) -> dict[str, Any]:
-        return {
-            "rank": self.fabric.global_rank,
-            "world": self.fabric.world_size,
-            "on_error": self.config.data.on_error,
-        }
-
-    def _objective(self, settings: StageConfig) -> Objective:
-        weights = None
-        if settings.class_weights == "balanced":
-            labels = torch.tensor([sample.label for sample in self.photos.subset("train")])
-            weights = balanced_weights(labels.bincount(minlength=len(self.photos.classes)))
-            weights = weights.to(self.fabric.device)
-        return Objective(settings.label_smoothing, weights)
-
-    def _load_state(self) -> TrainingState | None:
-        state = load_state(self.folder.checkpoint)
-        if state is not None and state.identity != self.identity:
-            reason = "belongs to other classes, photographs or towers than the ones found now"
-            hint = "put back the ones of the run, or start a new one with another --out"
-            raise CheckpointError(f"{self.folder.checkpoint} {reason}; {hint}")
-        return state
-
-    def _refuse_uneven_batches(self) -> None:
-        for name in ("stage1", "stage2"):
-            size = getattr(self.config, name).batch_size
-            if size % self.fabric.world_size:
-                rule = f"must be a multiple of the {self.fabric.world_size} processes"
-                raise ConfigError(f"{name}.batch_size {rule}, got {size}")
-
-    def _compiles(self) -> bool:
-        """Whether to compile: it changes the speed alone, so a machine that cannot goes on without."""
-        reason = why_not_compile(self.fabric) if self.config.compile else None
-        if reason is not None:
-            self._say(f"compile: the step runs uncompiled, {reason}")
-        return self.config.compile and reason is None
-
-    def _say(self, line: str) -> None:
-        if self.fabric.global_rank == 0:
-            say(line)
+def carry_out(run: OpenRun) -> Run:
+    """Do what is left to do, in this order."""
+    for note in run.photos.notes:
+        run.tell(note)
+    train_stage1(run)
+    network = run.network.to(run.fabric.device).deployed()
+    train_stage2(run, network)
+    saved = SavedModel(
+        network=network,
+        preprocessing=run.loaders.preprocessing,
+        config=run.config.model,
+        name=str(run.folder.model),
+    )
+    if run.is_first:
+        save_model(saved, run.folder.model)
+    metrics = _test(run, saved)
+    return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
 
 
-class _PhotoBatches:
-    """Photograph batches as pairs, naming each broken photograph once."""
-
-    def __init__(self, loader: TrainingLoader, tell: Any):
-        self.loader, self.tell = loader, tell
-        self.steps = loader.steps
-        self.broken: set[str] = set()
-
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.loader.epoch(epoch, first_step):
-            for path in set(batch.broken) - self.broken:
-                self.broken.add(path)
-                self.tell(f"skipped {path}: it cannot be read ({len(self.broken)} so far)")
-            yield batch.images, batch.labels
+def train_stage1(run: OpenRun) -> None:
+    """Leave the network with what stage 1 trains, now or in an earlier attempt."""
+    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
+    weights = load_stage1(run.folder.stage1, run.identity)
+    if weights is not None:
+        copy_into(stage.trained(), weights)
+        return
+    batches = run.loaders.training(run.photos.subset("train"))
+    weights = _loop(run, stage, batches, _validation(run)).run()
+    if run.is_first:
+        save_stage1(run.folder.stage1, weights, run.identity)
 
 
-def preprocessing_of(tower: ImageTower, config: Config) -> Preprocessing:
-    """How test photographs are prepared: by the tower's own data, where the config leaves it open."""
-    return Preprocessing(
-        image_size=tower.input.image_size,
-        resize=config.data.resize,
-        crop_ratio=config.data.crop_ratio or tower.input.crop_ratio,
-        mean=tower.input.mean,
-        std=tower.input.std,
-        interpolation=tower.input.interpolation,  # type: ignore[arg-type]
+def train_stage2(run: OpenRun, network: MPFGVC) -> None:
+    """Train the fusion on embeddings of the training photographs, computed once."""
+    settings = run.config.stage2
+    if settings.epochs == 0:
+        return
+    stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
+    _loop(run, stage, _embedded_batches(run, network), _embedded_validation(run, network)).run()
+
+
+def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
+    """Evaluate on the test split as `mpfgvc evaluate` does, in fp32. Packs the network, so it comes last."""
+    samples = run.photos.subset("test")
+    if not (run.config.final_test and samples):
+        return None
+    inference = Predictor.packed(saved, device=run.fabric.device).inference
+    loader = run.loaders.evaluation(samples)
+    evaluation = evaluate_photos(inference, loader, labels_of(samples), split="test")
+    if run.is_first:
+        run.folder.save_evaluation(evaluation.to_dict())
+    return evaluation
+
+
+def _loop(run: OpenRun, stage: Stage, batches: TrainingBatches, validate: Validate | None) -> Loop:
+    state = run.state
+    if state is None or state.stage != stage.name:
+        state = TrainingState(stage=stage.name, identity=run.identity.to_dict())
+    return Loop(stage, batches, run.session, validate=validate, state=state)
+
+
+def _validation(run: OpenRun) -> Validate | None:
+    """What validates stage 1: all held-out photographs through the towers."""
+    samples = run.photos.subset("validation")
+    if not samples:
+        return None
+    labels = labels_of(samples)
+
+    def validate() -> Evaluation:
+        inference = Inference(network=run.network.deployed(), compute=Compute.of(run.fabric))
+        loader = run.loaders.evaluation(samples)
+        return evaluate_photos(inference, loader, labels, split="validation", sources=Stage1.sources)
+
+    return validate
+
+
+def _embedded_batches(run: OpenRun, network: MPFGVC) -> EmbeddingLoader:
+    samples = run.photos.subset("train")
+    labels, settings = labels_of(samples), run.config.stage2
+    loaders = run.loaders.views(samples, settings.views)
+    views = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
+    return EmbeddingLoader(
+        torch.cat([view.values for view in views]),
+        torch.cat([labels[view.indices % len(labels)] for view in views]),
+        batch_size=settings.batch_size,
+        seed=run.config.seed,
+        processes=run.loaders.processes,
     )
 
 
-def _identity(network: MPFGVC, photos: PhotoSet) -> str:
-    """What a checkpoint shares with the run that continues it: classes, photographs, frozen text tower."""
-    names = [f"{sample.path.name}:{sample.label}:{sample.split}" for sample in photos.samples]
-    frozen = network.text.state_dict()
-    tensors = [tensor for name, tensor in frozen.items() if name.startswith("tower.")]
-    return fingerprint(tensors, [*photos.classes, *names])
+def _embedded_validation(run: OpenRun, network: MPFGVC) -> Validate | None:
+    """What validates stage 2: the held-out photographs, embedded once."""
+    samples = run.photos.subset("validation")
+    if not samples:
+        return None
+    held_out = embed_photos(network.image_encoder, run.loaders.evaluation(samples), fabric=run.fabric)
+    labels = labels_of(samples)
+    return partial(evaluate_embeddings, network, held_out, labels, split="validation", sources=Stage2.sources)
 
 
-def _free_folder(config: Config) -> Path:
-    """The first of runs/<dataset>-1, runs/<dataset>-2, ... that does not exist."""
-    number = 1
-    while Path(f"runs/{config.data.dataset}-{number}").exists():
-        number += 1
-    return Path(f"runs/{config.data.dataset}-{number}")
+def _objective(run: OpenRun, settings: StageConfig) -> Objective:
+    weights = None
+    if settings.class_weights == "balanced":
+        labels = labels_of(run.photos.subset("train"))
+        weights = balanced_weights(labels.bincount(minlength=len(run.photos.classes)))
+        weights = weights.to(run.fabric.device)
+    return Objective(settings.label_smoothing, weights)
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """The config with paths that hold in any working directory."""
+    image_tower, text_tower = config.model.image_tower, config.model.text_tower
+    model = replace(
+        config.model,
+        image_tower=replace(image_tower, weights=_absolute(image_tower.weights)),
+        text_tower=replace(text_tower, weights=_absolute(text_tower.weights)),
+    )
+    data = replace(config.data, root=_absolute(config.data.root), manifest=_absolute(config.data.manifest))
+    return replace(config, model=model, data=data)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
+
+
+def _free_folder(config: Config, fabric: Fabric) -> RunFolder:
+    """The first of runs/<dataset>-1, runs/<dataset>-2, ... that is free; the same for all processes."""
+    return from_first(fabric, partial(RunFolder.claim_free, Path("runs"), config.data.dataset))
+
+
+@contextmanager
+def _claimed(folder: RunFolder, fabric: Fabric, *, new: bool = False) -> Iterator[None]:
+    """Own the folder within the block, through the first process.
+
+    `new` refuses a folder that holds a run. Raises CheckpointError or OutputError in every process.
+    """
+    with ExitStack() as stack:
+
+        def claim() -> None:
+            stack.enter_context(folder.claim())
+            if new:
+                folder.refuse_existing()
+
+        from_first(fabric, claim)
+        yield

@@ -1,30 +1,28 @@
 """The two stages of the optimisation (section 4): what each trains, its groups and its loss.
 
-A stage is a module whose forward takes a batch to its loss, so that one loop
-and one wrapper (DDP) serve both. Making it freezes what it does not train; that
-must come before the optimiser and before Fabric see the parameters.
+A stage is a module whose forward takes a batch to its loss, so that one loop and one wrapper (DDP) serve
+both. Making it freezes what it does not train; that must come before the optimiser and before Fabric see
+the parameters.
 
     Stage 1 trains image tower, learnable tokens X, projection and classifier on V.   L_v + L_i2t
-    Stage 2 trains the fusion module alone, on embeddings computed once.              L_vlfm
+    Stage 2 trains only the fusion module, on embeddings computed once.               L_vlfm
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mpfgvc.config import Stage1Config, Stage2Config
+from mpfgvc.config import Stage1Config, Stage2Config, StageConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.training.class_sampling import ClassSample, sample_classes
-from mpfgvc.training.optim import ParameterGroup
-
-UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
-"""Parameters with more than one dimension that are no weight matrices: tokens and positions."""
+from mpfgvc.training.optim import ParameterGroup, split_by_decay
 
 
 class StepResult(NamedTuple):
@@ -34,11 +32,45 @@ class StepResult(NamedTuple):
     logits: Float[Tensor, "batch classes"]
 
 
-class Stage1(nn.Module):
+class Stage(nn.Module, ABC):
+    """What the training loop needs to know of a stage."""
+
+    name: ClassVar[str]
+    """Its name in settings, logs and checkpoints; stages run in the order of their names."""
+    sources: ClassVar[tuple[str, ...]]
+    """The sources of logits that it trains, which validation looks at."""
+    compiles: ClassVar[bool]
+    """Whether a step is long enough to gain by torch.compile."""
+    rates: ClassVar[tuple[str, ...]]
+    """The settings of its learning rates, for an error message."""
+    settings: StageConfig
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that a batch is split into, one forward and backward pass each."""
+        return 1
+
+    @abstractmethod
+    def forward(self, inputs: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]) -> StepResult:
+        """The loss of a batch."""
+
+    @abstractmethod
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What it trains, and at which rates."""
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that it trains, by name."""
+        return {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
+
+
+class Stage1(Stage):
     """Stage 1 of a network that still has its class prompts."""
 
     name = "stage1"
     sources = ("vision", "text")
+    compiles = True
+    rates = ("stage1.lr", "stage1.tower_lr")
+    settings: Stage1Config
 
     def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective):
         super().__init__()
@@ -51,13 +83,18 @@ class Stage1(nn.Module):
         self.settings = settings
         self.objective = objective
 
+    @property
+    def micro_batches(self) -> int:
+        """Parts that a batch is split into, so that it needs less memory."""
+        return self.settings.accumulate
+
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]
     ) -> StepResult:
         """L_v + L_i2t of a batch.
 
         The texts come first, so that their backward pass comes last: by then the images' activations
-        are gone, and where the texts are recomputed (ClassPrompts) the two never stand side by side.
+        are gone, and where the texts are recomputed (ClassPrompts) the two are never in memory together.
         """
         network, sample = self.network, self._sample(labels)
         text_features = network.text() if sample is None else network.text(sample.classes)
@@ -89,21 +126,19 @@ class Stage1(nn.Module):
     def parameter_groups(self) -> list[ParameterGroup]:
         """The image tower by depth at its own rate, the new parts at another."""
         tower = self.network.image_encoder.tower
-        by_rate: dict[float, list[tuple[str, nn.Parameter]]] = {}
-        for name, parameter in tower.named_parameters():
-            scale = self.settings.layer_decay ** (tower.depth - tower.depth_of(name))
-            by_rate.setdefault(self.settings.tower_lr * scale, []).append((name, parameter))
-        groups = [group for rate, named in by_rate.items() for group in _split_by_decay(named, rate)]
+        groups = groups_by_depth(tower, self.settings)
         inside = {id(parameter) for parameter in tower.parameters()}
-        new = [(name, weight) for name, weight in trained(self).items() if id(weight) not in inside]
-        return groups + _split_by_decay(new, self.settings.lr)
+        new = [(name, weight) for name, weight in self.trained().items() if id(weight) not in inside]
+        return groups + split_by_decay(new, self.settings.lr)
 
 
-class Stage2(nn.Module):
+class Stage2(Stage):
     """Stage 2: the fusion module on embeddings, with the class text features as constants."""
 
     name = "stage2"
     sources = ("fusion",)
+    compiles = False
+    rates = ("stage2.lr",)
 
     def __init__(
         self,
@@ -127,20 +162,13 @@ class Stage2(nn.Module):
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The fusion module at one rate."""
-        return _split_by_decay(trained(self).items(), self.settings.lr)
+        return split_by_decay(self.trained().items(), self.settings.lr)
 
 
-def trained(stage: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters that a stage trains, by name."""
-    return {name: weight for name, weight in stage.named_parameters() if weight.requires_grad}
-
-
-def _split_by_decay(named: Iterable[tuple[str, nn.Parameter]], lr: float) -> list[ParameterGroup]:
-    """One group of weight matrices, which decay, and one of all else, which does not."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in named:
-        decays = parameter.ndim > 1 and name.split(".")[-1] not in UNDECAYED
-        (matrices if decays else others).append(parameter)
-    groups = [ParameterGroup(matrices, lr, decays=True), ParameterGroup(others, lr, decays=False)]
-    return [group for group in groups if group.parameters]
+def groups_by_depth(tower: ImageTower, settings: Stage1Config) -> list[ParameterGroup]:
+    """The parameters of an image tower; the rate falls by `layer_decay` from each block to the one below."""
+    by_rate: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in tower.named_parameters():
+        scale = settings.layer_decay ** (tower.depth - tower.depth_of(name))
+        by_rate.setdefault(settings.tower_lr * scale, []).append((name, parameter))
+    return [group for rate, named in by_rate.items() for group in split_by_decay(named, rate)]

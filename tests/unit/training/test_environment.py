@@ -1,18 +1,23 @@
-"""What a run was made with: the commit that its results can be had with again."""
+"""What this machine runs a training with: the commit that gives its results again, above all."""
 
+import json
 import platform
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import torch
 
-from mpfgvc.training.environment import _commit, _processor
+from mpfgvc.run_environment import Environment
+from mpfgvc.training.environment import commit_of, describe_environment, processor_name
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A file of a package, in a repository that has committed it and a result."""
-    file, result = tmp_path / "src" / "code.py", tmp_path / "benchmarks" / "results" / "speed.json"
+    file, result = tmp_path / "src" / "code.py", tmp_path / "measured" / "speed.json"
     for path in (file, result):
         path.parent.mkdir(parents=True)
         path.write_text("1")
@@ -26,37 +31,60 @@ def _git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_commit_is_that_of_the_repository_whatever_results_have_changed(file: Path) -> None:
-    root = file.parents[1]
-    (root / "benchmarks" / "results" / "speed.json").write_text("2")
-    (root / "benchmarks" / "results" / "memory.json").write_text("1")
-    assert _commit(file) == _git(root, "rev-parse", "HEAD").strip()
+def test_the_description_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["mpfgvc", "train", "--seed", "3"])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    environment = describe_environment(device="cpu", precision="bf16-mixed", processes=3)
+    assert environment.command == ("mpfgvc", "train", "--seed", "3")
+    assert (environment.device, environment.precision) == ("cpu", "bf16-mixed")
+    assert (environment.processes, environment.threads) == (3, 5)
+    assert environment.packages["torch"] == version("torch")
+    assert environment.packages["open_clip_torch"] == version("open_clip_torch")
+    assert Environment.from_dict(json.loads(json.dumps(environment.to_dict()))) == environment
 
 
-@pytest.mark.parametrize("changed", ["src/code.py", "benchmarks/speed.py", "recipe.yaml"])
-def test_any_other_change_makes_it_dirty(file: Path, changed: str) -> None:
+def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU 9000")
+    assert describe_environment(device="cuda:0", precision="32-true", processes=1).device == "GPU 9000"
+
+
+def test_the_commit_is_that_of_the_repository(file: Path) -> None:
+    assert commit_of(file) == _git(file.parent, "rev-parse", "HEAD").strip()
+
+
+@pytest.mark.parametrize("changed", ["src/code.py", "measured/speed.json", "recipe.yaml"])
+def test_any_change_makes_it_dirty(file: Path, changed: str) -> None:
     (file.parents[1] / changed).write_text("2")
-    assert _commit(file) == _git(file.parent, "rev-parse", "HEAD").strip() + "-dirty"
+    assert commit_of(file) == _git(file.parent, "rev-parse", "HEAD").strip() + "-dirty"
+
+
+def test_a_change_of_results_does_not_make_it_dirty(file: Path) -> None:
+    root = file.parents[1]
+    (root / "measured" / "speed.json").write_text("2")
+    (root / "measured" / "memory.json").write_text("1")
+    assert commit_of(file, results=["measured"]) == _git(root, "rev-parse", "HEAD").strip()
+    file.write_text("2")
+    assert str(commit_of(file, results=["measured"])).endswith("-dirty")
 
 
 def test_a_file_that_another_repository_does_not_know_has_no_commit(file: Path) -> None:
     installed = file.parent / "site-packages" / "mpfgvc" / "environment.py"
     installed.parent.mkdir(parents=True)
     installed.write_text("1")
-    assert _commit(installed) is None
+    assert commit_of(installed) is None
 
 
 def test_without_git_there_is_no_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert _commit(file) is None
+    assert commit_of(file) is None
 
 
 def test_the_processor_is_named_by_the_system_or_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda _: "processor\t: 0\nmodel name\t: Fast 9\n")
-    assert _processor() == "Fast 9"
+    monkeypatch.setattr(Path, "read_text", lambda _, **__: "processor\t: 0\nmodel name\t: Fast 9\n")
+    assert processor_name() == "Fast 9"
 
-    def refuse(_: Path) -> str:
+    def refuse(_: Path, **__: object) -> str:
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    assert _processor() == platform.machine()
+    assert processor_name() == platform.machine()

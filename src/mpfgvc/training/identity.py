@@ -1,0 +1,67 @@
+"""What a run's tensors belong to: classes, photographs and pretrained towers.
+
+Every file of tensors that a run reloads carries the identity it was made with. With other classes, for
+example after a class folder was renamed, the old weights would answer under new names.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.errors import CheckpointError
+from mpfgvc.model.network import MPFGVC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """A fingerprint of each part; two runs with equal ones can exchange their tensors."""
+
+    classes: str
+    photographs: str
+    image_tower: str
+    text_tower: str
+
+    @classmethod
+    def of(cls, network: MPFGVC, photo_list: PhotoList) -> Self:
+        """The identity of a run, from its network as it was built, before any training."""
+        photographs = photo_list.photographs
+        rows = (f"{each.path}:{each.label}:{each.split}:{each.digest}" for each in photographs)
+        text = network.text.state_dict()
+        return cls(
+            classes=_of_texts(photo_list.classes),
+            photographs=_of_texts(rows),
+            image_tower=_of_tensors(network.image_encoder.tower.state_dict().values()),
+            text_tower=_of_tensors(text[name] for name in text if name.startswith("tower.")),
+        )
+
+    def to_dict(self) -> dict[str, str]:
+        """A dictionary of texts, which checkpoints and safetensors' metadata can hold."""
+        return asdict(self)
+
+    def refuse_other(self, stored: Mapping[str, str], file: Path) -> None:
+        """Raise CheckpointError if the identity that is stored in `file` is not this one."""
+        other = [name.replace("_", " ") for name, own in asdict(self).items() if stored.get(name) != own]
+        if other:
+            rule = f"belongs to a run with other {', '.join(other)} than those found now"
+            hint = "put back those of the run, or start a new run with another --out"
+            raise CheckpointError(f"{file} {rule}; {hint}")
+
+
+def _of_texts(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _of_tensors(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,82 @@
+"""Every loader of a run: the random photographs of stage 1, and the fixed ones of all the rest."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mpfgvc.config import DataConfig
+from mpfgvc.data.loading import EvaluationLoader, TrainingLoader
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.samples import Sample
+from mpfgvc.data.transforms import Transform, test_transform, train_transform
+from mpfgvc.launcher import Processes
+from mpfgvc.model.towers.image_tower import TowerInput
+from mpfgvc.seeding import seed_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaders:
+    """Makes the loaders of one run. `batch_size` is that of stage 1, over all processes."""
+
+    settings: DataConfig
+    preprocessing: Preprocessing
+    batch_size: int
+    seed: int
+    processes: Processes
+    model_on_cpu: bool
+    tell: Callable[[str], None]
+    """Called with a line about each photograph that is skipped in training."""
+
+    def training(self, samples: Sequence[Sample]) -> TrainingLoader:
+        """Random crops in random order."""
+        return TrainingLoader(
+            samples,
+            train_transform(self.preprocessing, self.settings.augment),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            processes=self.processes,
+            workers=self.settings.workers,
+            on_error=self.settings.on_error,
+            tell=self.tell,
+        )
+
+    def evaluation(self, samples: Sequence[Sample]) -> EvaluationLoader:
+        """Photographs as in the test, in order."""
+        return self._in_order(samples, test_transform(self.preprocessing), seed=None)
+
+    def views(self, samples: Sequence[Sample], count: int) -> list[EvaluationLoader]:
+        """The photographs as in the test, then `count` - 1 times as stage 1 might show them, in order.
+
+        Index i of the second loader is a view of photograph i modulo their number.
+        """
+        plain = self.evaluation(samples)
+        if count == 1:
+            return [plain]
+        transform = train_transform(self.preprocessing, self.settings.augment)
+        random = self._in_order([*samples] * (count - 1), transform, seed=seed_of(self.seed, "views"))
+        return [plain, random]
+
+    def _in_order(
+        self, samples: Sequence[Sample], transform: Transform, *, seed: int | None
+    ) -> EvaluationLoader:
+        return EvaluationLoader(
+            samples,
+            transform,
+            batch_size=self.batch_size,
+            processes=self.processes,
+            workers=self.settings.workers,
+            model_on_cpu=self.model_on_cpu,
+            on_error=self.settings.on_error,
+            seed=seed,
+        )
+
+
+def preprocessing_of(tower: TowerInput, settings: DataConfig) -> Preprocessing:
+    """How test photographs are prepared: as the tower's own were, where the settings leave it open."""
+    return Preprocessing(
+        image_size=tower.image_size,
+        resize=settings.resize,
+        crop_ratio=settings.crop_ratio or tower.crop_ratio,
+        mean=tower.mean,
+        std=tower.std,
+        interpolation=tower.interpolation,  # type: ignore[arg-type]
+    )

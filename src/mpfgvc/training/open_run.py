@@ -1,0 +1,170 @@
+"""Open a run: check what can be checked, build the network, and hand each part what it needs.
+
+The order is that of cost: settings first, then the photographs, then towers that may have to be fetched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lightning_fabric import Fabric
+
+from mpfgvc.config import Config
+from mpfgvc.data.headers import check_headers
+from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.place import dataset_root
+from mpfgvc.data.samples import PhotoSet, counted
+from mpfgvc.devices import from_first, why_not_compile
+from mpfgvc.errors import ConfigError
+from mpfgvc.launcher import Processes
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.progress import say
+from mpfgvc.run_environment import Environment, differences
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.whole_files import make_folder
+from mpfgvc.training.checkpoint import TrainingState, load_state
+from mpfgvc.training.environment import describe_environment
+from mpfgvc.training.identity import Identity
+from mpfgvc.training.loaders import Loaders, preprocessing_of
+from mpfgvc.training.loop import Session
+from mpfgvc.training.metric_log import MetricLog
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A run that was opened: its settings, its photographs, and its parts. `state` is its last checkpoint."""
+
+    config: Config
+    photos: PhotoSet
+    fabric: Fabric
+    folder: RunFolder
+    network: MPFGVC
+    identity: Identity
+    state: TrainingState | None
+    loaders: Loaders
+    session: Session
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that speaks and writes."""
+        return self.loaders.processes.is_first
+
+    def tell(self, line: str) -> None:
+        """Say a line, once for all processes."""
+        self.loaders.tell(line)
+
+
+def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoList:
+    """Every photograph of a run with its digest, once the headers of all of them have been read.
+
+    Raises DataError naming a broken photograph, unless these are skipped: then it is said.
+    """
+
+    def compute() -> PhotoList:
+        headers = check_headers(photos.samples, config.data.on_error)
+        if headers.broken:
+            what = "photographs are broken and will be skipped"
+            say(counted(what, [str(path) for path in headers.broken], len(photos.samples)))
+        digests = {path: header.digest for path, header in headers.found.items()}
+        return PhotoList.of(photos, root=dataset_root(config.data), digests=digests)
+
+    return from_first(fabric, compute)
+
+
+def open_run(
+    config: Config,
+    photos: PhotoSet,
+    photo_list: PhotoList,
+    fabric: Fabric,
+    folder: RunFolder,
+    *,
+    stored: Environment | None = None,
+) -> OpenRun:
+    """Open a new run or one that was stopped, which `stored` says what it was made with.
+
+    Raises ConfigError for settings that do not fit the processes, CheckpointError for towers that are not
+    available or tensors of another run, OutputError for a folder that cannot be written.
+    """
+    processes = Processes.here()
+    tell = say if processes.is_first else _say_nothing
+    _refuse_uneven_batches(config, processes)
+    network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
+    identity = Identity.of(network, photo_list)
+    state = load_state(folder.checkpoint, identity)
+    if processes.is_first:
+        _record(config, photo_list, fabric, folder, stored)
+    return OpenRun(
+        config=config,
+        photos=photos,
+        fabric=fabric,
+        folder=folder,
+        network=network,
+        identity=identity,
+        state=state,
+        loaders=_loaders(config, network, fabric, tell),
+        session=_session(config, fabric, folder, tell),
+    )
+
+
+def _loaders(config: Config, network: MPFGVC, fabric: Fabric, tell: Tell) -> Loaders:
+    return Loaders(
+        settings=config.data,
+        preprocessing=preprocessing_of(network.image_encoder.tower.input, config.data),
+        batch_size=config.stage1.batch_size,
+        seed=config.seed,
+        processes=Processes.here(),
+        model_on_cpu=fabric.device.type == "cpu",
+        tell=tell,
+    )
+
+
+def _session(config: Config, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
+    return Session(
+        fabric=fabric,
+        folder=folder,
+        log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
+        seed=config.seed,
+        checkpoint_steps=config.checkpoint_steps,
+        compile=config.compile and _can_compile(fabric, tell),
+    )
+
+
+def _can_compile(fabric: Fabric, tell: Tell) -> bool:
+    """Compiling changes only the speed, so a machine that cannot goes on without."""
+    reason = why_not_compile(fabric)
+    if reason is not None:
+        tell(f"compile: the step runs uncompiled, {reason}")
+    return reason is None
+
+
+def _refuse_uneven_batches(config: Config, processes: Processes) -> None:
+    for stage in (config.stage1, config.stage2):
+        if stage.batch_size % processes.world:
+            rule = f"must be a multiple of the {processes.world} processes"
+            raise ConfigError(f"{stage.name}.batch_size {rule}, got {stage.batch_size}")
+
+
+def _environment(fabric: Fabric) -> Environment:
+    return describe_environment(
+        device=str(fabric.device),
+        precision=str(fabric.strategy.precision.precision),
+        processes=fabric.world_size,
+    )
+
+
+def _record(
+    config: Config, photo_list: PhotoList, fabric: Fabric, folder: RunFolder, stored: Environment | None
+) -> None:
+    """Write down what a new run depends on; for a run that goes on, say what differs."""
+    now = _environment(fabric)
+    if not folder.is_run:
+        make_folder(folder.path)
+        photo_list.save(folder.photographs)  # before the config, which makes the folder a run
+        folder.create(config, now)
+    elif stored is not None and (changed := differences(stored, now)):
+        say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")
+
+
+def _say_nothing(_: str) -> None:
+    """What the other processes say."""
