@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mpfgvc.cli.main import main
+
+Cli = Callable[..., tuple[int, str, str]]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list[object] | None:
     """What a test file imports from the package is no test, even if it is called `test_transform`."""
     return [] if str(getattr(obj, "__module__", "")).startswith("mpfgvc") else None
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return (code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

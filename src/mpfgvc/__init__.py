@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
-    from mpfgvc.inference.guess import Guess
+    from mpfgvc.inference.guess import Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
     from mpfgvc.training.run import Run, resume, train
@@ -29,6 +29,7 @@ _HOMES = {
     "Guess": "mpfgvc.inference.guess",
     "MpfgvcError": "mpfgvc.errors",
     "OutputError": "mpfgvc.errors",
+    "Prediction": "mpfgvc.inference.guess",
     "Predictor": "mpfgvc.inference.predictor",
     "Run": "mpfgvc.training.run",
     "evaluate": "mpfgvc.evaluation.evaluate",
@@ -47,6 +48,7 @@ __all__ = [
     "Guess",
     "MpfgvcError",
     "OutputError",
+    "Prediction",
     "Predictor",
     "Run",
     "evaluate",

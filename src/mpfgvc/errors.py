@@ -1,13 +1,15 @@
-"""The errors a user can cause.
+"""User errors.
 
-Each carries one line that names the setting or the file, the rule, the value
-that broke it and the way out. The command line prints that line and exits
-with code 2; Python callers catch `MpfgvcError`.
+Each carries one line that names the setting or the file, the rule, the value got and the way out. The
+command line prints that line and exits with code 2; Python callers catch `MpfgvcError`.
 """
 
 
 class MpfgvcError(Exception):
-    """Something that the user can put right; the message says how."""
+    """A user error; the message says what to do."""
+
+    said_by_first = False
+    """Whether the first of several processes has met the same error and says it."""
 
 
 class ConfigError(MpfgvcError):

@@ -1,10 +1,74 @@
-"""Lines for people while something runs, on standard error; standard output belongs to results."""
+"""What people see while something runs: notes and progress bars, on standard error.
+
+Standard output belongs to results. A line never lands on the line of a bar: `say` prints above
+open bars, and `close_bars` ends them before an error is printed. If standard error itself is gone
+(a closed pipe, a full disk), the work goes on in silence.
+"""
 
 import sys
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from tqdm import tqdm
 
 
+class Bar:
+    """A progress bar that counts from `done` to `total`."""
+
+    def __init__(self, label: str, *, total: int, done: int = 0, unit: str = "img"):
+        self._bar: tqdm[Any] | None = None
+        with suppress(OSError):
+            self._bar = tqdm(
+                total=total, initial=done, desc=label, unit=unit, file=sys.stderr, mininterval=0.5
+            )
+        _open.append(self)
+
+    def advance(self, count: int) -> None:
+        """Count on."""
+        self._try(lambda bar: bar.update(count))
+
+    def show(self, **values: str) -> None:
+        """Put values beside the bar."""
+        self._try(lambda bar: bar.set_postfix(values, refresh=False))
+
+    def close(self) -> None:
+        """End the bar's line; what is printed next is on a line of its own."""
+        self._try(lambda bar: bar.close())
+        self._bar = None
+        if self in _open:
+            _open.remove(self)
+
+    def _try(self, action: Callable[["tqdm[Any]"], object]) -> None:
+        """Do something with the bar; one that cannot be written to is given up."""
+        if self._bar is None:
+            return
+        try:
+            action(self._bar)
+        except OSError:
+            self._bar.disable = True
+            self._bar = None
+
+
+_open: list[Bar] = []
+
+
 def say(line: str) -> None:
-    """Print one line, clear of any progress bar."""
-    tqdm.write(f"mpfgvc: {line}", file=sys.stderr)
+    """Print one line, above any progress bar; a line break in a file name is escaped."""
+    with suppress(OSError):
+        tqdm.write(f"mpfgvc: {printable(line)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text on one line: control characters, which could steer a terminal, are escaped."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each
+        for each in text
+    )
+
+
+def close_bars() -> None:
+    """End the lines of all open bars."""
+    for bar in list(_open):
+        bar.close()

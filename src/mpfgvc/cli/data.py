@@ -1,0 +1,115 @@
+"""`mpfgvc data check` and `mpfgvc data synthesize`: look at a dataset, or draw one."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_json
+from mpfgvc.config_io import load_config, parse_overrides
+from mpfgvc.errors import ConfigError
+from mpfgvc.progress import printable
+
+if TYPE_CHECKING:
+    from mpfgvc.data.doctor import Report
+
+_BIRDS = "data.birds."
+
+
+def _add_check_options(parser: ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="name of a recipe, or a YAML file; only its data settings are used"
+    )
+    parser.add_argument(
+        "--run",
+        dest="run_folder",
+        metavar="RUN",
+        help="check the photographs of this run, in the splits that it stored",
+    )
+    parser.add_argument("--quick", action="store_true", help="read only the headers of the photographs")
+    parser.epilog = (
+        "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train."
+    )
+
+
+def _check(options: Namespace) -> int:
+    overrides = parse_overrides(options.settings)
+    if options.run_folder is not None:
+        report = _check_run(options, overrides)
+    else:
+        config = load_config(options.config, overrides=overrides)
+        from mpfgvc.data.doctor import check_dataset
+
+        report = check_dataset(config.data, seed=config.seed, quick=options.quick)
+    if options.json:
+        output.write_json(report.to_dict())
+    else:
+        from mpfgvc.cli.tables import write_check
+
+        write_check(report)
+    return 0 if report.fine else 2
+
+
+def _check_run(options: Namespace, overrides: Mapping[str, Any]) -> Report:
+    others = [f"--{name}" for name in overrides if name not in ("data.root", "data.manifest")]
+    others += ["--config"] if options.config is not None else []
+    if others:
+        raise ConfigError(f"--run takes only --data.root and --data.manifest, got {others[0]}; leave it out")
+    from mpfgvc.data.doctor import check_run
+
+    return check_run(
+        options.run_folder,
+        root=overrides.get("data.root"),
+        manifest=overrides.get("data.manifest"),
+        quick=options.quick,
+    )
+
+
+def _add_synthesize_options(parser: ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="new folder of the dataset")
+    parser.epilog = (
+        "Settings: --data.birds.species 30, --data.birds.train 20, --data.birds.test 20,\n"
+        "--data.birds.image_size 96, --data.birds.seed 0."
+    )
+
+
+def _synthesize(options: Namespace) -> None:
+    overrides = parse_overrides(options.settings)
+    for name in overrides:
+        if not name.startswith(_BIRDS):
+            raise ConfigError(f"data synthesize takes only the settings {_BIRDS}*, got --{name}")
+    birds = load_config(overrides=overrides).data.birds
+    from mpfgvc.data.synthesize import synthesize
+
+    count = synthesize(Path(options.out), birds)
+    if options.json:
+        output.write_json({"path": options.out, "classes": birds.species, "images": count})
+        return
+    folder = printable(options.out)
+    output.write_line(f"{count} images of {birds.species} classes in {folder}")
+    quoted = printable(shlex.quote(options.out))
+    output.write_line(f"next        mpfgvc train --data.dataset cub --data.root {quoted}")
+
+
+COMMANDS = (
+    Command(
+        name="data check",
+        summary="find what is wrong with a dataset before training on it",
+        add_options=_add_check_options,
+        run=_check,
+        takes_settings=True,
+    ),
+    Command(
+        name="data synthesize",
+        summary="draw the synthetic birds into a folder, in the layout of CUB",
+        add_options=_add_synthesize_options,
+        run=_synthesize,
+        takes_settings=True,
+    ),
+)

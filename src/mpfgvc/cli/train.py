@@ -1,0 +1,94 @@
+"""`mpfgvc train`: train both stages into a new run folder, or continue a run.
+
+Every setting of `config.py` is an option with its dotted name; words that are none of the options
+below are read as settings. A resumed run keeps its settings, except for the place of its data and the device.
+"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_json
+from mpfgvc.config_io import default_recipe, load_config, parse_overrides
+from mpfgvc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mpfgvc.training.run import Run
+
+_RESUMABLE = ("data.root", "data.manifest", "device")
+"""Settings that may be given with `--resume`: they do not change what is trained."""
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument(
+        "--config",
+        metavar="RECIPE",
+        help="name of a recipe, such as cub, or a YAML file, such as ./mine.yaml (default: folder if data "
+        "are named, else synthetic); settings on the command line go on top",
+    )
+    parser.add_argument("--out", metavar="FOLDER", help="new run folder (default: runs/<dataset>-<number>)")
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="continue this run with its own settings; only --data.root, --data.manifest and --device "
+        "may be given, if the dataset has moved or the machine is another",
+    )
+
+
+def _settings_help() -> str:
+    from mpfgvc.cli.settings_help import settings_help
+
+    return settings_help()
+
+
+def _run(options: Namespace) -> None:
+    overrides = parse_overrides(options.settings)
+    if options.resume is not None:
+        run = _resume(options, overrides)
+    else:
+        config = load_config(options.config or default_recipe(overrides), overrides=overrides)
+        from mpfgvc.data.place import dataset_root
+
+        dataset_root(config.data)  # refused here, it costs no import of torch
+        from mpfgvc.training.run import train
+
+        run = train(config, out=options.out)
+    if not output.is_first_process():
+        return
+    if options.json:
+        output.write_json(run.to_dict())
+        return
+    from mpfgvc.cli.tables import write_run
+
+    write_run(run)
+
+
+def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
+    others = [f"--{name}" for name in overrides if name not in _RESUMABLE]
+    others += [f"--{name}" for name in ("config", "out") if getattr(options, name) is not None]
+    if others:
+        raise ConfigError(f"--resume keeps the run's own settings; leave out {others[0]}, or start a new run")
+    from mpfgvc.training.run import resume
+
+    return resume(
+        options.resume,
+        root=overrides.get("data.root"),
+        manifest=overrides.get("data.manifest"),
+        device=overrides.get("device"),
+    )
+
+
+COMMAND = Command(
+    name="train",
+    summary="train both stages, or continue a run",
+    add_options=_add_options,
+    run=_run,
+    takes_settings=True,
+    shares_work=True,
+    interrupted="interrupted; continue with: mpfgvc train --resume RUN",
+    more_help=_settings_help,
+)

@@ -1,0 +1,95 @@
+"""The commands, their help, and that neither help nor a refusal imports torch."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from mpfgvc.cli import main as command_line
+from mpfgvc.cli.main import COMMANDS
+from mpfgvc.config import Config
+from mpfgvc.config_io import config_to_dict
+
+Cli = Callable[..., tuple[int, str, str]]
+REFUSED = [
+    ["train", "--data.rot", "x"],
+    ["train", "--model.kept_tokens", "0", "--data.root", "x"],
+    ["train", "--data.dataset", "folder"],
+    ["train", "--config", "cubs"],
+    ["predict", "run", "photos", "--top", "0"],
+    ["explain", "run", "-o", "why.jpg"],
+    ["data", "synthesize", "--out", "x", "--seed", "5"],
+]
+HELP = [["--help"], ["data", "--help"], *[[*command.name.split(), "--help"] for command in COMMANDS]]
+
+
+def test_help_and_refusals_import_no_torch() -> None:
+    code = (
+        "import sys; from mpfgvc.cli.main import main\n"
+        f"codes = {{main(words) for words in {HELP!r}}}, {{main(words) for words in {REFUSED!r}}}\n"
+        "heavy = {'torch', 'timm', 'open_clip', 'lightning_fabric', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "print(codes, sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "({0}, {2}) []"
+
+
+@pytest.mark.parametrize("words", HELP, ids=" ".join)
+def test_every_command_has_a_help(cli: Cli, words: list[str]) -> None:
+    code, stdout, stderr = cli(*words)
+    assert (code, stderr) == (0, "")
+    assert stdout.startswith(f"usage: mpfgvc {' '.join(words[:-1])}".rstrip())
+
+
+def test_the_help_of_train_explains_every_setting_with_type_and_default(cli: Cli) -> None:
+    stdout = cli("train", "--help")[1]
+    names = []
+    for group, settings in config_to_dict(Config()).items():
+        names += [f"{group}.{name}" for name in settings] if isinstance(settings, dict) else [group]
+    groups = ("data.augment", "data.birds", "model.image_tower", "model.text_tower")
+    for name in set(names) - set(groups):
+        assert f"  --{name}   " in stdout
+    assert "  --model.kept_tokens   a whole number or null; default: 49\n" in stdout
+    assert "Patches of each image that reach the last block" in " ".join(stdout.split())
+    assert "  --data.augment.flip   a number; default: 0.5\n" in stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["predict", "run", "x", "--topp", "3"], "unknown option --topp; did you mean --top?"),
+        (["evaluate", "run", "--frob"], "unknown option --frob; see mpfgvc evaluate --help"),
+        (["evaluate", "run", "more"], "unknown option more; see mpfgvc evaluate --help"),
+        (["train", "--conifg=cub"], "unknown option --conifg=cub; did you mean --config?"),
+        (["predict"], "the following arguments are required: MODEL, PHOTO; see mpfgvc predict --help"),
+        (["predcit"], "invalid choice: 'predcit'"),
+        ([], "the following arguments are required: COMMAND; see mpfgvc --help"),
+    ],
+)
+def test_a_wrong_word_is_refused_in_one_line(cli: Cli, words: list[str], line: str) -> None:
+    code, stdout, stderr = cli(*words)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert line in stderr
+
+
+def test_only_the_first_process_speaks_and_the_others_skip_what_they_cannot_share(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert cli("predict", "no run", "no photo") == (0, "", "")
+    assert cli("train", "--seed", "x") == (2, "", "")
+    monkeypatch.setenv("RANK", "0")
+    assert cli("train", "--seed", "x")[2] == "mpfgvc: seed must be a whole number, got x\n"
+
+
+def test_a_bug_shows_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_options: object) -> None:
+        raise RuntimeError("a bug")
+
+    broken = tuple(replace(command, run=fail) for command in COMMANDS)
+    monkeypatch.setattr(command_line, "COMMANDS", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli("train")
