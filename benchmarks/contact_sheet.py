@@ -3,10 +3,9 @@
 python benchmarks/contact_sheet.py
 """
 
-from pathlib import Path
-
 from PIL import Image
 
+from common import HERE
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import all_species
 
@@ -20,7 +19,7 @@ def main() -> None:
             picture = draw_image(kind.plumage, seed=4, index=2 * kind.index + number, size=SIDE)
             row, column = divmod(2 * kind.index + number, COLUMNS)
             sheet.paste(picture, (column * SIDE, row * SIDE))
-    sheet.save(Path(__file__).with_name("contact_sheet.jpg"), quality=88)
+    sheet.save(HERE / "contact_sheet.jpg", quality=88)
 
 
 if __name__ == "__main__":

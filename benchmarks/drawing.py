@@ -1,36 +1,31 @@
-"""Milliseconds to draw a synthetic bird at 96 px on one core; at most 3 are wanted.
+"""Milliseconds to draw a synthetic bird at 96 px on one core; the limit is 3.
 
 python benchmarks/drawing.py
 """
 
-import json
 import statistics
-import time
-from pathlib import Path
+from functools import partial
 
+from common import write_result
 from mpfgvc.birds.scene import draw_image, draw_picture
 from mpfgvc.birds.species import all_species
+from side_by_side import seconds_of
 
 PICTURES = 500
 WAYS = {"image": draw_image, "image and regions": draw_picture}
 
 
 def main() -> None:
-    species = all_species()
+    plumages = [kind.plumage for kind in all_species()]
     medians = {}
     for name, draw in WAYS.items():
-        seconds = []
-        for index in range(PICTURES):
-            plumage = species[index % len(species)].plumage
-            started = time.perf_counter()
-            draw(plumage, seed=0, index=index)
-            seconds.append(time.perf_counter() - started)
+        seconds = [
+            seconds_of(partial(draw, plumages[index % len(plumages)], seed=0, index=index))
+            for index in range(PICTURES)
+        ]
         medians[name] = 1000 * statistics.median(seconds)
         print(f"{name:20s} {medians[name]:.2f} ms")
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    document = {"claim": "drawing", "milliseconds": medians}
-    (results / "drawing.json").write_text(json.dumps(document, indent=2) + "\n")
+    write_result("drawing", {"claim": "drawing", "milliseconds": medians})
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python benchmarks/everything.py [--only text_branch startup] [--cub DIR] [--weights FILE]
 
-Each runs in a process of its own and writes results/NAME.json (claims with ours, reference, ratio and its
-least and most; machine, versions, commit). The table is made from these files and put into README.md of
-this folder. Scripts that need photographs are left out, with a line, where there are none.
+Each runs in its own process and writes results/NAME.json (claims with ours, reference, ratio and its least
+and most; machine, versions, commit). The table is made from these files and put into README.md of this
+folder. Where there are no photographs, the scripts that need them are left out, with a line.
 """
 
 import json
@@ -14,7 +14,10 @@ import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from common import HERE, result_file
+from mpfgvc.config_io import recipe
+from mpfgvc.storage.whole_files import write_text
+
 SHARED = HERE.parent.parent / "shared"
 WEIGHTS = SHARED / "weights" / "vit_tiny_patch16_224.safetensors"
 HEAD = "| claim | ours | reference | ratio (least to most) | wanted |\n| --- | --- | --- | --- | --- |"
@@ -28,6 +31,7 @@ SCRIPTS = (
     "stage2_cache",
     "image_loading",
     "predict_throughput",
+    "evaluation_memory",
 )
 WITH_PHOTOS = {"stage2_cache", "image_loading", "predict_throughput"}
 
@@ -48,7 +52,7 @@ def main() -> None:
     print("\n" + table)
     readme = HERE / "README.md"
     head, _, rest = readme.read_text().partition(MARKS[0])
-    readme.write_text(head + MARKS[0] + table + MARKS[1] + rest.partition(MARKS[1])[2])
+    write_text(readme, head + MARKS[0] + table + MARKS[1] + rest.partition(MARKS[1])[2])
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
@@ -57,7 +61,7 @@ def speed_table() -> str:
     """A row for each claim of the latest results."""
     rows = [HEAD]
     for name in SCRIPTS:
-        file = HERE / "results" / f"{name}.json"
+        file = result_file(name)
         for row in json.loads(file.read_text()).get("claims", []) if file.exists() else []:
             medians = f"{row['ours']:.3g} {row['unit']} | {row['reference']:.3g} {row['unit']}"
             ratios = f"{row['ratio']:.2f} ({row['least']:.2f} to {row['most']:.2f})"
@@ -81,10 +85,10 @@ def _arguments(name: str, options: Namespace, folder: Path) -> list[str]:
 def _untrained_run(folder: Path, settings: list[str]) -> Path:
     """A run of ViT-tiny without a single step: speed does not depend on the weights."""
     run = folder / "run"
-    recipe = ["--config", str(HERE.parent / "recipes" / "vit_tiny.yaml"), "--data.dataset", "cub"]
+    cub = ["--config", str(recipe("vit_tiny")), "--data.dataset", "cub"]
     nothing = ["--stage1.epochs", "0", "--stage2.epochs", "0", "--final_test", "false"]
-    words = ["train", *recipe, *nothing, *settings, "--out", str(run)]
-    subprocess.run([sys.executable, "-m", "mpfgvc", *words], check=False, stdout=subprocess.DEVNULL)
+    words = ["train", *cub, *nothing, *settings, "--out", str(run)]
+    subprocess.run([sys.executable, "-m", "mpfgvc", *words], check=True, stdout=subprocess.DEVNULL)
     return run
 
 

@@ -1,13 +1,13 @@
-"""Stage 1 on a GPU: images a second, and which share of the chip's matrix rate that is.
+"""Stage 1 on a GPU: images a second, and what share of the chip's matrix rate that is.
 
     python benchmarks/gpu_stage1.py
-    python benchmarks/gpu_stage1.py --device cpu --tower test_vit --side 64 --batch 2   # tries the script out
+    python benchmarks/gpu_stage1.py --device cpu --tower test_vit --side 64 --batch 2   # only a trial
 
 ViT-B/16 at 448 px, K = 96, J = 4, C = 200 and 555 classes, CLIP's ViT-B-16 text tower (random weights:
-speed does not depend on them), bf16, fused AdamW, as it is and compiled. No step waits for the device: a
-wait is an error while it is measured. The floating-point operations of a step are those of its matrix
-products (to half a percent), without those that are done twice to save memory; the matrix rate is that of
-large bf16 products. The loader's rate on this machine's cores, from 500-px JPEGs, has to keep up.
+speed does not depend on them), bf16, fused AdamW, eager and compiled. No step waits for the device: a wait
+is an error while it is measured. The floating-point operations of a step are those of its matrix products
+(to half a percent), without those that are done twice to save memory; the matrix rate is that of large bf16
+products. The loader's rate on this machine's cores, from 500-px JPEGs, has to keep up.
 """
 
 import statistics
@@ -21,16 +21,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from common import CLIP_TEXT, untrained_network, vit_base
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import all_species
-from mpfgvc.config import AugmentConfig, ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
+from mpfgvc.config import AugmentConfig, ModelConfig, Stage1Config
 from mpfgvc.data.loading import TrainingLoader, worker_count
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import train_transform
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.losses import Objective
-from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.training.optim import build_optimizer
 from mpfgvc.training.stages import Stage1
@@ -46,7 +46,7 @@ JPEG_SIDE, JPEGS = 500, 256
 def main() -> None:
     options = _parse()
     if options.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("gpu_stage1.py needs a CUDA device; --device cpu only tries the script out")
+        raise SystemExit("gpu_stage1.py needs a CUDA device; --device cpu is only a trial of the script")
     peak = matrix_rate(options)
     print(f"matrix rate {peak / 1e12:.1f} TFLOP/s", flush=True)
     rows: list[Comparison] = []
@@ -61,7 +61,7 @@ def main() -> None:
             )
             print(claim, flush=True)
             rows.append(_row(claim, seconds, operations / peak))
-            if options.device == "cuda":  # after each, so that one that runs out of memory takes none along
+            if options.device == "cuda":  # after each: a later one may run out of memory
                 report("gpu_stage1", rows, device="cuda", precision="bf16-mixed")
     print(f"loader: {_loader_rate(options):.0f} images/s on {worker_count(None)} processes")
 
@@ -80,11 +80,11 @@ def _product_seconds(side: int, options: Namespace) -> list[float]:
 def _step(classes: int, compiled: bool, options: Namespace) -> tuple[Callable[[], None], float]:
     """An optimiser step, and its floating-point operations."""
     config = ModelConfig(
-        image_tower=ImageTowerConfig(name=options.tower, pretrained=False, image_size=options.side),
-        text_tower=TextTowerConfig(name="ViT-B-16", pretrained=None),
+        image_tower=vit_base(options.side, options.tower),
+        text_tower=CLIP_TEXT,
         supercategory="bird",
     )
-    network = MPFGVC.from_config(config, [f"class {number}" for number in range(classes)])
+    network = untrained_network(config, classes)
     encoder = network.image_encoder
     encoder.kept_tokens = round(KEPT_SHARE * encoder.tower.patches)
     stage = Stage1(network, Stage1Config(batch_size=options.batch), Objective()).to(options.device).train()
@@ -106,7 +106,7 @@ def _step(classes: int, compiled: bool, options: Namespace) -> tuple[Callable[[]
 
 
 def _image_operations(encoder: ImageEncoder) -> float:
-    """Of one image, forward; the backward pass of a trained tower takes twice as many."""
+    """Of one image, forward; the backward pass of a trained tower needs twice as many."""
     tower, width = encoder.tower, encoder.tower.width
     every, kept = tower.prefix_tokens + tower.patches, tower.prefix_tokens + encoder.kept_tokens
     pixels = 3 * tower.image_size[0] * tower.image_size[1]
@@ -116,21 +116,21 @@ def _image_operations(encoder: ImageEncoder) -> float:
 
 
 def _text_operations(text: ClassPrompts) -> float:
-    """Of all prompts, forward; the backward pass of a frozen tower takes as many again."""
+    """Of all prompts, forward; the backward pass of a frozen tower needs the same number."""
     classes, context, width = text.context.shape
     tokens = 1 + context + text.ending.shape[1]
-    whole = len(text.tower.transformer.transformer.resblocks) - 1  # in the last one only the end token asks
+    whole = len(text.tower.transformer.transformer.resblocks) - 1  # the last has queries of end tokens only
     block, last_block = _block_operations(tokens, tokens, width), _block_operations(1, tokens, width)
     return classes * (whole * block + last_block)
 
 
-def _block_operations(asking: int, answering: int, width: int) -> float:
-    """Of a transformer block in which `asking` tokens attend to `answering` ones, MLP ratio 4."""
-    return 2 * (2 * answering * width**2 + 10 * asking * width**2 + 2 * asking * answering * width)
+def _block_operations(queries: int, keys: int, width: int) -> float:
+    """Of a transformer block in which `queries` tokens attend to `keys` tokens, MLP ratio 4."""
+    return 2 * (2 * keys * width**2 + 10 * queries * width**2 + 2 * queries * keys * width)
 
 
 def _seconds_per_step(work: Callable[[], object], options: Namespace) -> list[float]:
-    """Seconds of a call, one figure a turn, each from several calls after a few that warm up."""
+    """Seconds of a call, one figure per turn, each the mean of several calls, after a few to warm up."""
     on_gpu = options.device == "cuda"
     for _ in range(3):
         work()
@@ -150,7 +150,7 @@ def _seconds_per_step(work: Callable[[], object], options: Namespace) -> list[fl
 
 
 def _row(claim: str, seconds: list[float], least_seconds: float) -> Comparison:
-    """The share of the matrix rate: the time that it alone would take, over the time taken."""
+    """The share of the matrix rate: the time that the products need at that rate, over the time taken."""
     return comparison(claim, "s", [(taken, least_seconds) for taken in seconds], WANTED)
 
 
@@ -162,11 +162,11 @@ def _loader_rate(options: Namespace) -> float:
             image_size=(options.side, options.side), mean=(0.5,) * 3, std=(0.5,) * 3
         )
         transform = train_transform(preprocessing, AugmentConfig())
-        loader = TrainingLoader(samples, transform, batch_size=32, seed=0, workers=worker_count(None))
+        loader = TrainingLoader(samples, transform, batch_size=32, seed=0, workers=None)
         for _ in loader.epoch(0):
             pass
         started = time.perf_counter()
-        count = sum(len(batch.images) for epoch in (1, 2) for batch in loader.epoch(epoch))
+        count = sum(len(images) for epoch in (1, 2) for images, _ in loader.epoch(epoch))
         return count / (time.perf_counter() - started)
 
 

@@ -1,29 +1,25 @@
-"""How time and memory grow with classes, image size, kept patches and batch, ours beside the usual way.
+"""How time and memory grow with classes, image size, kept patches and batch, beside the usual way.
 
     python benchmarks/growth.py
 
 Forward and backward, fp32. Text branch: CLIP's ViT-B-16 text tower, J = 4; the reference pads to 77 tokens.
 Image branch: ViT-B/16 to a class token; the reference is timm's own forward. Memory is the peak of a forked
-process above the weights. Each point is one measurement. Padded prompts stop at 200 classes; over image
-size and batch K is an eighth of the patches. Random weights: speed does not depend on them. Writes
+process above the weights. Each point is one measurement. Padded prompts stop at 200 classes; where image
+size or batch grows, K is an eighth of the patches. Random weights: speed does not depend on them. Writes
 growth.png and results/growth.json.
 """
 
-import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
 
-from mpfgvc.config import ImageTowerConfig, TextTowerConfig
+from common import CLIP_TEXT, HERE, bird_prompts, vit_base, write_result
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.training.environment import describe_environment
-from side_by_side import RESULTS, Work, peak_megabytes
+from side_by_side import Work, peak_megabytes, seconds_of
 from text_branch import padded
 
 CLASSES, PADDED_CLASSES = (10, 100, 1000, 10_000), (10, 100, 200)
@@ -42,18 +38,15 @@ def main() -> None:
         "kept patches of 784 (448 px)": _over(KEPT, lambda kept: _image_work(side=448, kept=kept)),
         "batch (224 px)": _over(BATCHES, lambda batch: _image_work(side=224, batch=batch)),
     }
-    environment = describe_environment(device="cpu", precision="32-true", processes=1)
-    del environment["command"]  # it holds the paths of one machine
-    document = {"name": "growth", "panels": panels, "environment": environment}
-    (RESULTS / "growth.json").write_text(json.dumps(document, indent=2) + "\n")
-    _draw(panels, Path(__file__).with_name("growth.png"))
+    write_result("growth", {"name": "growth", "panels": panels})
+    _draw(panels, HERE / "growth.png")
 
 
 def _over_classes() -> Panel:
-    tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=None))
+    tower = build_text_tower(CLIP_TEXT)
 
     def works(classes: int) -> dict[str, Work]:
-        prompts = ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4)
+        prompts = bird_prompts(tower, classes)
 
         def step(encode: Callable[[], torch.Tensor]) -> None:
             encode().square().sum().backward()
@@ -68,8 +61,7 @@ def _over_classes() -> Panel:
 
 
 def _image_work(*, side: int, kept: int | None = None, batch: int = 1) -> dict[str, Work]:
-    config = ImageTowerConfig(name="vit_base_patch16_224", pretrained=False, image_size=side)
-    tower = build_image_tower(config).train()
+    tower = build_image_tower(vit_base(side)).train()
     encoder = ImageEncoder(tower=tower, kept_tokens=kept or round(KEPT_SHARE * tower.patches)).train()
     images = torch.randn(batch, 3, side, side)
 
@@ -90,9 +82,7 @@ def _over(values: Sequence[int], works: Callable[[int], dict[str, Work]]) -> Pan
             megabytes = peak_megabytes(work)
             if value == values[0]:
                 work()  # warm up
-            started = time.perf_counter()
-            work()
-            seconds = time.perf_counter() - started
+            seconds = seconds_of(work)
             print(f"{way:10s} {value:6d} {seconds:8.2f} s {megabytes:8.0f} MB", flush=True)
             curve = panel.setdefault(way, {"x": [], "seconds": [], "megabytes": []})
             for name, number in zip(curve, (value, seconds, megabytes), strict=True):

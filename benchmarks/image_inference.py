@@ -6,12 +6,12 @@ ViT-B/16 (random weights: speed does not depend on them), batch 4, fp32. Ours is
 runs it: selection, images a few at a time, weights packed for oneDNN.
 
     timm        the plain tower with its fused attention, all patches through all blocks
-    selection   the same, fed an image at a time, against ours without packed weights at 448 px, where ours
-                feeds itself an image at a time, too: what selection alone gives
-    stored      TransFG's way: every block gives its attention map, the maps are multiplied up, the K patches
-                that the class token gets most from are chosen and go through the last block
+    selection   timm fed one image at a time, against ours without packed weights at 448 px, where ours also
+                takes one image at a time: what selection gives without the rest
+    stored      TransFG's way: every block stores its attention map, the maps are multiplied, and the K
+                patches that contribute most to the class token go through the last block
 
-`stored` chooses other patches than ours by definition; with all patches kept it must agree, which is
+`stored` chooses other patches than ours by definition; with all patches kept both must agree, which is
 checked.
 """
 
@@ -22,12 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpfgvc.config import ImageTowerConfig
+from common import vit_base
+from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
 from side_by_side import Comparison, compare_time, report
 
 BATCH = 4
+CPU = Compute(device=torch.device("cpu"))
 
 
 def main() -> None:
@@ -35,7 +37,7 @@ def main() -> None:
 
 
 def stored_attention(transformer: nn.Module, images: Tensor, kept: int) -> Tensor:
-    """The class token of a tower that stores all attention maps and selects by their product."""
+    """The class token of a tower that stores all attention maps and selects patches by their product."""
     net: Any = transformer
     tokens = net.norm_pre(net._pos_embed(net.patch_embed(images)))
     maps = []
@@ -63,9 +65,7 @@ def _with_map(attn: Any, tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _at(side: int, kept: int, against_stored: float | None, against_timm: float) -> list[Comparison]:
-    tower = build_image_tower(
-        ImageTowerConfig(name="vit_base_patch16_224", pretrained=False, image_size=side)
-    ).eval()
+    tower = build_image_tower(vit_base(side)).eval()
     unpacked = ImageEncoder(tower=tower, kept_tokens=kept).eval()
     encoder = copy.deepcopy(unpacked)
     encoder.tower.pack()
@@ -75,8 +75,8 @@ def _at(side: int, kept: int, against_stored: float | None, against_timm: float)
         lambda: torch.cat([tower.transformer.forward_features(image)[:, 0] for image in images.split(1)])
     )
     stored = _in_inference(lambda: stored_attention(tower.transformer, images, kept))
-    ours = _in_inference(lambda: encoder(images).embedding)
-    selection = _in_inference(lambda: unpacked(images).embedding)
+    ours = _in_inference(lambda: encode_in_parts(encoder, images, CPU).embedding)
+    selection = _in_inference(lambda: encode_in_parts(unpacked, images, CPU).embedding)
     torch.testing.assert_close(ours(), selection(), atol=1e-4, rtol=1e-4)
     everything = ImageEncoder(tower=tower, kept_tokens=None).eval()
     for reference in (plain(), stored_attention(tower.transformer, images, tower.patches)):
@@ -84,8 +84,8 @@ def _at(side: int, kept: int, against_stored: float | None, against_timm: float)
     what = f"{BATCH} images, ViT-B/16, {side} px, K = {kept}"
     rows = [compare_time(f"{what}: timm", ours=ours, reference=plain, wanted=against_timm, turns=7)]
     if against_stored is not None:
-        alone = f"{what}: timm, selection alone"
-        rows.append(compare_time(alone, ours=selection, reference=one_by_one, wanted=1, turns=7))
+        name = f"{what}: timm, selection only"
+        rows.append(compare_time(name, ours=selection, reference=one_by_one, wanted=1, turns=7))
         name = f"{what}: stored attention"
         rows.append(compare_time(name, ours=ours, reference=stored, wanted=against_stored))
     return rows

@@ -2,12 +2,12 @@
 
     python benchmarks/image_loading.py ../shared/data/CUB_200_2011/images
 
-The photographs are brought to 500 pixels on their longer side, and to 4,000 by 3,000, first (JPEG,
+First the photographs are scaled to 500 pixels on their longer side, and to 4,000 by 3,000 (JPEG,
 quality 90). The reference is the usual way: Pillow decodes the whole file, then torchvision's
 RandomResizedCrop, RandomHorizontalFlip and Normalize on the Pillow image.
 
-The check: from the same seed both must show the same crop. As torch draws a corner by the size of the
-image, the check brings the reference to the size that ours decodes at, by averaging pixels.
+The check: from the same seed both must show the same crop. The corner that torch draws depends on the size
+of the image, so for the check the reference is reduced to the size that ours is decoded at.
 """
 
 import sys
@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from common import photographs
 from mpfgvc.config import AugmentConfig
 from mpfgvc.data.images import read_image
 from mpfgvc.data.photos import Photos
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import train_transform
-from mpfgvc.inference.predictor import find_images
 from mpfgvc.seeding import seed_of
 from side_by_side import Comparison, compare_time, report
 
@@ -36,7 +36,7 @@ LEVEL = 1 / 255 / 0.5  # one of 255 levels, after normalisation
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = find_images(sys.argv[1:])
+    found = photographs(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         usual = [_enlarged(path, 500, Path(folder)) for path in found[:: max(1, len(found) // 100)]]
         large = [_enlarged(path, 4000, Path(folder)) for path in found[:: max(1, len(found) // 8)]]
@@ -59,22 +59,9 @@ def _enlarged(path: Path, side: int, folder: Path) -> Path:
 
 
 def _compare(name: str, paths: Sequence[Path], *, wanted: float, most_apart: float) -> Comparison:
-    samples = [Sample(path=path, label=0, split="train") for path in paths]
     transform = train_transform(PREPROCESSING, AUGMENT)
-    photos = Photos(samples, transform, seed=0, on_error="raise", replace_broken=True)
-    usual = v2.Compose(
-        [
-            v2.RandomResizedCrop(
-                PREPROCESSING.image_size,
-                scale=(AUGMENT.min_scale, 1),
-                interpolation=InterpolationMode(PREPROCESSING.interpolation),
-            ),
-            v2.RandomHorizontalFlip(AUGMENT.flip),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(PREPROCESSING.mean, PREPROCESSING.std),
-        ]
-    )
+    photos = Photos([Photograph(path=path) for path in paths], transform, seed=0)
+    usual = _usual_transform()
 
     def ours() -> None:
         for index in range(len(paths)):
@@ -90,6 +77,22 @@ def _compare(name: str, paths: Sequence[Path], *, wanted: float, most_apart: flo
         raise SystemExit("image_loading: ours does not show what the reference shows")
     return compare_time(
         f"{len(paths)} training photographs, {name} to 224 px", ours=ours, reference=reference, wanted=wanted
+    )
+
+
+def _usual_transform() -> v2.Compose:
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(
+                PREPROCESSING.image_size,
+                scale=(AUGMENT.min_scale, 1),
+                interpolation=InterpolationMode(PREPROCESSING.interpolation),
+            ),
+            v2.RandomHorizontalFlip(AUGMENT.flip),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(PREPROCESSING.mean, PREPROCESSING.std),
+        ]
     )
 
 

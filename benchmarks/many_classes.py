@@ -10,8 +10,7 @@ import resource
 
 import torch
 
-from mpfgvc.config import TextTowerConfig
-from mpfgvc.model.prompts import ClassPrompts
+from common import CLIP_TEXT, bird_prompts
 from mpfgvc.model.towers.text_tower import build_text_tower
 from mpfgvc.training.class_sampling import sample_classes
 from side_by_side import Comparison, compare_time, report
@@ -20,12 +19,8 @@ BATCH, SAMPLE, LIMIT = 32, 256, 6.0  # GiB
 
 
 def main() -> None:
-    tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=None))
-
-    prompts = {
-        classes: ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4)
-        for classes in (1000, 4000, 10_000)
-    }
+    tower = build_text_tower(CLIP_TEXT)
+    prompts = {classes: bird_prompts(tower, classes) for classes in (1000, 4000, 10_000)}
 
     def step(classes: int, sampled: int | None = None) -> None:
         chosen = None
@@ -69,7 +64,7 @@ def _memory(peak: float) -> Comparison:
 
 
 def _linear(comparison: Comparison) -> Comparison:
-    """Four times the classes, as a share of four times the time: 1 is linear, more is better than linear."""
+    """Four times the classes divided by the growth in time: 1 is linear, more is better than linear."""
     shares = [4 / ratio for ratio in (comparison.ratio, comparison.most, comparison.least)]
     ratio, least, most = shares
     return Comparison(

@@ -1,18 +1,19 @@
-"""`predict` on real photographs against the bare model on tensors that are ready: what does decoding cost?
+"""`predict` on real photographs against the bare model on prepared tensors: what does decoding cost?
 
     python benchmarks/predict_throughput.py RUN ../shared/data/CUB_200_2011/images
 
 RUN is a run of ViT-tiny at 224 px. Both see every photograph once, with the same network, packed for
-the CPU. On a CPU of fewer than four cores `predict` decodes on the model's own threads between two
-batches, as a loader process would push them aside (LOG.md).
+the CPU. On fewer than four cores `predict` decodes on the model's own threads between two batches, because
+a loader process would displace them (LOG.md).
 """
 
 import sys
 
 import torch
 
-from mpfgvc.data.images import read_image
-from mpfgvc.inference.predictor import Predictor, find_images
+from common import photographs
+from mpfgvc import Predictor
+from mpfgvc.inference.forward import forward_in_parts
 from side_by_side import compare_time, report
 
 BATCH = 32
@@ -20,14 +21,13 @@ BATCH = 32
 
 def main() -> None:
     predictor = Predictor.from_pretrained(sys.argv[1], device="cpu")
-    paths = find_images(sys.argv[2:])
-    images = [read_image(path, at_least=predictor.transform.at_least) for path in paths]
-    ready = torch.stack([predictor.transform(image) for image in images]).split(BATCH)
+    paths = photographs(sys.argv[2])
+    ready = torch.stack([predictor.transform(predictor.open(path)) for path in paths]).split(BATCH)
 
     @torch.inference_mode()
     def bare() -> None:
         for pixels in ready:
-            predictor.network(pixels).logits.softmax(dim=-1)
+            forward_in_parts(predictor.network, pixels, predictor.inference.compute).logits.softmax(dim=-1)
 
     def ours() -> None:
         assert sum(1 for _ in predictor.predict_files(paths, batch_size=BATCH)) == len(paths)

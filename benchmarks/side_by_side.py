@@ -1,13 +1,12 @@
 """How the speed benchmarks measure: ours and a plain reference in turns, in one run, and their ratio.
 
 Machines are noisy, so nothing is compared with a figure of another run: the two take turns in one
-process, the ratio is taken turn by turn, and the median and the spread (least to most) of these ratios
+process, the ratio is taken turn by turn, and the median and the range (least to most) of these ratios
 are reported. Memory is the peak of a forked process above what it held before the work began, without
-pages of files (code that is read in).
+mapped files (the code of libraries).
 """
 
 import ctypes
-import json
 import multiprocessing
 import statistics
 import time
@@ -17,9 +16,8 @@ from pathlib import Path
 
 import torch
 
-from mpfgvc.training.environment import describe_environment
+from common import write_result
 
-RESULTS = Path(__file__).parent / "results"
 Work = Callable[[], object]
 
 
@@ -39,14 +37,14 @@ class Comparison:
 
 
 def compare_time(claim: str, *, ours: Work, reference: Work, wanted: float, turns: int = 5) -> Comparison:
-    """How many times as long the reference takes."""
+    """The reference's time divided by ours."""
     ours(), reference()  # warm up
-    pairs = [(_seconds(ours), _seconds(reference)) for _ in range(turns)]
+    pairs = [(seconds_of(ours), seconds_of(reference)) for _ in range(turns)]
     return comparison(claim, "s", pairs, wanted)
 
 
 def compare_memory(claim: str, *, ours: Work, reference: Work, wanted: float, turns: int = 3) -> Comparison:
-    """How many times as much memory the reference takes at its peak, above what was there before."""
+    """The reference's peak memory divided by ours, both above what was there before."""
     pairs = [(peak_megabytes(ours), peak_megabytes(reference)) for _ in range(turns)]
     return comparison(claim, "MB", pairs, wanted)
 
@@ -65,20 +63,15 @@ def peak_megabytes(work: Work) -> float:
     return peak
 
 
-def report(
-    name: str, comparisons: list[Comparison], *, device: str = "cpu", precision: str = "32-true"
-) -> None:
-    """Print a row for each claim and write results/NAME.json."""
+def report(name: str, comparisons: list[Comparison], **machine: str) -> None:
+    """Print a row for each claim and write results/NAME.json; `machine` as `common.environment` takes it."""
     for row in comparisons:
-        verdict = "" if row.ratio >= row.wanted else f"   NOT the {row.wanted:g} wanted"
+        verdict = "" if row.ratio >= row.wanted else f"   BELOW the {row.wanted:g} wanted"
         medians = f"{row.ours:9.3g} {row.reference:9.3g} {row.unit:4s}"
         ratios = f"{row.ratio:6.2f} x ({row.least:.2f} .. {row.most:.2f})"
         print(f"{row.claim:60s} {medians} {ratios}{verdict}", flush=True)
-    environment = describe_environment(device=device, precision=precision, processes=1)
-    del environment["command"]  # it holds the paths of one machine
-    document = {"name": name, "claims": [asdict(row) for row in comparisons], "environment": environment}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    document = {"name": name, "claims": [asdict(row) for row in comparisons]}
+    write_result(name, document, **machine)
 
 
 def comparison(claim: str, unit: str, pairs: list[tuple[float, float]], wanted: float) -> Comparison:
@@ -96,7 +89,8 @@ def comparison(claim: str, unit: str, pairs: list[tuple[float, float]], wanted: 
     )
 
 
-def _seconds(work: Work) -> float:
+def seconds_of(work: Work) -> float:
+    """How long one call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
@@ -114,7 +108,7 @@ def _measure_peak(work: Work, sender: "multiprocessing.connection.Connection") -
 def _status(kind: str) -> float:
     """Resident memory of this process in MB: its own (RssAnon), of files (RssFile), the peak of both (VmHWM).
 
-    A forked process maps the code of libraries anew as it comes to use it: 100 MB that nobody allocated.
+    A forked process maps the code of libraries again as it uses it: 100 MB that nobody allocated.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         name, _, amount = line.partition(":")

@@ -1,4 +1,4 @@
-"""A training step of stage 1: its time beside plainly run towers, its memory beside the image tower alone.
+"""A training step of stage 1: its time beside towers run the plain way, its memory beside the image tower's.
 
     python benchmarks/stage1_step.py
 
@@ -8,17 +8,17 @@ computed twice, 50 prompts at a time, instead of kept: the setting for little me
 
     time      against the same losses from towers run the plain way: prompts at 77 tokens, and a tower
               that stores every attention map and selects by them (TransFG's way)
-    memory    against timm's own forward and backward with a linear head: no text tower, no prompts
+    memory    against timm's own forward and backward with a linear head: without text tower and prompts
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common import CLIP_TEXT, untrained_network, vit_base
 from image_inference import stored_attention
-from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
+from mpfgvc.config import ModelConfig, Stage1Config
 from mpfgvc.model.losses import Objective
-from mpfgvc.model.network import MPFGVC
 from mpfgvc.training.optim import build_optimizer
 from mpfgvc.training.stages import Stage1
 from side_by_side import compare_memory, compare_time, report
@@ -29,13 +29,13 @@ CLASSES, BATCH, KEPT, CHUNK = 200, 8, 24, 50
 
 def main() -> None:
     config = ModelConfig(
-        image_tower=ImageTowerConfig(name="vit_base_patch16_224", pretrained=False),
-        text_tower=TextTowerConfig(name="ViT-B-16", pretrained=None),
+        image_tower=vit_base(),
+        text_tower=CLIP_TEXT,
         supercategory="bird",
         kept_tokens=KEPT,
         prompt_chunk=CHUNK,
     )
-    network = MPFGVC.from_config(config, [f"class {number}" for number in range(CLASSES)])
+    network = untrained_network(config, CLASSES)
     stage = Stage1(network, Stage1Config(batch_size=BATCH), Objective()).train()
     optimizer = build_optimizer(stage.parameter_groups(), stage.settings)
     images, labels = torch.randn(BATCH, 3, 224, 224), torch.randint(CLASSES, (BATCH,))
@@ -55,7 +55,7 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    def tower_alone() -> None:
+    def image_tower() -> None:
         F.cross_entropy(head(transformer.forward_features(images)[:, 0]), labels).backward()
         network.zero_grad()
 
@@ -64,7 +64,7 @@ def main() -> None:
         network.zero_grad()
 
     what = f"stage 1 step, ViT-B/16, 224 px, batch {BATCH}, C = {CLASSES}"
-    memory = {"ours": ours_without_optimizer, "reference": tower_alone}
+    memory = {"ours": ours_without_optimizer, "reference": image_tower}
     report(
         "stage1_step",
         [

@@ -1,15 +1,15 @@
 """Start of the command line: seconds until `mpfgvc --help` and a refused setting have answered.
 
-Beside them, in the same run and alternated, an interpreter that does nothing, and one that imports
-torch.
+Printed beside them, measured in turns in the same run: an interpreter that does nothing, and one that
+imports torch.
 """
 
 import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 
-from side_by_side import comparison, report
+from side_by_side import comparison, report, seconds_of
 
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
@@ -18,28 +18,26 @@ COMMANDS = {
     "import torch": ["-c", "import torch"],
 }
 LIMITS = {"mpfgvc --help": 0.3, "a refused setting": 0.5}
-"""Seconds at most."""
+"""The most seconds that each may take."""
 ROUNDS = 7
-
-
-def seconds(words: list[str]) -> float:
-    started = time.perf_counter()
-    result = subprocess.run([sys.executable, *words], capture_output=True, check=False)
-    if result.returncode != (2 if "train" in words else 0):
-        raise SystemExit(f"startup: {' '.join(words)} ended with {result.returncode}")
-    return time.perf_counter() - started
 
 
 def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in COMMANDS}
     for _ in range(ROUNDS):
         for name, words in COMMANDS.items():
-            times[name].append(seconds(words))
+            times[name].append(seconds_of(partial(_run, words)))
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, value in medians.items():
         print(f"{name:20s} {value:6.3f} s")
     pairs = {name: [(value, limit) for value in times[name]] for name, limit in LIMITS.items()}
     report("startup", [comparison(f"{name}, against the limit", "s", pairs[name], 1) for name in LIMITS])
+
+
+def _run(words: list[str]) -> None:
+    result = subprocess.run([sys.executable, *words], capture_output=True, check=False)
+    if result.returncode != (2 if "train" in words else 0):
+        raise SystemExit(f"startup: {' '.join(words)} ended with {result.returncode}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mpfgvc.config import TextTowerConfig
+from common import CLIP_TEXT, bird_prompts
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from side_by_side import compare_memory, compare_time, report
@@ -22,13 +22,11 @@ Result = tuple[Tensor, Tensor]  # text features, gradient of the prompts
 
 
 def main() -> None:
-    tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=None))
-    prompts = ClassPrompts(tower=tower, endings=["bird"] * CLASSES, context_tokens=4)
+    tower = build_text_tower(CLIP_TEXT)
+    prompts = bird_prompts(tower, CLASSES)
     direction = torch.randn(CLASSES, tower.embed)
-    ours, reference = (
-        _step(prompts, prompts, direction),
-        _step(prompts, lambda: padded(prompts, tower), direction),
-    )
+    ours = _step(prompts, prompts, direction)
+    reference = _step(prompts, lambda: padded(prompts, tower), direction)
     what = f"text branch, ViT-B-16, J = 4, C = {CLASSES}"
     memory = compare_memory(f"{what}: peak memory", ours=ours, reference=reference, wanted=9, turns=1)
     _check_equal(ours(), reference())

@@ -1,4 +1,4 @@
-"""Put the pretrained towers into the package, measure them, and write the table of the card.
+"""Put the pretrained towers into the package, measure them, and write the card's table.
 
     python pretraining/finish.py runs/pretraining
 
@@ -20,7 +20,7 @@ from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.bundled import BUNDLED, without_untrained_words
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.storage import make_folder, write_bytes, write_text
+from mpfgvc.storage.whole_files import make_folder, write_bytes, write_text
 from pretrain import Towers
 from zero_shot import all_sentences, attribute_accuracy, class_accuracy
 
@@ -31,7 +31,7 @@ PICTURES = 4000
 
 
 def main() -> None:
-    """Export, load what was exported as a user would, measure."""
+    """Export the towers, load them as a user would, measure them."""
     run = Path(sys.argv[1])
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     towers = Towers()

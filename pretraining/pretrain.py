@@ -1,18 +1,18 @@
-"""Pretrain the bundled towers by contrast on synthetic birds and captions of them.
+"""Pretrain the bundled towers by a contrastive loss on synthetic birds and their captions.
 
-    python pretraining/pretrain.py --out runs/pretraining         # again after a stop: it continues
+    python pretraining/pretrain.py --out runs/pretraining         # a second call continues after a stop
 
 Every picture is new, and none shows a class of the benchmark. Two losses with one learnable temperature:
 
     captions    CLIP's own: which of the batch's captions, each about 6 of the 14 attributes, belongs
                 to which picture, and the other way round
-    phrases     for each attribute, which of its sentences ("a bird with a red crown") belongs to it; the
-                further an attribute is from being known, the more it weighs
+    phrases     for each attribute, which of its sentences ("a bird with a red crown") belongs to the picture;
+                an attribute weighs the more, the less it is known
 
-Before that the text tower alone learns to tell the words apart (`teach_words`). The first pictures show
-the bird large, central and facing right; after 60 % of the steps they vary half as much as the benchmark's:
-clear views, as in a field guide, which leave something to be learned from photographs. A step
-depends on weights, optimiser and its number alone, so a run that was stopped ends as if it had not been.
+Before that, only the text tower is trained, to distinguish the words (`teach_words`). The first pictures
+show the bird large, central and facing right; after 60 % of the steps they vary half as much as the
+benchmark's: clear views, as in a field guide, which leave something to learn from photographs. A step
+depends only on weights, optimiser and its number, so a run that was stopped ends with the same weights.
 """
 
 import csv
@@ -34,27 +34,25 @@ from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import benchmark_plumages, random_plumage
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
-from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import Preprocessing, normalise
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
-from mpfgvc.storage import write_bytes, write_text
+from mpfgvc.storage.whole_files import write_bytes, write_text
 from mpfgvc.training.optim import schedule
-from mpfgvc.training.run import preprocessing_of
-from zero_shot import all_sentences
+from zero_shot import all_sentences, benchmark_preprocessing
 
 PICTURE_SEED = 20_260_101
 """Far from the seeds of the benchmark, which start at 0."""
 CAPTIONED = 6
 """Attributes in a caption."""
 EASY_SHARE = 0.6
-"""Share of the training in which the pictures get harder, from always large, central and facing right."""
+"""Share of the training during which the pictures get harder; the first are large, central, facing right."""
 VARIATION = 0.5
 """Variation of the hardest pictures; the benchmark's is 1."""
 POSITION_SCALE = 0.5
 TEXT_SHARE = 0.1
-"""Rate of the text tower, which has learned the words before, relative to the image tower's."""
+"""Rate of the text tower, which already knows the words, relative to the image tower's."""
 WORD_BATCH, WORD_LR = 128, 1e-3
 SENTENCES = all_sentences()
 CHANCE_LOSS = [math.log(len(values)) for values in ATTRIBUTES.values()]
@@ -89,13 +87,13 @@ class Towers(nn.Module):
 
 
 def weigh(phrase_losses: Tensor) -> Tensor:
-    """The mean over attributes, each by its loss as a share of chance: else large parts drown small ones."""
+    """The mean over attributes, weighed by loss over chance: else the gradients of large parts dominate."""
     shares = phrase_losses.detach() / torch.tensor(CHANCE_LOSS, device=phrase_losses.device)
     return (shares / shares.mean() * phrase_losses).mean()
 
 
 def _initialise(transformer: nn.Module) -> None:
-    """Let patches know where they are from the start: timm's positions of 0.02 drown in pixels of 0.3."""
+    """Start with clear positions: timm's, of scale 0.02, are lost beside patch embeddings of 0.3."""
     positions = build_sincos2d_pos_embed(transformer.patch_embed.grid_size, dim=transformer.embed_dim)
     with torch.no_grad():
         transformer.pos_embed[:, transformer.num_prefix_tokens :] = POSITION_SCALE * positions
@@ -132,7 +130,7 @@ def main() -> None:
         teach_words(towers.text_tower, options.word_steps)
     _rewind(options.out / "log.csv", step)
     started = time.perf_counter()
-    preprocessing = preprocessing_of(towers.image_encoder.tower, load_config(recipe("synthetic")))
+    preprocessing = benchmark_preprocessing(towers.image_encoder.tower)
     for images, captions, values in _loader(preprocessing, options, step):
         for group in optimizer.param_groups:
             rate = schedule(step, warmup=options.warmup, total=options.steps)
@@ -154,11 +152,11 @@ def main() -> None:
 
 
 def teach_words(text_tower: TextTower, steps: int) -> None:
-    """Let the text tower tell the values apart before it meets pictures.
+    """Teach the text tower to distinguish the values before it sees pictures.
 
-    Each value has a direction of its own, and a caption's features shall point to the sum of its
-    values' directions. Without this both towers sit in a saddle: texts that all look alike teach the
-    pictures nothing, and the other way round (benchmarks/LOG.md).
+    Each value has its own direction, and a caption's features must point to the sum of its values'
+    directions. Without this both towers are stuck at a saddle point: texts with equal features teach the
+    image tower nothing, and the other way round (benchmarks/LOG.md).
     """
     directions = torch.linalg.qr(torch.randn(text_tower.embed, len(SENTENCES))).Q.T
     first = dict(zip(ATTRIBUTES, np.cumsum([0, *map(len, ATTRIBUTES.values())]), strict=False))
@@ -183,14 +181,14 @@ def teach_words(text_tower: TextTower, steps: int) -> None:
 
 
 def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
-    """A random combination that is no class of the benchmark."""
+    """A random combination that is not a class of the benchmark."""
     while (plumage := random_plumage(generator)) in benchmark_plumages():
         pass
     return plumage
 
 
 def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
-    """Weight decay for matrices alone; the text tower at a lower rate than the image tower."""
+    """Weight decay only for matrices; the text tower at a lower rate than the image tower."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in towers.named_parameters():
         decay = 0.1 if weight.ndim > 1 and "embed" not in name else 0.0
@@ -203,7 +201,7 @@ def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
 
 
 def _plan(options: Namespace) -> dict[str, float]:
-    """What every step depends on beside the weights; a run that is continued must have the same."""
+    """What every step depends on besides the weights; a continued run must have the same."""
     numbers = {name: getattr(options, name) for name in ("steps", "batch_size", "lr", "warmup", "word_steps")}
     return numbers | {"variation": VARIATION}
 
@@ -225,7 +223,7 @@ def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, plan: 
 def save(
     file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int, plan: dict[str, float]
 ) -> None:
-    """Everything the next step depends on, in one stroke."""
+    """Write everything that the next step depends on, atomically."""
     buffer = io.BytesIO()
     state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "plan": plan}
     torch.save(state, buffer)
@@ -246,7 +244,7 @@ def _loader(preprocessing: Preprocessing, options: Namespace, step: int) -> Data
 
 
 def _rewind(file: Path, step: int) -> None:
-    """Drop what the log says of steps that are done again."""
+    """Drop the log's rows about steps that will be done again."""
     rows = file.read_text().splitlines() if file.exists() else []
     kept = [row for row in rows if int(row.split(",")[0]) <= step]
     write_text(file, "".join(f"{row}\n" for row in kept))
@@ -265,7 +263,7 @@ def _parse() -> Namespace:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--word-steps", type=int, default=300, help="of the text tower alone, at first")
+    parser.add_argument("--word-steps", type=int, default=300, help="of the text tower, before all others")
     parser.add_argument("--warmup", type=int, default=100, help="steps")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw")
     return parser.parse_args()

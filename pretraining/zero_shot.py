@@ -1,4 +1,4 @@
-"""What a pair of towers knows without training: pictures against sentences, by cosine."""
+"""What a pair of towers knows without training: the cosines between pictures and sentences."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,20 @@ from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption, plumage_of
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import Species, all_species, random_plumage
 from mpfgvc.config_io import load_config, recipe
-from mpfgvc.data.preprocessing import prepare
+from mpfgvc.data.preprocessing import Preprocessing, prepare
+from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.model.towers.text_tower import TextTower
-from mpfgvc.training.run import preprocessing_of
+from mpfgvc.training.loaders import preprocessing_of
 
 MEASURE_SEED = 7_000_000
 """Pictures that neither the pretraining nor the benchmark shows."""
+
+
+def benchmark_preprocessing(tower: ImageTower) -> Preprocessing:
+    """How the default recipe prepares pictures for a tower."""
+    return preprocessing_of(tower.input, load_config(recipe("synthetic")).data)
 
 
 def all_sentences() -> list[str]:
@@ -57,8 +64,8 @@ def class_accuracy(
 ) -> float:
     """How often a picture is nearest to its own class. 0..1.
 
-    A class is the mean of the 14 sentences about its attributes: captions of all 14 are longer than any
-    that the text tower has read.
+    A class is the mean of the 14 sentences about its attributes, because a caption with all 14 is longer
+    than any that the text tower has read.
     """
     labels = [number % len(species) for number in range(count)]
     texts = torch.stack([_read(text_tower, sentences_about(kind.plumage)).mean(dim=0) for kind in species])
@@ -67,17 +74,16 @@ def class_accuracy(
 
 
 def _embed(encoder: ImageEncoder, birds: Sequence[Plumage]) -> Tensor:
-    tower = encoder.tower
-    preprocessing = preprocessing_of(tower, load_config(recipe("synthetic")))
+    preprocessing = benchmark_preprocessing(encoder.tower)
     size = preprocessing.image_size[0]
-    embeddings = []
+    cpu, embeddings = Compute(device=torch.device("cpu")), []
     for start in range(0, len(birds), 100):
         images = [
             draw_image(bird, seed=MEASURE_SEED, index=number, size=size)
             for number, bird in enumerate(birds[start : start + 100], start=start)
         ]
         pixels = torch.stack([torch.from_numpy(prepare(image, preprocessing)) for image in images])
-        embeddings.append(encoder(pixels).embedding)
+        embeddings.append(encode_in_parts(encoder, pixels, cpu).embedding)
     return F.normalize(torch.cat(embeddings), dim=-1)
 
 
