@@ -1,10 +1,17 @@
-# `make test` and `make demo` set everything up themselves on a machine with Python 3.11+ and make.
+# On a machine with Python 3.11 or later and make, each target sets up what it needs in .venv first.
+#
+#   make demo     trains on synthetic birds, draws an explanation, prints the result beside baselines
+#   make test     lint, types, import rules and all CPU tests
+#   make check    the same without the tests
+#   make fmt      formats the code
+#   make bench    all speed benchmarks, and their table in benchmarks/README.md
+#   make clean    removes .venv, runs/ and caches
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
-# One process each on two cores, and no fight between torch's threads over them.
+# Two test processes with one thread each, so that they do not compete for two cores.
 TEST_OPTIONS ?= -n 2
 
 .PHONY: demo test check fmt bench clean
