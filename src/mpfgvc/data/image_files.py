@@ -124,7 +124,9 @@ def _number_key(digits: str) -> tuple[int, str]:
 
 def _match(pattern: str) -> Listing:
     path = Path(pattern).expanduser()
-    if path.is_dir():
+    with readable(path.parent):
+        is_folder = path.is_dir()
+    if is_folder:
         return photographs_below(path)
     if os.path.lexists(path):
         return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong

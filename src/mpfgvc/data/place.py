@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mpfgvc.config import DataConfig
+from mpfgvc.data.image_files import readable
 from mpfgvc.errors import ConfigError, DataError
 
 
@@ -32,11 +33,12 @@ def manifest_file(config: DataConfig) -> Path:
 
 
 def existing_folder(root: Path) -> Path:
-    """The folder itself. Raises DataError if there is none at `root`."""
-    if not root.is_dir():
+    """The folder itself. Raises DataError if there is none at `root`, or if it may not be looked for."""
+    with readable(root.parent):
+        if root.is_dir():
+            return root
         what = "is a file" if root.exists() else "does not exist"
-        raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
-    return root
+    raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
 
 
 def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.data.image_files import find_images, list_folder, missing_files, natural_key, photographs_below
+from mpfgvc.data.place import existing_folder
+from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.errors import DataError
 
 
@@ -118,3 +120,21 @@ def test_a_link_to_itself_is_a_missing_file_like_any_other(tmp_path):
     (tmp_path / "there.jpg").touch()
     paths = [tmp_path / "there.jpg", tmp_path / "gone.jpg"]
     assert missing_files(paths) == [tmp_path / "gone.jpg"]
+
+
+@pytest.mark.parametrize("what", ["root", "photographs", "manifest"])
+def test_a_path_below_a_folder_that_may_not_be_searched_is_one_line(tmp_path, monkeypatch, what):
+    """Root may search everything, so the refusal of the system is put in its place."""
+
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    place = tmp_path / "closed" / "birds"
+    look = {
+        "root": lambda: existing_folder(place),
+        "photographs": lambda: find_images([str(place)]),
+        "manifest": lambda: read_manifest(place, tmp_path, test_share=0.2, seed=0),
+    }
+    with pytest.raises(DataError, match=r"cannot list the folder .*closed: Permission denied"):
+        look[what]()

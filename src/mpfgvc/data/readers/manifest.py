@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.data.class_names import look
-from mpfgvc.data.image_files import natural_key
+from mpfgvc.data.image_files import natural_key, readable
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.table_values import number_of, text_of
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Sample, Split
@@ -72,8 +72,9 @@ def read_labelled_manifest(path: Path, root: Path, *, check_files: bool = True) 
 
 
 def _read_rows(path: Path, root: Path) -> list[_Row]:
-    if not path.is_file():
-        state = "is not a file" if path.exists() else "does not exist"
+    with readable(path.parent):
+        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
+    if state:
         raise DataError(f"the manifest {path} {state}; check data.manifest")
     rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     if not rows:
