@@ -39,8 +39,10 @@ class _Gone:
     """Standard error whose reader went away."""
 
     encoding = "utf-8"
+    tried = 0
 
     def write(self, text: str) -> int:
+        self.tried += 1
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     def flush(self) -> None:
@@ -48,9 +50,11 @@ class _Gone:
 
 
 def test_work_goes_on_without_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", _Gone())
+    gone = _Gone()
+    monkeypatch.setattr(sys, "stderr", gone)
     bar = Bar("stage1", total=7)
     bar.advance(7)
     bar.show(loss="0.5")
     say("a note")
     bar.close()
+    assert gone.tried > 0, "something was to be written, and its failure stopped nothing"

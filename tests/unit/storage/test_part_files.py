@@ -72,3 +72,4 @@ def test_a_process_runs_until_it_has_ended(ended: int) -> None:
 
 def test_a_folder_that_is_missing_has_no_leftovers(tmp_path: Path) -> None:
     remove_leftovers(tmp_path / "missing")
+    assert list(tmp_path.iterdir()) == [], "nothing is made, either"
