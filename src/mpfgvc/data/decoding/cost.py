@@ -1,8 +1,7 @@
 """How much memory reading a photograph takes, known from its header; what takes too much is refused.
 
-Pillow decodes whole images only, but for JPEG, whose decoder can scale. So the
-number of pixels that can be read depends on the format and on the mode:
-benchmarks/photograph_memory.py measures that no photograph which passes takes
+Pillow decodes an image as a whole; only its JPEG decoder can scale while it decodes. So the number of
+pixels that can be read depends on the format and on the mode. Measured: no photograph that passes takes
 more than `MOST_MEMORY` above what the process had.
 """
 
