@@ -44,8 +44,11 @@ class Identity:
         """A dictionary of texts, which checkpoints and safetensors' metadata can hold."""
         return asdict(self)
 
-    def refuse_other(self, stored: Mapping[str, str], file: Path) -> None:
+    def refuse_other(self, stored: object, file: Path) -> None:
         """Raise CheckpointError if the identity that is stored in `file` is not this one."""
+        if not isinstance(stored, Mapping) or not stored:
+            reason = "does not say which run it belongs to, so an older version wrote it"
+            raise CheckpointError(f"{file} {reason}; start a new run with another --out")
         other = [name.replace("_", " ") for name, own in asdict(self).items() if stored.get(name) != own]
         if other:
             rule = f"belongs to a run with other {', '.join(other)} than those found now"

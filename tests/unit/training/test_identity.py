@@ -1,9 +1,13 @@
 """Tests of the identity that a run's tensors carry."""
 
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.data.photo_list import ListedPhoto, PhotoList
+from mpfgvc.errors import CheckpointError
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training.identity import Identity
 
@@ -12,6 +16,7 @@ TINY = ModelConfig(
     text_tower=TextTowerConfig(name="mpfgvc-small", pretrained=None),
     kept_tokens=3,
 )
+IDENTITY = Identity(classes="1", photographs="2", image_tower="3", text_tower="4")
 
 
 def test_photographs_of_equal_names_and_other_content_are_another_identity() -> None:
@@ -22,3 +27,20 @@ def test_photographs_of_equal_names_and_other_content_are_another_identity() -> 
     identity = Identity.of(network, one)
     assert identity == Identity.of(network, replace(one, dataset="moved"))
     assert identity.photographs != Identity.of(network, other).photographs
+
+
+@pytest.mark.parametrize(
+    "stored", ["9f86d081", {}, None], ids=["an older version's", "nothing", "no metadata"]
+)
+def test_tensors_that_name_no_run_are_refused_in_one_line(stored: object) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"^old/checkpoint\.pt does not say .*an older version wrote it"
+    ):
+        IDENTITY.refuse_other(stored, Path("old/checkpoint.pt"))
+
+
+def test_what_differs_is_named() -> None:
+    IDENTITY.refuse_other(IDENTITY.to_dict(), Path("checkpoint.pt"))
+    stored = IDENTITY.to_dict() | {"classes": "5", "image_tower": "6"}
+    with pytest.raises(CheckpointError, match="a run with other classes, image tower than those found now"):
+        IDENTITY.refuse_other(stored, Path("checkpoint.pt"))
