@@ -125,15 +125,11 @@ def evaluate_embeddings(
     `labels` are those of all the photographs that were to be embedded.
     """
     network.eval()
-    text_features = network.text()
-    values = embeddings.values.to(text_features.device)
-    logits = {
-        "vision": network.vision_logits(values),
-        "text": network.text_logits(values, text_features),
-        "fusion": network.fusion(values, text_features),
-    }
+    device = network.classifier.weight.device
+    logits = network.logits(embeddings.values.to(device))
+    truth = labels[embeddings.indices].to(device)
     scorer = Scorer(network.classes, sources)
-    scorer.add({source: logits[source] for source in sources}, labels[embeddings.indices].to(values.device))
+    scorer.add({source: getattr(logits, source) for source in sources}, truth)
     return Evaluation(split=split, classes=network.classes, sources=scorer.metrics())
 
 

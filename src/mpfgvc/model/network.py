@@ -29,6 +29,14 @@ SOURCES = ("vision", "text", "fusion")
 """The three sources of logits, by their names in reports."""
 
 
+class Logits(NamedTuple):
+    """The logits of the three sources."""
+
+    vision: Float[Tensor, "batch classes"]
+    text: Float[Tensor, "batch classes"]
+    fusion: Float[Tensor, "batch classes"]
+
+
 class Output(NamedTuple):
     """What the network says about a batch: logits of its three sources, and what they rest on.
 
@@ -136,14 +144,23 @@ class MPFGVC(nn.Module):
 
     def classify(self, encoded: EncodedImages) -> Output:
         """All three sources of logits for images that the image encoder has seen."""
-        text_features = self.text()
+        logits = self.logits(encoded.embedding)
         return Output(
-            vision=self.vision_logits(encoded.embedding),
-            text=self.text_logits(encoded.embedding, text_features),
-            fusion=self.fusion(encoded.embedding, text_features),
+            vision=logits.vision,
+            text=logits.text,
+            fusion=logits.fusion,
             embedding=encoded.embedding,
             kept=encoded.kept,
             scores=encoded.scores,
+        )
+
+    def logits(self, embedding: Float[Tensor, "batch width"]) -> Logits:
+        """All three sources of logits for image embeddings V."""
+        text_features = self.text()
+        return Logits(
+            vision=self.vision_logits(embedding),
+            text=self.text_logits(embedding, text_features),
+            fusion=self.fusion(embedding, text_features),
         )
 
     def vision_logits(self, embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch classes"]:
