@@ -25,7 +25,7 @@ Precision = Literal["fp32", "bf16"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 OnError = Literal["raise", "skip"]
 Resize = Literal["short", "squash"]
-DatasetName = Literal["cub", "dogs", "nabirds", "food101", "folder", "manifest", "synthetic"]
+DatasetName = Literal["cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "synthetic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,13 @@ class ModelConfig:
     """Words to start the learnable tokens from; null = normal noise of 0.02 (the paper)."""
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
+    descriptions: str | None = None
+    """CSV or YAML file with sentences about the classes, read by the text tower (beyond the paper)."""
+    selection: Literal["attention", "rollout", "random"] = "attention"
+    """What chooses the kept patches: the class token's attention (the paper); attention rollout over all blocks
+    before; or chance, to compare with."""
+    prediction: Literal["fusion", "vision", "text"] = "fusion"
+    """The source of logits that is the answer of the model (the paper: fusion)."""
     prompt_chunk: int = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""
@@ -235,6 +242,9 @@ class Stage1Config(StageConfig):
     """Stage 1 trains the image tower, the learnable tokens, a classifier and a projection."""
 
     name: ClassVar[str] = "stage1"
+    start: Literal["features", "noise"] = "features"
+    """Where classifier, projection and prompts start. features: fitted on what the untrained tower says of the
+    training photographs; noise: random."""
     patience: int | None = 5
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
@@ -242,6 +252,12 @@ class Stage1Config(StageConfig):
     """Peak learning rate of the pretrained image tower."""
     layer_decay: float = 0.75
     """Learning rate of a tower block relative to the block above it; 1 = the same for all. 0.01..1"""
+    vision_weight: float = 1.0
+    """Weight of the loss of the linear classifier, L_v; 0 = without it."""
+    text_weight: float = 1.0
+    """Weight of the loss over the class texts, L_i2t; 0 = without them."""
+    pretrained_share: float = 0.0
+    """Share of the pretrained image tower in its average with the trained one (WiSE-FT). 0..1"""
     accumulate: int = 1
     """Micro-batches in one optimiser step; more of them need less memory."""
     sampled_classes: int | None = None
@@ -276,6 +292,8 @@ class Stage2Config(StageConfig):
     """Peak learning rate of the fusion module."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes. 0..1."""
+    start: Literal["stage1", "noise"] = "stage1"
+    """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; noise: random."""
     views: int = 1
     """Views of each training photograph that are embedded and stored: first the one that a test would see,
     then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""
