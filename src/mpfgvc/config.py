@@ -86,8 +86,8 @@ class ModelConfig:
     descriptions: str | None = None
     """CSV or YAML file with sentences about the classes, read by the text tower (beyond the paper)."""
     selection: Literal["attention", "rollout", "random"] = "attention"
-    """What chooses the kept patches: the class token's attention (the paper); attention rollout over all blocks
-    before; or chance, to compare with."""
+    """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
+    blocks before; or chance, to compare with."""
     prediction: Literal["fusion", "vision", "text"] = "fusion"
     """The source of logits that is the answer of the model (the paper: fusion)."""
     prompt_chunk: int = 256
@@ -243,8 +243,8 @@ class Stage1Config(StageConfig):
 
     name: ClassVar[str] = "stage1"
     start: Literal["features", "noise"] = "features"
-    """Where classifier, projection and prompts start. features: fitted on what the untrained tower says of the
-    training photographs; noise: random."""
+    """Where classifier, projection and prompts start. features: fitted on the embeddings that the
+    untrained tower gives of the training photographs; noise: random."""
     patience: int | None = 5
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""

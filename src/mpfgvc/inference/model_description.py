@@ -4,7 +4,7 @@ Nothing in a description is trusted: every field must be there, of its exact typ
 its range, before anything is built. The image tower must be one that timm or this package
 builds from its name, so that no saved model can go online or read another file.
 
-A setting that ModelConfig gains later must be given a value for older files here.
+A setting that ModelConfig gains later gets its value for older files in `OLDER`.
 """
 
 import json
@@ -25,6 +25,12 @@ MOST_BYTES = 64 * 2**20
 MOST_PIXELS = 4096
 """Longest side of the images that a tower may see."""
 MOST_EMBED = 2**16
+OLDER: dict[str, str | int | float | bool | None] = {
+    "descriptions": None,
+    "selection": "attention",
+    "prediction": "fusion",
+}
+"""What a model was whose file does not name these settings, as they came after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,8 @@ class ModelDescription:
         if type(version) is int and version != FORMAT:
             hint = "use the version of mpfgvc that wrote it"
             raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; {hint}")
+        if isinstance(document, dict) and isinstance(document.get("model"), dict):
+            document = document | {"model": OLDER | document["model"]}
         try:
             description: Self = typed(cls, document, "")
         except (ConfigError, ValueError, OverflowError) as error:
