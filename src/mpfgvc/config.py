@@ -268,6 +268,9 @@ class Stage1Config(StageConfig):
         super().__post_init__()
         _check_range("stage1.tower_lr", self.tower_lr, 0, None)
         _check_range("stage1.layer_decay", self.layer_decay, 0.01, 1)
+        _check_range("stage1.vision_weight", self.vision_weight, 0, None)
+        _check_range("stage1.text_weight", self.text_weight, 0, None)
+        _check_range("stage1.pretrained_share", self.pretrained_share, 0, 1)
         _check_range("stage1.accumulate", self.accumulate, 1, None)
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
@@ -328,6 +331,9 @@ class Config:
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_range("checkpoint_steps", self.checkpoint_steps, 1, None)
+        fits = self.stage2.start == "noise" or not self.model.fusion_norm
+        rule = "must be noise with model.fusion_norm, which changes what stage 1's classifier sees"
+        _check(fits, "stage2.start", rule, self.stage2.start)
 
 
 def _check(fine: bool, setting: str, rule: str, value: object) -> None:

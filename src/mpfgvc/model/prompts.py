@@ -12,6 +12,7 @@ then stands in for `ClassPrompts`, and neither tower nor tokenizer is needed.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -67,8 +68,11 @@ class ClassPrompts(nn.Module):
         return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
 
     def deployed(self) -> "ClassEmbeddings":
-        """The text features as constants, without the text tower."""
-        return ClassEmbeddings(self())
+        """The text features as constants of length 1, without the text tower.
+
+        Only their direction was trained (a cosine in stage 1); so only that reaches the fusion module.
+        """
+        return ClassEmbeddings(F.normalize(self(), dim=-1))
 
     def _encode(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         start = self.start.expand(len(classes), 1, -1)

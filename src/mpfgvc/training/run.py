@@ -28,11 +28,14 @@ from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
+from mpfgvc.model.fusion_start import start_fusion
 from mpfgvc.model.losses import Objective, balanced_weights
 from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import TrainingState, load_stage1, save_stage1
 from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.feature_start import SETTINGS, FeatureStart, OneLongEpoch
+from mpfgvc.training.logistic_regression import fit_logistic_regression
 from mpfgvc.training.loop import Loop, TrainingBatches, Validate
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.optim import copy_into
@@ -129,19 +132,34 @@ def train_stage1(run: OpenRun) -> None:
     if weights is not None:
         copy_into(stage.trained(), weights)
         return
+    if run.config.stage1.start == "features" and not _has_begun(run, stage):
+        start_from_features(run)
+    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
     batches = run.loaders.training(run.photos.subset("train"))
     weights = _loop(run, stage, batches, _validation(run)).run()
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 
 
+def start_from_features(run: OpenRun) -> None:
+    """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
+    network = run.network.to(run.fabric.device)
+    embeddings = _embedded_batches(run, network, views=1, batch_size=SETTINGS.batch_size)
+    fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
+    stage = FeatureStart(network, _objective(run, run.config.stage1))
+    _loop(run, stage, OneLongEpoch(embeddings), None).run()
+
+
 def train_stage2(run: OpenRun, network: MPFGVC) -> None:
-    """Train the fusion on embeddings of the training photographs, computed once."""
+    """Start and train the fusion on embeddings of the training photographs, computed once."""
     settings = run.config.stage2
-    if settings.epochs == 0:
+    if settings.epochs == 0 and settings.start == "noise":
         return
+    batches = _embedded_batches(run, network, views=settings.views, batch_size=settings.batch_size)
+    if settings.start == "stage1":
+        start_fusion(network, batches.embeddings)
     stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
-    _loop(run, stage, _embedded_batches(run, network), _embedded_validation(run, network)).run()
+    _loop(run, stage, batches, _embedded_validation(run, network)).run()
 
 
 def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
@@ -179,15 +197,20 @@ def _validation(run: OpenRun) -> Validate | None:
     return validate
 
 
-def _embedded_batches(run: OpenRun, network: MPFGVC) -> EmbeddingLoader:
+def _has_begun(run: OpenRun, stage: Stage) -> bool:
+    """Whether the checkpoint is of this stage."""
+    return run.state is not None and run.state.stage == stage.name
+
+
+def _embedded_batches(run: OpenRun, network: MPFGVC, *, views: int, batch_size: int) -> EmbeddingLoader:
     samples = run.photos.subset("train")
-    labels, settings = labels_of(samples), run.config.stage2
-    loaders = run.loaders.views(samples, settings.views)
-    views = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
+    labels = labels_of(samples)
+    loaders = run.loaders.views(samples, views)
+    embedded = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
     return EmbeddingLoader(
-        torch.cat([view.values for view in views]),
-        torch.cat([labels[view.indices % len(labels)] for view in views]),
-        batch_size=settings.batch_size,
+        torch.cat([view.values for view in embedded]),
+        torch.cat([labels[view.indices % len(labels)] for view in embedded]),
+        batch_size=batch_size,
         seed=run.config.seed,
         processes=run.loaders.processes,
     )

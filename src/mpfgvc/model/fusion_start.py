@@ -1,0 +1,108 @@
+"""Where the fusion module starts: from the classifier and the texts of stage 1 (beyond the paper).
+
+The paper names no initialisation. This one stays inside the module's equations. With the projection P and the
+linear classifier (W, b) of stage 1, unit class texts T_c, and n the mean norm of P V over the training set:
+
+    Q = V       K_c = sqrt(D) P^T T_c / (tau n)     so that Q K_c / sqrt(D) is stage 1's text logit
+    K_0         one vector for all images, fitted so that the image gets about half of the attention
+    V_0 = V / (mean own share)                      so that W V_0 are stage 1's vision logits
+    V_c         W V_c = height (e_c - 1 / C) / (mean text share): a text speaks for its own class
+    Trans       the identity, as GELU(x) - GELU(-x) = x; it takes two of the four widths
+    classifier  (W, b)
+
+`height` is how far the best vision logit stands above the mean on the training set, so that vision and text
+start equally loud.
+"""
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mpfgvc.model.fusion import Fusion
+from mpfgvc.model.network import MPFGVC
+
+SMALLEST = 1e-3
+"""Singular values below this share of the largest count as zero where a system of equations is solved."""
+
+
+@torch.no_grad()
+def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]) -> None:
+    """Set the fusion module of a deployed network that stage 1 trained, in place, without random numbers.
+
+    `embeddings` are those of training photographs. The module must not have the option `norm`.
+    """
+    fusion, device = network.fusion, network.classifier.weight.device
+    vectors = embeddings.to(device).double()
+    texts = nn.functional.normalize(network.text().double(), dim=-1)
+    keys = _text_keys(network, vectors)
+    scores = vectors @ keys @ texts.T / math.sqrt(vectors.shape[1])
+    own_key = _solve(vectors / math.sqrt(vectors.shape[1]), scores.logsumexp(dim=1))
+    own_score = vectors @ own_key / math.sqrt(vectors.shape[1])
+    own_share = (own_score - scores.logsumexp(dim=1)).sigmoid().mean()
+
+    identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=device)
+    _set(fusion.query, identity)
+    _set(fusion.key, torch.zeros_like(identity), own_key)
+    _set(fusion.value, identity / own_share)
+    _set(fusion.text_key, keys)
+    _set(fusion.text_value, _text_values(network, vectors, texts) / (1 - own_share))
+    _set_transform(fusion, identity)
+    _set(fusion.classifier, network.classifier.weight, network.classifier.bias)
+
+
+def _text_keys(network: MPFGVC, vectors: Float[Tensor, "photographs width"]) -> Float[Tensor, "width embed"]:
+    """sqrt(D) P^T / (tau n)."""
+    width = vectors.shape[1]
+    projection = torch.eye(width, dtype=vectors.dtype, device=vectors.device)
+    if isinstance(network.projection, nn.Linear):
+        projection = network.projection.weight.double()
+    norm = (vectors @ projection.T).norm(dim=1).mean()
+    keys: Tensor = projection.T * (math.sqrt(width) / (network.temperature * norm))
+    return keys
+
+
+def _text_values(
+    network: MPFGVC, vectors: Float[Tensor, "photographs width"], texts: Float[Tensor, "classes embed"]
+) -> Float[Tensor, "width embed"]:
+    """The map from texts to values with W V_c = height (e_c - 1 / C), as nearly as the widths allow."""
+    weight = network.classifier.weight.double()
+    logits = network.classifier(vectors.to(network.classifier.weight.dtype)).double()
+    height = (logits.amax(dim=1) - logits.mean(dim=1)).mean()
+    wanted = torch.eye(len(texts), dtype=texts.dtype, device=texts.device) - 1 / len(texts)
+    inverse = torch.linalg.pinv(weight, rtol=SMALLEST)
+    values: Tensor = height * inverse @ wanted @ torch.linalg.pinv(texts, rtol=SMALLEST).T
+    return values
+
+
+def _set_transform(fusion: Fusion, identity: Float[Tensor, "width width"]) -> None:
+    """The identity; with the option `residual`, which adds it, zero. Other hidden units stay as they are."""
+    both = torch.cat([identity, -identity])
+    first, last = _linear(fusion.transform[0]), _linear(fusion.transform[2])
+    first.weight[: len(both)] = both.to(first.weight)
+    first.bias.zero_()
+    _set(last, torch.zeros_like(last.weight))
+    if not fusion.residual:
+        last.weight[:, : len(both)] = both.T.to(last.weight)
+
+
+def _linear(layer: nn.Module) -> nn.Linear:
+    """The layer with its type, which a Sequential does not tell."""
+    return cast(nn.Linear, layer)
+
+
+def _solve(
+    vectors: Float[Tensor, "photographs width"], targets: Float[Tensor, " photographs"]
+) -> Float[Tensor, " width"]:
+    """The x with the smallest squared error of `vectors` x = `targets`."""
+    solution: Tensor = torch.linalg.pinv(vectors, rtol=SMALLEST) @ targets
+    return solution
+
+
+def _set(
+    layer: nn.Linear, weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None = None
+) -> None:
+    layer.weight.copy_(weight)
+    layer.bias.zero_() if bias is None else layer.bias.copy_(bias)

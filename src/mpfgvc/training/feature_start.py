@@ -1,0 +1,73 @@
+"""`stage1.start: features`: the new parts of stage 1 start from what the untrained tower already knows.
+
+The embeddings of the training photographs are computed once, as in stage 2. On them the classifier becomes
+the logistic regression, and projection and prompts are trained by L_i2t: seconds, as no image goes through
+the tower. With `stage1.epochs: 0` this is all that is trained: the method on a frozen tower.
+
+It runs through the same loop as the stages, so it is logged, resumed and spread over processes like them.
+"""
+
+from collections.abc import Iterator
+from itertools import count, islice
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mpfgvc.config import StageConfig
+from mpfgvc.model.losses import Objective, classification_loss
+from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.optim import ParameterGroup, split_by_decay
+from mpfgvc.training.stages import Stage, StepResult
+
+STEPS = 200
+SETTINGS = StageConfig(epochs=1, batch_size=512, lr=3e-3, weight_decay=0.0, warmup_epochs=0.05)
+"""Of all that was tried on held-out photographs (benchmarks/LOG.md)."""
+
+
+class FeatureStart(Stage):
+    """Trains projection and prompts of a network on embeddings; the classifier is fitted before."""
+
+    name = "features"
+    sources = ("text",)
+    compiles = False
+    rates = ("stage1.lr",)
+
+    def __init__(self, network: MPFGVC, objective: Objective):
+        super().__init__()
+        if not isinstance(network.text, ClassPrompts):
+            raise TypeError("only class prompts can be trained; this network is deployed and has none")
+        network.requires_grad_(False)
+        network.projection.requires_grad_(True)
+        network.text.context.requires_grad_(True)
+        self.network = network
+        self.settings = SETTINGS
+        self.objective = objective
+
+    def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
+        """L_i2t of a batch of embeddings."""
+        logits = self.network.text_logits(embeddings, self.network.text())
+        return StepResult(classification_loss(logits, labels, self.objective), logits)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Projection and prompts at one rate."""
+        return split_by_decay(self.trained().items(), self.settings.lr)
+
+
+class OneLongEpoch:
+    """Batches of embeddings over as many epochs as `steps` need, taken as one epoch."""
+
+    def __init__(self, loader: EmbeddingLoader, *, steps: int = STEPS):
+        self.loader = loader
+        self.steps = steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from `first_step` on."""
+        inner, skipped = divmod(first_step, self.loader.steps)
+        batches = (
+            batch
+            for number in count(inner)
+            for batch in self.loader.epoch(number, skipped if number == inner else 0)
+        )
+        return islice(batches, self.steps - first_step)
