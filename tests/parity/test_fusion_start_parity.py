@@ -1,4 +1,4 @@
-"""Before its first step the fusion module says what `fusion_start.py` states, which is computed here by hand."""
+"""Before its first step the fusion module says what `fusion_start.py` states; computed here by hand."""
 
 import math
 from types import SimpleNamespace
@@ -51,7 +51,7 @@ def test_it_draws_no_random_numbers_and_leaves_stage_1_as_it_was() -> None:
 
 
 def _expected(network: MPFGVC, embeddings: Tensor) -> Tensor:
-    """own / mean own * W V + b, and for each class the share of its text, above the mean, times the height."""
+    """own / mean own * W V + b, and for each class the share of its text above the mean times the height."""
     projection = network.projection.weight if isinstance(network.projection, nn.Linear) else torch.eye(12)
     projected = [projection @ vector for vector in embeddings]
     norm = torch.stack([vector.norm() for vector in projected]).mean()

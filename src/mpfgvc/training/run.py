@@ -4,6 +4,7 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def train_stage1(run: OpenRun) -> None:
 def start_from_features(run: OpenRun) -> None:
     """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
     network = run.network.to(run.fabric.device)
-    embeddings = _embedded_batches(run, network, views=1, batch_size=SETTINGS.batch_size)
+    embeddings = _embedded_batches(run, network, "features", views=1, batch_size=SETTINGS.batch_size)
     fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
     stage = FeatureStart(network, _objective(run, run.config.stage1))
     _loop(run, stage, OneLongEpoch(embeddings), None).run()
@@ -155,7 +156,7 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     settings = run.config.stage2
     if settings.epochs == 0 and settings.start == "noise":
         return
-    batches = _embedded_batches(run, network, views=settings.views, batch_size=settings.batch_size)
+    batches = _embedded_batches(run, network, "stage2", views=settings.views, batch_size=settings.batch_size)
     if settings.start == "stage1":
         start_fusion(network, batches.embeddings)
     stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
@@ -202,11 +203,18 @@ def _has_begun(run: OpenRun, stage: Stage) -> bool:
     return run.state is not None and run.state.stage == stage.name
 
 
-def _embedded_batches(run: OpenRun, network: MPFGVC, *, views: int, batch_size: int) -> EmbeddingLoader:
+def _embedded_batches(
+    run: OpenRun, network: MPFGVC, stage: str, *, views: int, batch_size: int
+) -> EmbeddingLoader:
+    """Embeddings of the training photographs for a stage, computed once; the log says what that cost."""
     samples = run.photos.subset("train")
     labels = labels_of(samples)
     loaders = run.loaders.views(samples, views)
+    started = time.perf_counter()
     embedded = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
+    if run.session.log is not None:
+        images, seconds = views * len(samples), time.perf_counter() - started
+        run.session.log.embedding_pass(stage, images=images, seconds=seconds)
     return EmbeddingLoader(
         torch.cat([view.values for view in embedded]),
         torch.cat([labels[view.indices % len(labels)] for view in embedded]),
