@@ -19,6 +19,8 @@ from mpfgvc.errors import ConfigError
 
 MOST_PICTURES = 100_000
 """Synthetic pictures that a class may have in each split."""
+BUNDLED_DESCRIPTIONS = "bundled"
+"""The value of `model.descriptions` that stands for the sentences of the synthetic birds."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
@@ -84,7 +86,8 @@ class ModelConfig:
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
     descriptions: str | None = None
-    """CSV or YAML file with sentences about the classes, read by the text tower (beyond the paper)."""
+    """CSV or YAML file with sentences about the classes, which the text tower reads (docs/descriptions.md);
+    bundled = those of the synthetic birds; null = none (the paper)."""
     selection: Literal["attention", "rollout", "random"] = "attention"
     """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
     blocks before; or chance, to compare with."""

@@ -1,6 +1,7 @@
 """Discrepancy-aware text prompt (DaTP, section 2): a learnable prompt for every class.
 
     P^c = [start, X^c_1 ... X^c_J, class++, end]      T^c = text tower(P^c), read at the end
+    T^c = w * T(P^c) / |T(P^c)| + d^c                  with descriptions (descriptions.py), beyond the paper
 
 X^c_j are learnable word embeddings that belong to class c; with shared ones all the
 prompts would be the same text. class++ is the supercategory ("bird") and the
@@ -12,6 +13,7 @@ then stands in for `ClassPrompts`, and neither tower nor tokenizer is needed.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -27,6 +29,8 @@ class ClassPrompts(nn.Module):
     class. `context_init` are words whose embeddings the learnable tokens start
     from; None = N(0, 0.02^2) from `seed`. `context` is X, (classes, context, width).
 
+    `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper.
+
     Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
     does not give `context_tokens` tokens.
 
@@ -41,12 +45,15 @@ class ClassPrompts(nn.Module):
         endings: Sequence[str],
         context_tokens: int,
         context_init: str | None = None,
+        descriptions: Float[Tensor, "classes embed"] | None = None,
+        prompt_weight: float = 0.25,
         seed: int = 0,
         chunk: int = 256,
     ):
         super().__init__()
         self.tower = tower
         self.chunk = chunk
+        self.prompt_weight = prompt_weight
         context = _initial_context(tower, len(endings), context_tokens, context_init, seed)
         self.context = nn.Parameter(context)
         ids, lengths = _padded_endings(tower, endings, context_tokens)
@@ -56,19 +63,27 @@ class ClassPrompts(nn.Module):
         self.register_buffer("start", tower.embed_tokens(torch.tensor([tower.start])), persistent=False)
         self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
         self.register_buffer("end", context_tokens + lengths, persistent=False)
+        self.descriptions: Tensor | None
+        self.register_buffer("descriptions", descriptions, persistent=False)
 
     def forward(self, classes: Int[Tensor, " sampled"] | None = None) -> Float[Tensor, "sampled embed"]:
         """Text features T^c of every class, or of some of them in their order. Not normalised."""
         if classes is None:
             classes = torch.arange(len(self.context), device=self.context.device)
-        if len(classes) <= self.chunk:
-            return self._encode(classes)
-        chunks = torch.split(classes, self.chunk)
-        return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
+        features = self._encode_in_chunks(classes)
+        if self.descriptions is None:
+            return features
+        return self.prompt_weight * F.normalize(features, dim=-1) + self.descriptions[classes]
 
     def deployed(self) -> "ClassEmbeddings":
         """The text features as constants, without the text tower."""
         return ClassEmbeddings(self())
+
+    def _encode_in_chunks(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
+        if len(classes) <= self.chunk:
+            return self._encode(classes)
+        chunks = torch.split(classes, self.chunk)
+        return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
 
     def _encode(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         start = self.start.expand(len(classes), 1, -1)
