@@ -109,6 +109,7 @@ class MPFGVC(nn.Module):
             context_tokens=config.context_tokens,
             context_init=config.context_init,
             descriptions=class_descriptions(text_tower, sentences) if sentences else None,
+            prompt_weight=config.prompt_weight,
             seed=seed,
             chunk=config.prompt_chunk,
         )
