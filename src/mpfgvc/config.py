@@ -88,8 +88,9 @@ class ModelConfig:
     descriptions: str | None = None
     """CSV or YAML file with sentences about the classes, which the text tower reads (docs/descriptions.md);
     bundled = those of the synthetic birds; null = none (the paper)."""
-    prompt_weight: float = 0.25
-    """Weight of a class's prompt beside its descriptions, whose weight is 1; no effect without them."""
+    prompt_weight: float = 0.05
+    """Weight of a class's prompt beside its descriptions, whose weight is 1; no effect without them.
+    Higher for vague sentences or many photographs."""
     selection: Literal["attention", "rollout", "random"] = "attention"
     """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
     blocks before; or chance, to compare with."""

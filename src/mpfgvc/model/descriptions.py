@@ -4,7 +4,7 @@
 
 T is the text tower read at the end of a sentence, as CLIP reads it. d^c is a constant: it is computed once,
 when the network is built, and costs nothing in training. `ClassPrompts` adds it to what the learned
-tokens say. A class without sentences has d^c = 0.
+tokens say. A class without sentences has d^c = 0. Other forms that were tried: benchmarks/LOG.md.
 
 A sentence that is longer than the tower reads becomes several: it is divided at the ends of its
 sentences, then at commas, then at words, into parts as long as possible.

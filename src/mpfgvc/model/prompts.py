@@ -29,7 +29,8 @@ class ClassPrompts(nn.Module):
     class. `context_init` are words whose embeddings the learnable tokens start
     from; None = N(0, 0.02^2) from `seed`. `context` is X, (classes, context, width).
 
-    `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper.
+    `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper. A class whose d^c is
+    zero has no sentences, and w = 1.
 
     Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
     does not give `context_tokens` tokens.
@@ -46,14 +47,13 @@ class ClassPrompts(nn.Module):
         context_tokens: int,
         context_init: str | None = None,
         descriptions: Float[Tensor, "classes embed"] | None = None,
-        prompt_weight: float = 0.25,
+        prompt_weight: float = 0.05,
         seed: int = 0,
         chunk: int = 256,
     ):
         super().__init__()
         self.tower = tower
         self.chunk = chunk
-        self.prompt_weight = prompt_weight
         context = _initial_context(tower, len(endings), context_tokens, context_init, seed)
         self.context = nn.Parameter(context)
         ids, lengths = _padded_endings(tower, endings, context_tokens)
@@ -64,16 +64,18 @@ class ClassPrompts(nn.Module):
         self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
         self.register_buffer("end", context_tokens + lengths, persistent=False)
         self.descriptions: Tensor | None
+        self.weight: Tensor | None
         self.register_buffer("descriptions", descriptions, persistent=False)
+        self.register_buffer("weight", _weights(descriptions, prompt_weight), persistent=False)
 
     def forward(self, classes: Int[Tensor, " sampled"] | None = None) -> Float[Tensor, "sampled embed"]:
         """Text features T^c of every class, or of some of them in their order. Not normalised."""
         if classes is None:
             classes = torch.arange(len(self.context), device=self.context.device)
         features = self._encode_in_chunks(classes)
-        if self.descriptions is None:
+        if self.descriptions is None or self.weight is None:
             return features
-        return self.prompt_weight * F.normalize(features, dim=-1) + self.descriptions[classes]
+        return self.weight[classes] * F.normalize(features, dim=-1) + self.descriptions[classes]
 
     def deployed(self) -> "ClassEmbeddings":
         """The text features as constants, without the text tower."""
@@ -107,6 +109,16 @@ class ClassEmbeddings(nn.Module):
     def deployed(self) -> "ClassEmbeddings":
         """Itself."""
         return self
+
+
+def _weights(
+    descriptions: Float[Tensor, "classes embed"] | None, weight: float
+) -> Float[Tensor, "classes 1"] | None:
+    """The weight of each class's prompt: `weight`, or 1 for a class without sentences."""
+    if descriptions is None:
+        return None
+    described = descriptions.any(dim=1, keepdim=True)
+    return torch.where(described, weight, 1.0)
 
 
 def _initial_context(

@@ -84,7 +84,8 @@ def test_a_word_that_is_too_long_is_refused(tiny_text_tower: TextTower) -> None:
 def test_the_prompt_adds_what_the_sentences_do_not_say(tiny_text_tower: TextTower) -> None:
     plain, described = (_prompts(tiny_text_tower, described=described) for described in (False, True))
     given = class_descriptions(tiny_text_tower, SENTENCES)
-    expected = 0.4 * F.normalize(plain(), dim=-1) + given
+    weights = torch.tensor([[0.4], [1.0], [0.4]])
+    expected = weights * F.normalize(plain(), dim=-1) + given
     torch.testing.assert_close(described(), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(described(torch.tensor([2, 1])), expected[[2, 1]], atol=1e-6, rtol=0)
     torch.testing.assert_close(described.deployed()(), expected, atol=1e-6, rtol=0)
@@ -94,6 +95,7 @@ def test_a_class_without_sentences_has_the_direction_of_its_prompt(tiny_text_tow
     plain, described = (_prompts(tiny_text_tower, described=described)() for described in (False, True))
     similar = F.cosine_similarity(plain, described, dim=-1)
     assert similar[1].item() == pytest.approx(1, abs=1e-6)
+    assert described[1].norm().item() == pytest.approx(1, abs=1e-6), "no shorter than those of the others"
     assert similar[[0, 2]].max() < 0.99
 
 
