@@ -19,6 +19,8 @@ from mpfgvc.errors import ConfigError
 
 MOST_PICTURES = 100_000
 """Synthetic pictures that a class may have in each split."""
+BUNDLED_DESCRIPTIONS = "bundled"
+"""The value of `model.descriptions` that stands for the sentences of the synthetic birds."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
@@ -84,7 +86,11 @@ class ModelConfig:
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
     descriptions: str | None = None
-    """CSV or YAML file with sentences about the classes, read by the text tower (beyond the paper)."""
+    """CSV or YAML file with sentences about the classes, which the text tower reads (docs/descriptions.md);
+    bundled = those of the synthetic birds; null = none (the paper)."""
+    prompt_weight: float = 0.05
+    """Weight of a class's prompt beside its descriptions, whose weight is 1; no effect without them.
+    Higher for vague sentences or many photographs."""
     selection: Literal["attention", "rollout", "random"] = "attention"
     """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
     blocks before; or chance, to compare with."""
@@ -104,6 +110,8 @@ class ModelConfig:
         _check_range("model.kept_tokens", self.kept_tokens, 1, None)
         _check_range("model.context_tokens", self.context_tokens, 1, 64)
         _check_range("model.prompt_chunk", self.prompt_chunk, 1, None)
+        above = 0 < self.prompt_weight < math.inf
+        _check(above, "model.prompt_weight", "must be above 0", self.prompt_weight)
         _check(0 < self.temperature < math.inf, "model.temperature", "must be above 0", self.temperature)
         blank = self.supercategory is not None and not self.supercategory.strip()
         _check(not blank, "model.supercategory", "must hold a word, such as bird", self.supercategory)

@@ -137,6 +137,20 @@ def test_a_run_killed_at_a_moment_and_resumed_ends_with_the_same_bits(
     _same(run, whole_run)
 
 
+@pytest.mark.parametrize(("moment", "count"), [("step of stage1", 3), ("step of stage2", 3), ("test", 0)])
+def test_a_run_with_descriptions_is_resumed_without_their_file_and_ends_with_the_same_bits(
+    tiny: Callable[..., Config], tmp_path: Path, moment: str, count: int
+) -> None:
+    words = tmp_path / "words.csv"
+    settings = tiny({"model.descriptions": str(words)})
+    words.write_text("class,sentence\ncross,two bars that cross\ncross,a red cross\ndisc,a round disc\n")
+    assert _in_process(settings, tmp_path / "whole") == 0
+    assert _in_process(settings, tmp_path / "run", moment, count) == -signal.SIGKILL
+    words.unlink()
+    assert _in_process(None, tmp_path / "run") == 0
+    _same(tmp_path / "run", tmp_path / "whole")
+
+
 def test_a_run_killed_again_and_again_at_random_times_ends_with_the_same_bits(
     settings: Config, whole_run: Path, tmp_path: Path
 ) -> None:

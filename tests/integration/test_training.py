@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import mpfgvc
-from mpfgvc import Config, ConfigError, DataError, Predictor, load_config, train
+from mpfgvc import CheckpointError, Config, ConfigError, DataError, Predictor, load_config, train
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.devices import start_fabric
@@ -23,6 +23,7 @@ from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC, SOURCES
 from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.digests import digest_path
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.open_run import list_photographs, open_run
 from mpfgvc.training.run import resume, train_stage1, train_stage2
@@ -159,6 +160,63 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
     kept = load_file(RunFolder(run.path).stage1)
     assert kept is not None
     assert all(torch.equal(kept[name], weight) for name, weight in seen[1].items())
+
+
+def test_a_run_keeps_its_sentences_and_its_model_needs_no_file(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tmp_path / "words.yaml"
+    words.write_text(f"stripe: [long lines, '{'a line, ' * 60}']\ndisc: round\nstar: pointed\n")
+    monkeypatch.chdir(tmp_path)
+    run = train(tiny({"model.descriptions": "words.yaml"}), out=tmp_path / "run")
+    said = capsys.readouterr().err
+    for line in (
+        f"classes of {words} that the dataset does not have: 1 of 3 (star)",
+        "classes without a description, which have their prompt alone: 1 of 3 (cross)",
+        "descriptions longer than the 77 tokens of the text tower, read in parts: 1 of 3",
+    ):
+        assert said.count(line) == 1
+    assert RunFolder(run.path).read_config().model.descriptions == str(words)
+    words.unlink()
+    saved = load_model(run.model_dir)
+    assert saved.config.descriptions == "words.yaml"
+    cross, disc, stripe = saved.network.text().norm(dim=1).tolist()
+    assert cross == pytest.approx(1, abs=1e-5), "a prompt alone"
+    assert disc == pytest.approx(1, abs=0.06), "one sentence, of length 1, and a twentieth of a prompt"
+    assert 0.1 < stripe < 1.05, "several sentences, and as much of a prompt"
+
+
+def test_bad_descriptions_are_refused_before_anything_is_built(
+    tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("a tower was built")
+
+    monkeypatch.setattr(MPFGVC, "from_config", never)
+    (tmp_path / "words.csv").write_text("class,sentence\ncross, \n")
+    for name, error, message in (
+        ("gone.csv", ConfigError, "does not exist"),
+        ("words.csv", DataError, "line 2 has no sentence about cross"),
+    ):
+        with pytest.raises(error, match=message):
+            train(tiny({"model.descriptions": str(tmp_path / name)}), out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="bundled describes the synthetic birds only"):
+        train(tiny({"model.descriptions": "bundled"}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_sentences_were_changed_is_not_resumed(tiny: Make, tmp_path: Path) -> None:
+    (tmp_path / "words.csv").write_text("class,sentence\ncross,two bars\n")
+    settings = {"model.descriptions": str(tmp_path / "words.csv"), "stage2.epochs": 0, "final_test": False}
+    folder = RunFolder(train(tiny(settings), out=tmp_path / "run").path)
+    folder.descriptions.write_text("class,sentence\ncross,three bars\n")
+    with pytest.raises(CheckpointError, match=r"descriptions\.csv"):
+        resume(folder.path)
+    digest_path(folder.descriptions).unlink()
+    with pytest.raises(
+        CheckpointError, match="belongs to a run with other descriptions than those found now"
+    ):
+        resume(folder.path)
 
 
 def test_parameter_groups_hold_every_trained_parameter_once(tiny: Make) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mpfgvc.config import ModelConfig, TextTowerConfig
+from mpfgvc.model.descriptions import class_descriptions
 from mpfgvc.model.network import prompt_endings
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers import text_tower
@@ -83,6 +84,29 @@ def test_endings_of_different_lengths_equal_their_own_sentences(towers: tuple[Te
     _assert_close(features, expected)
 
 
+def test_descriptions_equal_encode_text_of_their_sentences_put_together(
+    towers: tuple[TextTower, Any],
+) -> None:
+    tower, clip = towers
+    sentences = [["a thin beak", "a very long and white tail"], ["dark eyes"], []]
+    with torch.no_grad():
+        prompts = ClassPrompts(
+            tower=tower,
+            endings=["sports car"] * 3,
+            context_tokens=2,
+            descriptions=class_descriptions(tower, sentences),
+            prompt_weight=0.3,
+        )
+        features = _say_words(prompts)()
+        expected = []
+        for words, each in zip(CLASSES, sentences, strict=True):
+            prompt, *described = clip.encode_text(_tokens(tower, [f"{words} sports car", *each]))
+            expected.append((0.3 if described else 1) * prompt / prompt.norm())
+            for feature in described:
+                expected[-1] += feature / feature.norm() / len(described)
+    torch.testing.assert_close(features, torch.stack(expected), atol=1e-5, rtol=0)
+
+
 def test_the_gradient_of_the_context_equals_that_of_the_full_length(towers: tuple[TextTower, Any]) -> None:
     tower, clip = towers
     prompts = _worded_prompts(tower, endings=["sports car"] * 3)
@@ -124,7 +148,12 @@ def _randomise(tower: TextTower) -> None:
 
 
 def _worded_prompts(tower: TextTower, *, endings: list[str]) -> ClassPrompts:
-    prompts = ClassPrompts(tower=tower, endings=endings, context_tokens=2)
+    return _say_words(ClassPrompts(tower=tower, endings=endings, context_tokens=2))
+
+
+def _say_words(prompts: ClassPrompts) -> ClassPrompts:
+    """Set the learnable tokens of each class to its words."""
+    tower = prompts.tower
     ids = [tower.token_ids(words) for words in CLASSES]
     with torch.no_grad():
         prompts.context.copy_(tower.transformer.token_embedding.weight[torch.tensor(ids)])

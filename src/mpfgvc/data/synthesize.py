@@ -5,10 +5,11 @@
     parts/                  the middle of each part, and whether it can be seen
     attributes/             one line per image and value: present or not
     captions.txt            every image in words
+    descriptions.csv        sentences about every class, for model.descriptions
     regions/                one PNG per image: 1 + the number of the part on top, 0 elsewhere
     neighbours.txt          for each class the one most like it, and what tells the two apart
 
-The first five are read by `data.dataset: cub`; the last three are not CUB's.
+The first five are read by `data.dataset: cub`; the last four are not CUB's.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, caption
 from mpfgvc.birds.scene import Picture
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BirdsConfig
+from mpfgvc.data.description_file import bird_descriptions
 from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds
 from mpfgvc.errors import OutputError
 from mpfgvc.progress import Bar
@@ -96,6 +98,7 @@ def _write_lists(folder: Path, entries: Sequence[_Entry], species: Sequence[Spec
     _write(folder / "captions.txt", captions)
     neighbours = [f"{kind.index + 1} {kind.neighbour + 1} {','.join(kind.differing)}" for kind in species]
     _write(folder / "neighbours.txt", neighbours)
+    write_text(folder / "descriptions.csv", bird_descriptions(species).to_csv())
 
 
 def _write_parts(folder: Path, entries: Sequence[_Entry]) -> None:

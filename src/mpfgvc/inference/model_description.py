@@ -27,6 +27,7 @@ MOST_PIXELS = 4096
 MOST_EMBED = 2**16
 OLDER: dict[str, str | int | float | bool | None] = {
     "descriptions": None,
+    "prompt_weight": 0.05,
     "selection": "attention",
     "prediction": "fusion",
 }

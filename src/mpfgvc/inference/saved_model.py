@@ -54,12 +54,17 @@ def save_model(saved: SavedModel, folder: Path) -> None:
         classes=network.classes,
         embed=network.embed,
         preprocessing=saved.preprocessing,
-        model=replace(saved.config, image_tower=tower),
+        model=replace(saved.config, image_tower=tower, descriptions=_file_name(saved.config.descriptions)),
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with new_folder(folder) as part:
         write_with_digest(part / WEIGHTS, serialise(tensors))
         write_with_digest(part / DESCRIPTION, description.to_bytes())
+
+
+def _file_name(path: str | None) -> str | None:
+    """What a saved model says of its descriptions: they are in its tensors, and their folder is no news."""
+    return None if path is None else Path(path).name
 
 
 def load_model(source: str | Path) -> SavedModel:

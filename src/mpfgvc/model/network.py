@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mpfgvc.config import ModelConfig
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.descriptions import class_descriptions, division_notes
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
@@ -86,17 +88,28 @@ class MPFGVC(nn.Module):
         self.temperature = temperature
 
     @classmethod
-    def from_config(cls, config: ModelConfig, classes: Sequence[str], *, seed: int = 0) -> "MPFGVC":
+    def from_config(
+        cls,
+        config: ModelConfig,
+        classes: Sequence[str],
+        *,
+        sentences: Sequence[Sequence[str]] = (),
+        seed: int = 0,
+    ) -> "MPFGVC":
         """A network ready for stage 1, with the pretrained towers that `config` names.
 
-        New parts start from `seed`. Raises ConfigError or CheckpointError as the towers do.
+        New parts start from `seed`. `sentences` describe each class: those of `config.descriptions`, which
+        data/description_file.py reads. Raises ConfigError or CheckpointError as the towers do.
         """
+        _refuse_without_sentences(config, sentences)
         text_tower = build_text_tower(config.text_tower, seed=seed)
         text = ClassPrompts(
             tower=text_tower,
             endings=prompt_endings(config, classes),
             context_tokens=config.context_tokens,
             context_init=config.context_init,
+            descriptions=class_descriptions(text_tower, sentences) if sentences else None,
+            prompt_weight=config.prompt_weight,
             seed=seed,
             chunk=config.prompt_chunk,
         )
@@ -197,11 +210,14 @@ class MPFGVC(nn.Module):
         return twin.train(self.training)
 
 
-def check_settings(config: ModelConfig, classes: Sequence[str]) -> None:
-    """Refuse what the towers cannot do, before any of their weights are fetched.
+def check_settings(
+    config: ModelConfig, classes: Sequence[str], sentences: Sequence[Sequence[str]] = ()
+) -> tuple[str, ...]:
+    """Refuse what the towers cannot do, before any of their weights are fetched. Returns notes for people.
 
     Builds both towers without memory for their weights. Raises ConfigError for an unknown tower, too many
-    kept tokens or too long prompts, CheckpointError for a local weights file that is missing or unfit.
+    kept tokens, too long prompts or `sentences` that cannot be read, CheckpointError for a local weights
+    file that is missing or unfit.
     """
     with torch.device("meta"):
         tower = build_image_tower(config.image_tower, load_weights=False)
@@ -213,8 +229,19 @@ def check_settings(config: ModelConfig, classes: Sequence[str]) -> None:
             context_tokens=config.context_tokens,
             context_init=config.context_init,
         )
+    _refuse_without_sentences(config, sentences)
+    notes = division_notes(text_tower, sentences)
     check_image_weights(config.image_tower, tower)
     check_text_weights(config.text_tower)
+    return notes
+
+
+def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[str]]) -> None:
+    if config.descriptions is not None and not sentences:
+        hint = "give `sentences`, which read_descriptions of mpfgvc.data.description_file returns"
+        raise ConfigError(
+            f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}"
+        )
 
 
 def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:

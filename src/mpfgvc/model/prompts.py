@@ -1,6 +1,7 @@
 """Discrepancy-aware text prompt (DaTP, section 2): a learnable prompt for every class.
 
     P^c = [start, X^c_1 ... X^c_J, class++, end]      T^c = text tower(P^c), read at the end
+    T^c = w * T(P^c) / |T(P^c)| + d^c                  with descriptions (descriptions.py), beyond the paper
 
 X^c_j are learnable word embeddings that belong to class c; with shared ones all the
 prompts would be the same text. class++ is the supercategory ("bird") and the
@@ -28,6 +29,9 @@ class ClassPrompts(nn.Module):
     class. `context_init` are words whose embeddings the learnable tokens start
     from; None = N(0, 0.02^2) from `seed`. `context` is X, (classes, context, width).
 
+    `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper. A class whose d^c is
+    zero has no sentences, and w = 1.
+
     Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
     does not give `context_tokens` tokens.
 
@@ -42,6 +46,8 @@ class ClassPrompts(nn.Module):
         endings: Sequence[str],
         context_tokens: int,
         context_init: str | None = None,
+        descriptions: Float[Tensor, "classes embed"] | None = None,
+        prompt_weight: float = 0.05,
         seed: int = 0,
         chunk: int = 256,
     ):
@@ -57,15 +63,19 @@ class ClassPrompts(nn.Module):
         self.register_buffer("start", tower.embed_tokens(torch.tensor([tower.start])), persistent=False)
         self.register_buffer("ending", tower.embed_tokens(ids), persistent=False)
         self.register_buffer("end", context_tokens + lengths, persistent=False)
+        self.descriptions: Tensor | None
+        self.weight: Tensor | None
+        self.register_buffer("descriptions", descriptions, persistent=False)
+        self.register_buffer("weight", _weights(descriptions, prompt_weight), persistent=False)
 
     def forward(self, classes: Int[Tensor, " sampled"] | None = None) -> Float[Tensor, "sampled embed"]:
         """Text features T^c of every class, or of some of them in their order. Not normalised."""
         if classes is None:
             classes = torch.arange(len(self.context), device=self.context.device)
-        if len(classes) <= self.chunk:
-            return self._encode(classes)
-        chunks = torch.split(classes, self.chunk)
-        return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
+        features = self._encode_in_chunks(classes)
+        if self.descriptions is None or self.weight is None:
+            return features
+        return self.weight[classes] * F.normalize(features, dim=-1) + self.descriptions[classes]
 
     def deployed(self) -> "ClassEmbeddings":
         """The text features as constants of length 1, without the text tower.
@@ -73,6 +83,12 @@ class ClassPrompts(nn.Module):
         Only their direction was trained (a cosine in stage 1); so only that reaches the fusion module.
         """
         return ClassEmbeddings(F.normalize(self(), dim=-1))
+
+    def _encode_in_chunks(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
+        if len(classes) <= self.chunk:
+            return self._encode(classes)
+        chunks = torch.split(classes, self.chunk)
+        return torch.cat([checkpoint(self._encode, chunk, use_reentrant=False) for chunk in chunks])
 
     def _encode(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         start = self.start.expand(len(classes), 1, -1)
@@ -96,6 +112,16 @@ class ClassEmbeddings(nn.Module):
     def deployed(self) -> "ClassEmbeddings":
         """Itself."""
         return self
+
+
+def _weights(
+    descriptions: Float[Tensor, "classes embed"] | None, weight: float
+) -> Float[Tensor, "classes 1"] | None:
+    """The weight of each class's prompt: `weight`, or 1 for a class without sentences."""
+    if descriptions is None:
+        return None
+    described = descriptions.any(dim=1, keepdim=True)
+    return torch.where(described, weight, 1.0)
 
 
 def _initial_context(

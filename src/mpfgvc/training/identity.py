@@ -1,11 +1,11 @@
-"""What a run's tensors belong to: classes, photographs and pretrained towers.
+"""What a run's tensors belong to: classes, photographs, pretrained towers and descriptions.
 
 Every file of tensors that a run reloads carries the identity it was made with. With other classes, for
 example after a class folder was renamed, the old weights would answer under new names.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -26,9 +26,16 @@ class Identity:
     photographs: str
     image_tower: str
     text_tower: str
+    descriptions: str = ""
+    """Empty for a run without them, and for one of a version that did not know them."""
 
     @classmethod
-    def of(cls, network: MPFGVC, photo_list: PhotoList) -> Self:
+    def of(
+        cls,
+        network: MPFGVC,
+        photo_list: PhotoList,
+        sentences: Sequence[Sequence[str]] = (),
+    ) -> Self:
         """The identity of a run, from its network as it was built, before any training."""
         photographs = photo_list.photographs
         rows = (f"{each.path}:{each.label}:{each.split}:{each.digest}" for each in photographs)
@@ -38,6 +45,7 @@ class Identity:
             photographs=_of_texts(rows),
             image_tower=_of_tensors(network.image_encoder.tower.state_dict().values()),
             text_tower=_of_tensors(text[name] for name in text if name.startswith("tower.")),
+            descriptions=_of_texts(map("\n".join, sentences)) if sentences else "",
         )
 
     def to_dict(self) -> dict[str, str]:
@@ -49,7 +57,7 @@ class Identity:
         if not isinstance(stored, Mapping) or not stored:
             reason = "does not say which run it belongs to, so an older version wrote it"
             raise CheckpointError(f"{file} {reason}; start a new run with another --out")
-        other = [name.replace("_", " ") for name, own in asdict(self).items() if stored.get(name) != own]
+        other = [name.replace("_", " ") for name, own in asdict(self).items() if stored.get(name, "") != own]
         if other:
             rule = f"belongs to a run with other {', '.join(other)} than those found now"
             hint = "put back those of the run, or start a new run with another --out"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config
+from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
@@ -79,9 +80,12 @@ def open_run(
     fabric: Fabric,
     folder: RunFolder,
     *,
+    descriptions: Descriptions = NO_DESCRIPTIONS,
     stored: Environment | None = None,
 ) -> OpenRun:
     """Open a new run or one that was stopped, which `stored` says what it was made with.
+
+    `descriptions` are those of the settings, or those that the run keeps.
 
     Raises ConfigError for settings that do not fit the processes, CheckpointError for towers that are not
     available or tensors of another run, OutputError for a folder that cannot be written.
@@ -89,11 +93,12 @@ def open_run(
     processes = Processes.here()
     tell = say if processes.is_first else _say_nothing
     _refuse_uneven_batches(config, processes)
-    network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
-    identity = Identity.of(network, photo_list)
+    sentences = descriptions.sentences
+    network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
+    identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:
-        _record(config, photo_list, fabric, folder, stored)
+        _record(config, photo_list, descriptions, fabric, folder, stored)
     return OpenRun(
         config=config,
         photos=photos,
@@ -154,13 +159,19 @@ def _environment(fabric: Fabric) -> Environment:
 
 
 def _record(
-    config: Config, photo_list: PhotoList, fabric: Fabric, folder: RunFolder, stored: Environment | None
+    config: Config,
+    photo_list: PhotoList,
+    descriptions: Descriptions,
+    fabric: Fabric,
+    folder: RunFolder,
+    stored: Environment | None,
 ) -> None:
     """Write down what a new run depends on; for a run that goes on, say what differs."""
     now = _environment(fabric)
     if not folder.is_run:
         make_folder(folder.path)
         photo_list.save(folder.photographs)  # before the config, which makes the folder a run
+        descriptions.save(folder.descriptions)
         folder.create(config, now)
     elif stored is not None and (changed := differences(stored, now)):
         say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")

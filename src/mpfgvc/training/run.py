@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mpfgvc.config import Config, StageConfig
+from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config, StageConfig
 from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import moved
 from mpfgvc.data.run_photos import photos_of_run
@@ -69,12 +70,14 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     photos = read_photos(config.data, seed=config.seed)
     word = config.model.supercategory or photos.supercategory
     config = replace(config, model=replace(config.model, supercategory=word))
-    check_settings(config.model, photos.classes)
+    descriptions = read_descriptions(config.model.descriptions, photos.classes)
+    notes = check_settings(config.model, photos.classes, descriptions.sentences)
+    photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
     fabric = start_fabric(config.device, config.precision)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
-        return carry_out(open_run(config, photos, photo_list, fabric, folder))
+        return carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
 
 
 def resume(
@@ -100,11 +103,15 @@ def resume(
     restored = photos_of_run(folder, root=root, manifest=manifest)
     restored.refuse_missing()
     photos = replace(restored.photos, notes=restored.notes)
+    descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
     fabric = start_fabric(config.device, config.precision)
     with _claimed(folder, fabric):
         photo_list = list_photographs(config, photos, fabric)
         restored.refuse_changed(photo_list)
-        return carry_out(open_run(config, photos, photo_list, fabric, folder, stored=stored))
+        opened = open_run(
+            config, photos, photo_list, fabric, folder, descriptions=descriptions, stored=stored
+        )
+        return carry_out(opened)
 
 
 def carry_out(run: OpenRun) -> Run:
@@ -250,9 +257,14 @@ def _with_absolute_paths(config: Config) -> Config:
         config.model,
         image_tower=replace(image_tower, weights=_absolute(image_tower.weights)),
         text_tower=replace(text_tower, weights=_absolute(text_tower.weights)),
+        descriptions=_absolute_descriptions(config.model.descriptions),
     )
     data = replace(config.data, root=_absolute(config.data.root), manifest=_absolute(config.data.manifest))
     return replace(config, model=model, data=data)
+
+
+def _absolute_descriptions(source: str | None) -> str | None:
+    return source if source == BUNDLED_DESCRIPTIONS else _absolute(source)
 
 
 def _absolute(path: str | None) -> str | None:

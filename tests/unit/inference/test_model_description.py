@@ -109,7 +109,7 @@ def _fits(document: Document, path: tuple[str, ...], value: Any) -> bool:
     if isinstance(value, str):
         return path[1:] in TEXTS
     return (isinstance(value, bool) and isinstance(present, bool)) or (
-        value == 1.5 and path[-1] == "temperature"
+        value == 1.5 and path[-1] in ("temperature", "prompt_weight")
     )
 
 

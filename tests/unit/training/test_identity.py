@@ -29,6 +29,20 @@ def test_photographs_of_equal_names_and_other_content_are_another_identity() -> 
     assert identity.photographs != Identity.of(network, other).photographs
 
 
+def test_other_descriptions_are_another_identity_and_none_are_those_of_an_older_version() -> None:
+    network = MPFGVC.from_config(TINY, ["oak", "elm"])
+    photo_list = PhotoList(dataset="leaves", supercategory=None, classes=("oak", "elm"), photographs=())
+    none, one, moved = (
+        Identity.of(network, photo_list, sentences)
+        for sentences in ((), (("lobed", "dark"), ()), (("lobed",), ("dark",)))
+    )
+    older = {name: text for name, text in none.to_dict().items() if name != "descriptions"}
+    none.refuse_other(older, Path("checkpoint.pt"))
+    for identity, stored in ((one, older), (one, moved.to_dict()), (none, one.to_dict())):
+        with pytest.raises(CheckpointError, match="a run with other descriptions than those found now"):
+            identity.refuse_other(stored, Path("checkpoint.pt"))
+
+
 @pytest.mark.parametrize(
     "stored", ["9f86d081", {}, None], ids=["an older version's", "nothing", "no metadata"]
 )

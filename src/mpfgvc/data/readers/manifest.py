@@ -8,22 +8,22 @@ Every refusal names the row.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.data.class_names import look
 from mpfgvc.data.image_files import natural_key, readable
+from mpfgvc.data.readers.csv_table import read_csv_rows, refuse_columns
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.table_values import number_of, text_of
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Sample, Split
 from mpfgvc.data.split import with_test
 from mpfgvc.errors import DataError, one_line
 
-_COLUMNS = ("path", "label", "split")
+_NEEDED = ("path", "label")
+_COLUMNS = (*_NEEDED, "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,38 +89,7 @@ def _read_csv(path: Path) -> list[_Row]:
         text = decode(path.read_bytes(), path)
     except OSError as error:
         raise DataError(f"cannot read the manifest {path}: {error.strerror}; check its permissions") from None
-    lines = _csv_lines(path, text)
-    columns = next(lines, (1, []))[1]
-    _refuse_columns(path, columns)
-    return list(_csv_rows(path, columns, lines))
-
-
-def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """The fields of each row, with the line that it ends on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for fields in reader:
-            yield reader.line_num, fields
-    except csv.Error as error:
-        raise DataError(
-            f"{path} line {reader.line_num} is not CSV: {error}; close its quotes or export it again"
-        ) from None
-
-
-def _csv_rows(path: Path, columns: list[str], lines: Iterable[tuple[int, list[str]]]) -> Iterator[_Row]:
-    for line, fields in lines:
-        where = f"{path} line {line}"
-        if not fields:
-            continue  # a blank line
-        if len(fields) > len(columns):
-            raise DataError(
-                f"{where} has more fields than the header; put quotes around a field with a comma"
-            )
-        if len(fields) < len(columns):
-            raise DataError(
-                f"{where} has {len(fields)} of the {len(columns)} fields of the header; complete it"
-            )
-        yield _row(where, dict(zip(columns, fields, strict=True)))
+    return [_row(row.where, row.cells) for row in read_csv_rows(path, text, needed=_NEEDED, known=_COLUMNS)]
 
 
 def _read_parquet(path: Path) -> list[_Row]:
@@ -130,7 +99,7 @@ def _read_parquet(path: Path) -> list[_Row]:
         raise DataError(f"{path} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
     try:
         columns = pyarrow.parquet.read_schema(path).names
-        _refuse_columns(path, columns)
+        refuse_columns(path, columns, needed=_NEEDED, known=_COLUMNS)
         held = [name for name in _COLUMNS if name in columns]
         entries = pyarrow.parquet.read_table(path, columns=held).to_pylist()
     except (OSError, ValueError, NotImplementedError) as error:
@@ -141,19 +110,7 @@ def _read_parquet(path: Path) -> list[_Row]:
     return [_row(f"{path} row {number}", entry) for number, entry in enumerate(entries, start=1)]
 
 
-def _refuse_columns(path: Path, columns: Iterable[str]) -> None:
-    held = list(columns)
-    missing = [name for name in ("path", "label") if name not in held]
-    if missing:
-        raise DataError(
-            f"{path} must have the columns path and label, {' and '.join(missing)} missing, got {held}"
-        )
-    twice = [name for name in _COLUMNS if held.count(name) > 1]
-    if twice:
-        raise DataError(f"{path} must have each column once, got {twice[0]} twice; remove one of them")
-
-
-def _row(where: str, entry: dict[str, object]) -> _Row:
+def _row(where: str, entry: Mapping[str, object]) -> _Row:
     path, label, split = (text_of(entry.get(name), f"{where}: {name}") for name in _COLUMNS)
     return _Row(where=where, path=path if path.strip() else "", label=label.strip(), split=split.strip())
 

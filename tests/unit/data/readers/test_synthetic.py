@@ -11,6 +11,7 @@ from mpfgvc.birds.plumage import PARTS, Plumage
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.description_file import read_descriptions
 from mpfgvc.data.doctor import check_dataset
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
@@ -119,6 +120,14 @@ def test_every_image_has_one_value_of_each_attribute(folder: Path) -> None:
     for image in range(1, 36):
         held = [names[int(number) - 1].split("::")[0] for number in present[present[:, 0] == image, 1]]
         assert len(held) == len(set(held)) == 14
+
+
+def test_the_sentences_of_every_class_can_be_read_back(folder: Path) -> None:
+    classes = read_birds(BIRDS).classes
+    written = read_descriptions(folder / "descriptions.csv", classes)
+    assert written.sentences == read_descriptions("bundled", classes).sentences
+    assert written.notes == ()
+    assert [len(sentences) for sentences in written.sentences] == [14] * 7
 
 
 def test_nothing_is_written_over(folder: Path) -> None:
