@@ -50,6 +50,18 @@ def cub_subset(shared: Path) -> Path:
     return _present(shared / "data" / "CUB_200_2011")
 
 
+@pytest.fixture(scope="session")
+def cub_50(shared: Path) -> Path:
+    """The first 50 classes of CUB-200-2011 with their photographs, parts and boxes."""
+    return _present(shared / "data" / "CUB_50")
+
+
+@pytest.fixture(scope="session")
+def flowers_102(shared: Path) -> Path:
+    """Oxford Flowers-102 with its photographs."""
+    return _present(shared / "data" / "flowers-102")
+
+
 def _present(folder: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the shared data in {folder}")

@@ -166,8 +166,9 @@ class DataConfig:
     """The photographs and how they become tensors."""
 
     dataset: DatasetName = "folder"
-    """Layout on disk. folder: one folder per class, with or without train/val/test above them;
-    synthetic: birds that are drawn when needed, no files."""
+    """Layout on disk. cub, dogs, nabirds, food101, flowers102: as CUB-200-2011, Stanford Dogs, NABirds,
+    Food-101 and Oxford Flowers-102 are published; folder: one folder per class, with or without
+    train/val/test above them; manifest: a table; synthetic: birds that are drawn when needed, no files."""
     root: str | None = None
     """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: str | None = None

@@ -10,7 +10,12 @@ import pytest
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import OFFICIAL, read_photos
 
-FOLDERS = {"cub": "CUB_200_2011", "nabirds": "nabirds", "food101": "food-101"}
+FOLDERS = {
+    "cub": "CUB_200_2011",
+    "nabirds": "nabirds",
+    "food101": "food-101",
+    "flowers102": "flowers-102",
+}
 
 
 def read(dataset, root):
@@ -20,6 +25,7 @@ def read(dataset, root):
 
 @pytest.fixture(scope="module")
 def photos(metadata):
+    pytest.importorskip("scipy.io")
     return {dataset: read(dataset, metadata / folder) for dataset, folder in FOLDERS.items()}
 
 
@@ -69,6 +75,18 @@ def test_leaves_of_nabirds_have_unique_names_that_keep_sex_and_plumage(photos):
     first = nabirds.samples[0]
     assert first.path.parts[-2:] == ("0817", "0000139e21dc4d0cbfe14cae3c85c829.jpg")
     assert nabirds.classes[-1] == "Dark-eyed Junco (Red-backed/Gray-headed)"  # the largest id, 1010
+
+
+def test_flowers_keep_their_own_validation_split_and_are_named_alike_without_a_file(
+    photos, metadata, tmp_path
+):
+    for name in ("imagelabels.mat", "setid.mat"):
+        shutil.copy(metadata / FOLDERS["flowers102"] / name, tmp_path)
+    flowers = photos["flowers102"]
+    assert len(flowers.subset("validation")) == 1020
+    assert (flowers.samples[0].path.name, flowers.samples[0].split) == ("image_00001.jpg", "test")
+    assert flowers.classes[76] == "passion flower"
+    assert read("flowers102", tmp_path).classes == flowers.classes
 
 
 def test_food_read_from_json_is_food_read_from_text(photos, metadata, tmp_path):

@@ -31,6 +31,13 @@ def test_the_subset_is_read_as_it_is_and_a_note_says_how_it_differs(config):
     )
 
 
+def test_the_first_fifty_classes_are_read_as_they_are(cub_50):
+    photos = read_photos(DataConfig(dataset="cub", root=str(cub_50), validation=0), seed=0)
+    assert [len(photos.subset(split)) for split in ("train", "test")] == [1500, 1389]
+    assert set(Counter(sample.label for sample in photos.subset("train")).values()) == {30}
+    assert (len(photos.classes), photos.classes[49]) == (50, "Eared Grebe")
+
+
 def test_every_photograph_of_the_subset_can_be_read(config):
     report = check_dataset(config, seed=0)
     assert report.fine

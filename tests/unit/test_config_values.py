@@ -96,7 +96,8 @@ def test_numbers_truths_lists_and_choices_are_read_as_yaml_1_2(words: list[str],
         ("--model.kept_tokens=None", "model.kept_tokens must be a whole number or null, got None"),
         (
             "--data.dataset=birds",
-            "data.dataset must be one of cub, dogs, nabirds, food101, folder, manifest, synthetic, got birds",
+            "data.dataset must be one of cub, dogs, nabirds, food101, flowers102, folder, "
+            "manifest, synthetic, got birds",
         ),
         (
             "--model.image_tower.image_size=[48, x]",

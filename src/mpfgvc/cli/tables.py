@@ -15,7 +15,7 @@ from mpfgvc.cli import output
 from mpfgvc.progress import printable, say
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Report
+    from mpfgvc.data.doctor import Duplicate, Report
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
     from mpfgvc.training.run import Run
 
@@ -62,8 +62,8 @@ def write_check(report: Report) -> None:
         f"largest class   {report.largest.name} ({report.largest.count})",
     ]
     findings += [f"broken          {broken.path}: {broken.reason}" for broken in report.broken]
-    findings += [f"in two splits   {', '.join(leak.paths)}" for leak in report.leaks]
-    findings += [f"duplicate       {', '.join(each.paths)}" for each in report.duplicates if not each.leaks]
+    findings += [f"in two splits   {_copies(leak)}" for leak in report.leaks]
+    findings += [f"duplicate       {_copies(each)}" for each in report.duplicates if not each.leaks]
     findings += [f"very small      {path}" for path in report.small]
     findings += [f"no contrast     {path}" for path in report.flat]
     findings += [f"one photograph  {name}" for name in report.single]
@@ -71,6 +71,12 @@ def write_check(report: Report) -> None:
     if len(findings) == 2:
         findings.append("nothing is wrong with it")
     output.write("".join(f"{printable(line)}\n" for line in findings))
+
+
+def _copies(duplicate: Duplicate) -> str:
+    """The files of equal content, and the splits and classes that they are in."""
+    splits, classes = ", ".join(duplicate.splits), ", ".join(duplicate.classes)
+    return f"{', '.join(duplicate.paths)} (splits: {splits}; classes: {classes})"
 
 
 def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from mpfgvc.config import DataConfig
 from mpfgvc.data.class_names import capitals_notes
 from mpfgvc.data.place import dataset_root, existing_folder, manifest_file
+from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
@@ -51,6 +52,14 @@ OFFICIAL: dict[str, OfficialDataset] = {
     ),
     "food101": OfficialDataset(
         title="Food-101", read=read_food101, supercategory="dish", train=75750, test=25250, classes=101
+    ),
+    "flowers102": OfficialDataset(
+        title="Oxford Flowers-102",
+        read=read_flowers102,
+        supercategory="flower",
+        train=1020,
+        test=6149,
+        classes=102,
     ),
 }
 

@@ -27,6 +27,8 @@ _OFFICIAL = {
     "train_list.mat": ("Stanford Dogs", "dogs"),
     "lists/train_list.mat": ("Stanford Dogs", "dogs"),
     "meta/classes.txt": ("Food-101", "food101"),
+    "setid.mat": ("Oxford Flowers-102", "flowers102"),
+    "flowers-102/setid.mat": ("Oxford Flowers-102", "flowers102"),
 }
 
 

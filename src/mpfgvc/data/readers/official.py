@@ -1,4 +1,4 @@
-"""The official layouts of CUB-200-2011, NABirds and Food-101 (Stanford Dogs has stanford_dogs.py).
+"""The official layouts of CUB-200-2011, NABirds and Food-101 (two more: stanford_dogs.py, flowers102.py).
 
 Each reader takes the folder of the unpacked dataset and returns its samples in
 the order of its index, with the official split. A class counts if a photograph

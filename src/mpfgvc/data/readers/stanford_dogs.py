@@ -3,21 +3,21 @@
 `train_list.mat` and `test_list.mat` are in the dataset's folder or in `lists/`.
 Each holds `file_list`, a column of cells such as
 `n02085620-Chihuahua/n02085620_5927.jpg` below `Images/`, and `labels`, a column
-of class numbers from 1. Needs scipy, the extra `dogs`.
+of class numbers from 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mpfgvc.data.class_names import breed_name
 from mpfgvc.data.readers.index_files import refuse_missing, refuse_repeated
+from mpfgvc.data.readers.matlab_files import cell_text, read_variables, whole_numbers
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.errors import DataError
+
+_LAYOUT = "train_list.mat, test_list.mat and Images/"
 
 
 def read_dogs(root: Path, *, check_files: bool = True) -> PhotoSet:
@@ -49,53 +49,15 @@ def _indexes(lists: Path) -> Iterable[tuple[Split, Path]]:
 
 def _read_list(index: Path) -> list[tuple[str, int]]:
     """Each file of a list with its class number from 1."""
-    content = _load_matlab(index)
-    for key in ("file_list", "labels"):
-        if key not in content:
-            raise DataError(
-                f"{index} must hold file_list and labels, {key} is missing; download the lists again"
-            )
-    files = [_unwrap(cell) for cell in np.ravel(content["file_list"])]
-    numbers = [_whole(number, index) for number in np.ravel(content["labels"])]
+    cells, labels = read_variables(index, ("file_list", "labels"), dataset="Stanford Dogs", layout=_LAYOUT)
+    files = [cell_text(cell) for cell in cells]
+    numbers = whole_numbers(labels, index, "label files with")
     if len(files) != len(numbers):
         raise DataError(f"{index} must label every file, got {len(files)} files and {len(numbers)} labels")
     for file, number in zip(files, numbers, strict=True):
         if number < 1 or "/" not in file or file != file.strip():
             raise DataError(f"{index} must give CLASS/FILE and a label from 1, got {file!r:.60} and {number}")
     return list(zip(files, numbers, strict=True))
-
-
-def _load_matlab(index: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise DataError("Stanford Dogs needs scipy to read its lists: pip install 'mpfgvc[dogs]'") from None
-    if not index.exists():
-        raise DataError(
-            f"{index} does not exist; data.root must hold train_list.mat, test_list.mat and Images/"
-        )
-    try:
-        content: dict[str, Any] = loadmat(index)
-    except Exception:  # a broken file leaves scipy as almost any exception
-        raise DataError(f"{index} is not a readable MATLAB file; download the lists again") from None
-    return content
-
-
-def _unwrap(cell: Any) -> str:
-    """The text in a cell, through the one-element arrays that scipy wraps around it."""
-    while isinstance(cell, np.ndarray):
-        cell = np.ravel(cell)[0] if cell.size else ""
-    return str(cell)
-
-
-def _whole(number: object, index: Path) -> int:
-    """A label, which MATLAB may store as a float."""
-    value = float(str(number)) if isinstance(number, np.integer | np.floating) else float("nan")
-    if not value.is_integer():
-        raise DataError(
-            f"{index} must label files with whole numbers, got {number}; download the lists again"
-        )
-    return int(value)
 
 
 def _class_folders(lists: Path, entries: Iterable[tuple[str, int]]) -> dict[int, str]:

@@ -158,6 +158,8 @@ def test_one_class_is_refused_with_a_hint_to_the_folder_below(class_folders):
         (["lists/train_list.mat"], "dogs"),
         (["train_list.mat"], "dogs"),
         (["meta/classes.txt"], "food101"),
+        (["setid.mat"], "flowers102"),
+        (["flowers-102/setid.mat"], "flowers102"),
     ],
 )
 def test_an_official_layout_is_recognised(tmp_path, files, dataset):
