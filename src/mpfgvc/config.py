@@ -22,6 +22,9 @@ MOST_PICTURES = 100_000
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
+Source = Literal["fusion", "vision", "text"]
+"""Where logits come from: the fusion module (the paper), the classifier on V, or the class texts."""
+Selection = Literal["attention", "rollout", "random"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 OnError = Literal["raise", "skip"]
 Resize = Literal["short", "squash"]
@@ -85,11 +88,11 @@ class ModelConfig:
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
     descriptions: str | None = None
     """CSV or YAML file with sentences about the classes, read by the text tower (beyond the paper)."""
-    selection: Literal["attention", "rollout", "random"] = "attention"
-    """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
-    blocks before; or chance, to compare with."""
-    prediction: Literal["fusion", "vision", "text"] = "fusion"
-    """The source of logits that is the answer of the model (the paper: fusion)."""
+    selection: Selection = "attention"
+    """What chooses the kept patches. attention: the class token's, in the second-to-last block (the paper);
+    rollout: attention rollout up to that block; random: chance. The last two are there to compare with."""
+    prediction: Source = "fusion"
+    """The source of logits that the model answers with (the paper: fusion)."""
     prompt_chunk: int = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""
@@ -249,7 +252,7 @@ class Stage1Config(StageConfig):
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
     tower_lr: float = 1e-4
-    """Peak learning rate of the pretrained image tower."""
+    """Peak learning rate of the pretrained image tower; 0 = the tower is not trained at all."""
     layer_decay: float = 0.75
     """Learning rate of a tower block relative to the block above it; 1 = the same for all. 0.01..1"""
     vision_weight: float = 1.0
@@ -268,6 +271,11 @@ class Stage1Config(StageConfig):
         super().__post_init__()
         _check_range("stage1.tower_lr", self.tower_lr, 0, None)
         _check_range("stage1.layer_decay", self.layer_decay, 0.01, 1)
+        _check_range("stage1.vision_weight", self.vision_weight, 0, None)
+        _check_range("stage1.text_weight", self.text_weight, 0, None)
+        some = self.vision_weight > 0 or self.text_weight > 0
+        rule = "must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to train"
+        _check(some, "stage1.text_weight", rule, self.text_weight)
         _check_range("stage1.accumulate", self.accumulate, 1, None)
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
@@ -277,6 +285,12 @@ class Stage1Config(StageConfig):
         plain = self.sampled_classes is None or self.label_smoothing == 0
         rule = "must be 0 with stage1.sampled_classes"
         _check(plain, "stage1.label_smoothing", rule, self.label_smoothing)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of logits that stage 1 trains."""
+        weights: dict[Source, float] = {"vision": self.vision_weight, "text": self.text_weight}
+        return tuple(source for source, weight in weights.items() if weight > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,6 +342,9 @@ class Config:
     def __post_init__(self) -> None:
         _check_range("seed", self.seed, 0, 2**31 - 1)
         _check_range("checkpoint_steps", self.checkpoint_steps, 1, None)
+        answers, trained = self.model.prediction, self.stage1.sources
+        rule = f"must be fusion or what stage 1 trains ({', '.join(trained)})"
+        _check(answers in ("fusion", *trained), "model.prediction", rule, answers)
 
 
 def _check(fine: bool, setting: str, rule: str, value: object) -> None:

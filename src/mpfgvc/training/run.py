@@ -4,7 +4,7 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mpfgvc.config import Config, StageConfig
+from mpfgvc.config import Config, Source, StageConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import moved
@@ -130,7 +130,7 @@ def train_stage1(run: OpenRun) -> None:
         copy_into(stage.trained(), weights)
         return
     batches = run.loaders.training(run.photos.subset("train"))
-    weights = _loop(run, stage, batches, _validation(run)).run()
+    weights = _loop(run, stage, batches, _validation(run, stage.sources)).run()
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 
@@ -164,17 +164,19 @@ def _loop(run: OpenRun, stage: Stage, batches: TrainingBatches, validate: Valida
     return Loop(stage, batches, run.session, validate=validate, state=state)
 
 
-def _validation(run: OpenRun) -> Validate | None:
-    """What validates stage 1: all held-out photographs through the towers."""
+def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
+    """What validates stage 1: all held-out photographs through the towers, by the sources that it trains."""
     samples = run.photos.subset("validation")
     if not samples:
         return None
     labels = labels_of(samples)
+    constant = None if "text" in sources else run.network.to(run.fabric.device).deployed()
 
     def validate() -> Evaluation:
-        inference = Inference(network=run.network.deployed(), compute=Compute.of(run.fabric))
+        network = run.network.deployed() if constant is None else constant
+        inference = Inference(network=network, compute=Compute.of(run.fabric))
         loader = run.loaders.evaluation(samples)
-        return evaluate_photos(inference, loader, labels, split="validation", sources=Stage1.sources)
+        return evaluate_photos(inference, loader, labels, split="validation", sources=sources)
 
     return validate
 
