@@ -24,6 +24,9 @@ BUNDLED_DESCRIPTIONS = "bundled"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
+Source = Literal["fusion", "vision", "text"]
+"""Where logits come from: the fusion module (the paper), the classifier on V, or the class texts."""
+Selection = Literal["attention", "rollout", "random"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 OnError = Literal["raise", "skip"]
 Resize = Literal["short", "squash"]
@@ -91,11 +94,11 @@ class ModelConfig:
     prompt_weight: float = 0.05
     """Weight of a class's prompt beside its descriptions, whose weight is 1; no effect without them.
     Higher for vague sentences or many photographs."""
-    selection: Literal["attention", "rollout", "random"] = "attention"
-    """What chooses the kept patches: the class token's attention (the paper); attention rollout over all
-    blocks before; or chance, to compare with."""
-    prediction: Literal["fusion", "vision", "text"] = "fusion"
-    """The source of logits that is the answer of the model (the paper: fusion)."""
+    selection: Selection = "attention"
+    """What chooses the kept patches. attention: the class token's, in the second-to-last block (the paper);
+    rollout: attention rollout up to that block; random: chance. The last two are there to compare with."""
+    prediction: Source = "fusion"
+    """The source of logits that the model answers with (the paper: fusion)."""
     prompt_chunk: int = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""
@@ -258,15 +261,13 @@ class Stage1Config(StageConfig):
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
     tower_lr: float = 1e-4
-    """Peak learning rate of the pretrained image tower."""
+    """Peak learning rate of the pretrained image tower; 0 = the tower is not trained at all."""
     layer_decay: float = 0.75
     """Learning rate of a tower block relative to the block above it; 1 = the same for all. 0.01..1"""
     vision_weight: float = 1.0
     """Weight of the loss of the linear classifier, L_v; 0 = without it."""
     text_weight: float = 1.0
     """Weight of the loss over the class texts, L_i2t; 0 = without them."""
-    pretrained_share: float = 0.0
-    """Share of the pretrained image tower in its average with the trained one (WiSE-FT). 0..1"""
     accumulate: int = 1
     """Micro-batches in one optimiser step; more of them need less memory."""
     sampled_classes: int | None = None
@@ -279,7 +280,9 @@ class Stage1Config(StageConfig):
         _check_range("stage1.layer_decay", self.layer_decay, 0.01, 1)
         _check_range("stage1.vision_weight", self.vision_weight, 0, None)
         _check_range("stage1.text_weight", self.text_weight, 0, None)
-        _check_range("stage1.pretrained_share", self.pretrained_share, 0, 1)
+        some = self.vision_weight > 0 or self.text_weight > 0
+        rule = "must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to train"
+        _check(some, "stage1.text_weight", rule, self.text_weight)
         _check_range("stage1.accumulate", self.accumulate, 1, None)
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
@@ -289,6 +292,12 @@ class Stage1Config(StageConfig):
         plain = self.sampled_classes is None or self.label_smoothing == 0
         rule = "must be 0 with stage1.sampled_classes"
         _check(plain, "stage1.label_smoothing", rule, self.label_smoothing)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of logits that stage 1 trains."""
+        weights: dict[Source, float] = {"vision": self.vision_weight, "text": self.text_weight}
+        return tuple(source for source, weight in weights.items() if weight > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +352,9 @@ class Config:
         fits = self.stage2.start == "noise" or not self.model.fusion_norm
         rule = "must be noise with model.fusion_norm, which changes what stage 1's classifier sees"
         _check(fits, "stage2.start", rule, self.stage2.start)
+        answers, trained = self.model.prediction, self.stage1.sources
+        rule = f"must be fusion or what stage 1 trains ({', '.join(trained)})"
+        _check(answers in ("fusion", *trained), "model.prediction", rule, answers)
 
 
 def _check(fine: bool, setting: str, rule: str, value: object) -> None:

@@ -144,6 +144,28 @@ def test_stochastic_depth_drops_what_timm_drops(kind: str) -> None:
     assert (trained - other).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize(
+    "kind", ["plain", "clip", "dinov2-registers", "eva02-rotary", "dinov3", "mixed-rope"]
+)
+@torch.no_grad()
+def test_rollout_is_the_product_of_timms_own_attention_maps_up_to_the_second_to_last_block(kind: str) -> None:
+    transformer, images = _build(kind, (112, 168)), _images((112, 168))
+    encoded = ImageEncoder(tower=ImageTower(transformer), kept_tokens=7, selection="rollout")(images)
+    maps: list[Tensor] = []
+    for block in transformer.blocks[:-1]:
+        block.attn.fused_attn = False  # else timm never has the map
+        block.attn.attn_drop.register_forward_hook(lambda _, __, output: maps.append(output.double().mean(1)))
+    transformer.forward_features(images)
+    assert len(maps) == DEPTH - 1
+    product = torch.eye(maps[0].shape[-1], dtype=torch.float64).expand_as(maps[0])
+    for attention in maps:
+        product = (0.5 * attention + 0.5 * torch.eye(attention.shape[-1])) @ product
+    torch.testing.assert_close(product.sum(dim=-1), torch.ones_like(product[:, 0]), atol=1e-6, rtol=0)
+    expected = product[:, 0, transformer.num_prefix_tokens :]
+    torch.testing.assert_close(encoded.scores.double(), expected, atol=1e-6, rtol=0)
+    assert torch.equal(encoded.kept, _best(encoded.scores, 7))
+
+
 @cache
 def _transformer(kind: str, size: tuple[int, int]) -> Any:
     return _build(kind, size)

@@ -58,6 +58,15 @@ def test_the_head_of_a_recipe_shows_it_by_name(name: str) -> None:
         (lambda: ModelConfig(supercategory=" "), "model.supercategory must hold a word, such as bird, got  "),
         (lambda: ModelConfig(temperature=float("nan")), "model.temperature must be above 0, got nan"),
         (lambda: Stage1Config(lr=float("inf")), "stage1.lr must be at least 0, got inf"),
+        (
+            lambda: Stage1Config(vision_weight=0, text_weight=0),
+            "stage1.text_weight must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to "
+            "train, got 0",
+        ),
+        (
+            lambda: Config(model=ModelConfig(prediction="text"), stage1=Stage1Config(text_weight=0)),
+            "model.prediction must be fusion or what stage 1 trains (vision), got text",
+        ),
         (lambda: Stage2Config(lr=-1), "stage2.lr must be at least 0, got -1"),
         (lambda: Stage1Config(clip=0), "stage1.clip must be above 0 or null, got 0"),
         (lambda: Stage2Config(ema=1), "stage2.ema must be between 0 and 0.999999, got 1"),

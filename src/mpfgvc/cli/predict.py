@@ -12,7 +12,8 @@ from typing import Any, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_device, add_model, check_positive
-from mpfgvc.inference.guess import Prediction, Source
+from mpfgvc.config import Source
+from mpfgvc.inference.guess import Prediction
 from mpfgvc.progress import printable, say
 
 Write = Callable[[Prediction], None]
@@ -31,8 +32,8 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         choices=get_args(Source),
-        default="fusion",
-        help="classifier to use; the paper's is fusion (default: fusion)",
+        help="classifier to use (default: what the model answers with, fusion unless model.prediction named "
+        "another)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_device(parser)

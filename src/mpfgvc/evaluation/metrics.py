@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Precision
+from mpfgvc.config import Precision, Source
 from mpfgvc.errors import DataError
 
 BEST = 5
@@ -116,11 +116,13 @@ class LeftOut:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Metrics of each source of logits; the main one is the paper's, fusion."""
+    """Metrics of each source of logits; the main one is what the model answers with (the paper: fusion)."""
 
     split: str
     classes: tuple[str, ...]
     sources: Mapping[str, SourceMetrics]
+    prediction: Source = "fusion"
+    """The source that the model answers with."""
     set: Literal["run", "external"] = "run"
     """run: a split of the photographs that the run began with; external: another labelled set."""
     precision: Precision = "fp32"
@@ -130,8 +132,8 @@ class Evaluation:
 
     @property
     def main(self) -> SourceMetrics:
-        """The metrics of the fusion classifier, or of the first source there is."""
-        return self.sources.get("fusion") or next(iter(self.sources.values()))
+        """The metrics of what the model answers with, or of the first source there is."""
+        return self.sources.get(self.prediction) or next(iter(self.sources.values()))
 
     @property
     def count(self) -> int:
@@ -166,6 +168,7 @@ class Evaluation:
             "set": self.set,
             "count": self.count,
             **self.main.to_dict(),
+            "prediction": self.prediction,
             "precision": self.precision,
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
             "left_out": self.left_out.to_dict(),

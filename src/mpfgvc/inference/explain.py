@@ -1,7 +1,8 @@
 """What a prediction rests on: the patches that the class token keeps, and its attention to all of them.
 
 The attention is that of the second-to-last block (METHOD section 1), from which the K
-patches were chosen. `explanation_picture.py` draws it.
+patches were chosen; with another `model.selection`, what these were chosen by.
+`explanation_picture.py` draws it.
 """
 
 from dataclasses import dataclass

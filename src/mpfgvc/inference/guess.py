@@ -2,10 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-Source = Literal["fusion", "vision", "text"]
-"""Whose logits the probabilities come from; the paper's is fusion."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@
     predictor(["a.jpg", pil_image, array])  # a list of such lists
     predictor.predict_files(paths)          # a stream, for any number of files
 
-Probabilities are the softmax of one source of logits; the paper's is `fusion`.
+Probabilities are the softmax of one source of logits: the one that the model answers with
+(`model.prediction`; the paper's is `fusion`), or another if `source` names it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from typing import Self, get_args, overload
 import torch
 from PIL.Image import Image
 
-from mpfgvc.config import Precision
+from mpfgvc.config import Precision, Source
 from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import test_transform
@@ -24,7 +25,7 @@ from mpfgvc.devices import find_device
 from mpfgvc.errors import DataError
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
 from mpfgvc.inference.forward import Compute, Inference
-from mpfgvc.inference.guess import Guess, Prediction, Source
+from mpfgvc.inference.guess import Guess, Prediction
 from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
@@ -47,7 +48,7 @@ class Predictor:
         saved: SavedModel,
         *,
         device: torch.device | str = "cpu",
-        source: Source = "fusion",
+        source: Source | None = None,
         precision: Precision = "fp32",
     ):
         _check_options(source, precision)
@@ -59,7 +60,7 @@ class Predictor:
         self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
         self.classes = self.network.classes
-        self.source = source
+        self.source: Source = self.network.prediction if source is None else source
 
     @classmethod
     def from_pretrained(
@@ -67,7 +68,7 @@ class Predictor:
         model: str | Path,
         *,
         device: torch.device | str = "auto",
-        source: Source = "fusion",
+        source: Source | None = None,
         precision: Precision = "fp32",
     ) -> Self:
         """Read a run folder, a model folder, or a repository of the hub (`hf://user/name[@revision]`).
@@ -87,7 +88,7 @@ class Predictor:
         saved: SavedModel,
         *,
         device: torch.device | str = "cpu",
-        source: Source = "fusion",
+        source: Source | None = None,
         precision: Precision = "fp32",
     ) -> Self:
         """The predictor of a model in memory; on a CPU in fp32 its network is packed, in place."""
@@ -190,8 +191,9 @@ class Predictor:
             yield from (done[index] for index in sorted(done))
 
 
-def _check_options(source: str, precision: str) -> None:
-    refuse_unknown("source", source, get_args(Source))
+def _check_options(source: str | None, precision: str) -> None:
+    if source is not None:
+        refuse_unknown("source", source, get_args(Source))
     refuse_unknown("precision", precision, get_args(Precision))
 
 

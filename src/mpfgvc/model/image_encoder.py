@@ -9,6 +9,8 @@ query, and only kept tokens go on, so the rest of that block runs for those
 tokens only, with keys and values of all. In block L only the class token
 queries. Both are exact; the tests compare with the whole blocks under an
 attention mask. Registers are not patches: they are never candidates and always stay.
+
+Beyond the paper, to compare with: patches chosen by attention rollout over blocks 1 .. L-1, or at random.
 """
 
 from typing import NamedTuple
@@ -17,9 +19,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mpfgvc.config import Selection
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.selection import class_attention, keep_tokens, top_patches
+from mpfgvc.model.selection import (
+    attention_rollout,
+    class_attention,
+    keep_tokens,
+    random_scores,
+    top_patches,
+)
 from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.model.towers.split_block import KeysAndValues, Rope, SplitBlock
 
 CACHED_BYTES = 10 * 2**20
 """Activations of the widest layer that fit in the cache of a CPU, about a third of a common L3 cache."""
@@ -30,7 +40,8 @@ class EncodedImages(NamedTuple):
 
     embedding: class token V after the final norm, (batch, width)
     kept: indices of the kept patches in row-major order of the grid, best first, (batch, kept)
-    scores: attention of the class token to every patch, summed over heads, (batch, patches)
+    scores: what the patches were chosen by, (batch, patches): the attention of the class token, summed over
+        the heads; with `rollout` its share of each patch, with `random` chance
     """
 
     embedding: Float[Tensor, "batch width"]
@@ -39,7 +50,7 @@ class EncodedImages(NamedTuple):
 
 
 class ImageEncoder(nn.Module):
-    """An image tower of which only the `kept_tokens` most attended patches reach the last block.
+    """An image tower of which only the `kept_tokens` best patches by `selection` reach the last block.
 
     `images_at_once` is how many images a CPU should be given at a time, so that the activations
     of the widest layer stay in its cache; `inference/forward.py` hands them over like that.
@@ -47,7 +58,9 @@ class ImageEncoder(nn.Module):
     Raises ConfigError if `kept_tokens` is above the number of patches; None keeps all.
     """
 
-    def __init__(self, *, tower: ImageTower, kept_tokens: int | None = None):
+    def __init__(
+        self, *, tower: ImageTower, kept_tokens: int | None = None, selection: Selection = "attention"
+    ):
         super().__init__()
         kept_tokens = tower.patches if kept_tokens is None else kept_tokens
         if not 1 <= kept_tokens <= tower.patches:
@@ -57,6 +70,7 @@ class ImageEncoder(nn.Module):
             raise ConfigError(f"model.kept_tokens must be {rule}, got {kept_tokens}; {way_out}")
         self.tower = tower
         self.kept_tokens = kept_tokens
+        self.selection = selection
         tokens, hidden = tower.prefix_tokens + tower.patches, 4 * tower.width  # of the MLP, in float32
         self.images_at_once = max(1, CACHED_BYTES // (4 * tokens * hidden))
 
@@ -64,12 +78,12 @@ class ImageEncoder(nn.Module):
         """Encode normalised images of the tower's input size."""
         prefix = self.tower.prefix_tokens
         block, last_block = self.tower.last_two_blocks()
-        tokens, rope = self.tower.before_last_two_blocks(images)
+        maps: list[Tensor] | None = [] if self.selection == "rollout" else None
+        tokens, rope = self.tower.before_last_two_blocks(images, maps=maps)
 
         memory = block.keys_and_values(tokens, rope)
         with torch.no_grad():
-            query = block.queries(tokens[:, :1])
-            scores = class_attention(query, memory.keys, scale=block.scale)[:, prefix:]
+            scores = self._scores(block, tokens, memory, rope, maps)[:, prefix:]
             kept = top_patches(scores, self.kept_tokens)
 
         survivors = keep_tokens(tokens, kept, prefix=prefix)
@@ -77,3 +91,14 @@ class ImageEncoder(nn.Module):
         survivors = block(survivors, memory, kept_rope)
         class_token = last_block(survivors[:, :1], last_block.keys_and_values(survivors, kept_rope))
         return EncodedImages(self.tower.final_norm(class_token[:, 0]), kept, scores)
+
+    def _scores(
+        self, block: SplitBlock, tokens: Tensor, memory: KeysAndValues, rope: Rope, maps: list[Tensor] | None
+    ) -> Float[Tensor, "batch tokens"]:
+        """A score of every token that enters the second-to-last block; those of the prefix mean nothing."""
+        if maps is not None:
+            return attention_rollout([*maps, block.mean_attention(tokens, rope)])
+        if self.selection == "random":
+            batch, count = tokens.shape[:2]
+            return random_scores(batch, count, device=tokens.device, training=self.training)
+        return class_attention(block.queries(tokens[:, :1]), memory.keys, scale=block.scale)

@@ -6,7 +6,7 @@
     text logits   = cos(Linear(V), T^c) / tau     the projection only where widths differ
     fusion logits = VLFM(V, T)                    section 3
 
-The paper predicts by the fusion logits.
+The paper predicts by the fusion logits; `model.prediction` may name another source.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mpfgvc.config import ModelConfig
+from mpfgvc.config import ModelConfig, Source
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.descriptions import class_descriptions, division_notes
 from mpfgvc.model.fusion import Fusion
@@ -27,7 +27,7 @@ from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weigh
 from mpfgvc.model.towers.text_tower import build_text_tower, check_text_weights
 from mpfgvc.seeding import seeded
 
-SOURCES = ("vision", "text", "fusion")
+SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")
 """The three sources of logits, by their names in reports."""
 
 
@@ -42,8 +42,8 @@ class Logits(NamedTuple):
 class Output(NamedTuple):
     """What the network says about a batch: logits of its three sources, and what they rest on.
 
-    embedding: V, (batch, width); kept: indices of the kept patches, best first;
-    scores: attention of the class token to each patch, summed over heads.
+    embedding: V, (batch, width); kept: indices of the kept patches, best first; scores: what they were
+    chosen by (image_encoder.py); prediction: the source that the network answers with.
     """
 
     vision: Float[Tensor, "batch classes"]
@@ -52,18 +52,21 @@ class Output(NamedTuple):
     embedding: Float[Tensor, "batch width"]
     kept: Int[Tensor, "batch kept"]
     scores: Float[Tensor, "batch patches"]
+    prediction: Source = "fusion"
 
     @property
     def logits(self) -> Float[Tensor, "batch classes"]:
-        """The paper's prediction: the logits of the fusion classifier."""
-        return self.fusion
+        """The network's answer: the paper's is that of the fusion classifier."""
+        logits: Tensor = getattr(self, self.prediction)
+        return logits
 
 
 class MPFGVC(nn.Module):
     """Multimodal prompting for fine-grained visual classification.
 
     `text` gives the text features of all classes: `ClassPrompts` in stage 1,
-    `ClassEmbeddings` afterwards. `classes` are the names behind the logits.
+    `ClassEmbeddings` afterwards. `classes` are the names behind the logits,
+    `prediction` is the source that it answers with.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class MPFGVC(nn.Module):
         fusion: Fusion,
         classes: Sequence[str],
         temperature: float = 0.07,
+        prediction: Source = "fusion",
     ):
         super().__init__()
         width = image_encoder.tower.width
@@ -86,6 +90,7 @@ class MPFGVC(nn.Module):
         self.classes = tuple(classes)
         self.embed = embed
         self.temperature = temperature
+        self.prediction: Source = prediction
 
     @classmethod
     def from_config(
@@ -142,13 +147,15 @@ class MPFGVC(nn.Module):
                 norm=config.fusion_norm,
                 seed=seed,
             )
+            encoder = ImageEncoder(tower=tower, kept_tokens=config.kept_tokens, selection=config.selection)
             return cls(
-                image_encoder=ImageEncoder(tower=tower, kept_tokens=config.kept_tokens),
+                image_encoder=encoder,
                 text=text,
                 embed=embed,
                 fusion=fusion,
                 classes=classes,
                 temperature=config.temperature,
+                prediction=config.prediction,
             )
 
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> Output:
@@ -165,6 +172,7 @@ class MPFGVC(nn.Module):
             embedding=encoded.embedding,
             kept=encoded.kept,
             scores=encoded.scores,
+            prediction=self.prediction,
         )
 
     def logits(self, embedding: Float[Tensor, "batch width"]) -> Logits:
@@ -205,6 +213,7 @@ class MPFGVC(nn.Module):
                 fusion=self.fusion,
                 classes=self.classes,
                 temperature=self.temperature,
+                prediction=self.prediction,
             )
         twin.projection, twin.classifier = self.projection, self.classifier
         return twin.train(self.training)

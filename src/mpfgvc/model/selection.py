@@ -8,7 +8,11 @@ the class token pays to it, summed over the heads:
 
 Only the class token's row is ever computed; no N x N matrix is stored. No
 gradient flows through the choice, it flows through the tokens that were kept.
+
+To compare with, beyond the paper: `attention_rollout` and `random_scores`.
 """
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +32,40 @@ def class_attention(
     """
     logits = scale * (query.float() * keys.float()).sum(dim=-1)
     return logits.softmax(dim=-1).sum(dim=1)
+
+
+def attention_rollout(
+    maps: Sequence[Float[Tensor, "batch tokens tokens"]],
+) -> Float[Tensor, "batch tokens"]:
+    """How much of each input token is in the class token after some blocks (Abnar and Zuidema, 2020).
+
+    `maps` are the attentions of the blocks, first block first: averaged over the heads, a row for each
+    query. With the residual branch as half of a block, the class token's row of
+
+        (A_L + I) / 2  ...  (A_2 + I) / 2  (A_1 + I) / 2
+
+    Every factor has rows that sum to 1, and so has the result. Only that row is computed, last block first.
+    """
+    flow = torch.zeros_like(maps[0][:, :1])
+    flow[:, :, 0] = 1
+    with torch.autocast(flow.device.type, enabled=False):
+        for attention in reversed(maps):
+            flow = (flow @ attention + flow) / 2
+    return flow[:, 0]
+
+
+def random_scores(
+    batch: int, patches: int, *, device: torch.device, training: bool
+) -> Float[Tensor, "batch patches"]:
+    """Scores by which any patches may win. 0..1.
+
+    In training they come from torch's global generator, which the loop seeds in every step. Otherwise they
+    are the same for every image and every run, so that an evaluation does not depend on its batches.
+    """
+    if training:
+        return torch.rand(batch, patches, device=device)
+    scores = torch.rand(patches, generator=torch.Generator().manual_seed(0))
+    return scores.to(device).expand(batch, patches)
 
 
 def top_patches(scores: Float[Tensor, "batch patches"], count: int) -> Int[Tensor, "batch kept"]:

@@ -5,7 +5,7 @@ the very end, once, and decides nothing.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config, StageConfig
+from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config, Source, StageConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
@@ -144,7 +144,7 @@ def train_stage1(run: OpenRun) -> None:
         start_from_features(run)
     stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
     batches = run.loaders.training(run.photos.subset("train"))
-    weights = _loop(run, stage, batches, _validation(run)).run()
+    weights = _loop(run, stage, batches, _validation(run, stage.sources)).run()
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 
@@ -153,7 +153,10 @@ def start_from_features(run: OpenRun) -> None:
     """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
     network = run.network.to(run.fabric.device)
     embeddings = _embedded_batches(run, network, "features", views=1, batch_size=SETTINGS.batch_size)
-    fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
+    if "vision" in run.config.stage1.sources:
+        fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
+    if "text" not in run.config.stage1.sources:
+        return
     stage = FeatureStart(network, _objective(run, run.config.stage1))
     _loop(run, stage, OneLongEpoch(embeddings), None).run()
 
@@ -190,17 +193,19 @@ def _loop(run: OpenRun, stage: Stage, batches: TrainingBatches, validate: Valida
     return Loop(stage, batches, run.session, validate=validate, state=state)
 
 
-def _validation(run: OpenRun) -> Validate | None:
-    """What validates stage 1: all held-out photographs through the towers."""
+def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
+    """What validates stage 1: all held-out photographs through the towers, by the sources that it trains."""
     samples = run.photos.subset("validation")
     if not samples:
         return None
     labels = labels_of(samples)
+    constant = None if "text" in sources else run.network.to(run.fabric.device).deployed()
 
     def validate() -> Evaluation:
-        inference = Inference(network=run.network.deployed(), compute=Compute.of(run.fabric))
+        network = run.network.deployed() if constant is None else constant
+        inference = Inference(network=network, compute=Compute.of(run.fabric))
         loader = run.loaders.evaluation(samples)
-        return evaluate_photos(inference, loader, labels, split="validation", sources=Stage1.sources)
+        return evaluate_photos(inference, loader, labels, split="validation", sources=sources)
 
     return validate
 

@@ -5,6 +5,8 @@ both. Making it freezes what it does not train; that must come before the optimi
 the parameters.
 
     Stage 1 trains image tower, learnable tokens X, projection and classifier on V.   L_v + L_i2t
+            Beyond the paper, a weight of 0 leaves one of the losses out with all that only it trains, and
+            `stage1.tower_lr: 0` freezes the image tower.
     Stage 2 trains only the fusion module, on embeddings computed once.               L_vlfm
 """
 
@@ -15,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mpfgvc.config import Stage1Config, Stage2Config, StageConfig
+from mpfgvc.config import Source, Stage1Config, Stage2Config, StageConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
@@ -37,7 +39,7 @@ class Stage(nn.Module, ABC):
 
     name: ClassVar[str]
     """Its name in settings, logs and checkpoints; stages run in the order of their names."""
-    sources: ClassVar[tuple[str, ...]]
+    sources: tuple[Source, ...]
     """The sources of logits that it trains, which validation looks at."""
     compiles: ClassVar[bool]
     """Whether a step is long enough to gain by torch.compile."""
@@ -67,7 +69,6 @@ class Stage1(Stage):
     """Stage 1 of a network that still has its class prompts."""
 
     name = "stage1"
-    sources = ("vision", "text")
     compiles = True
     rates = ("stage1.lr", "stage1.tower_lr")
     settings: Stage1Config
@@ -76,9 +77,12 @@ class Stage1(Stage):
         super().__init__()
         if not isinstance(network.text, ClassPrompts):
             raise TypeError("stage 1 trains class prompts; this network is deployed and has none")
-        network.requires_grad_(True)
-        network.text.tower.requires_grad_(False)
-        network.fusion.requires_grad_(False)
+        self.sources = settings.sources
+        network.requires_grad_(False)
+        network.image_encoder.requires_grad_(settings.tower_lr > 0)
+        network.classifier.requires_grad_("vision" in self.sources)
+        network.projection.requires_grad_("text" in self.sources)
+        network.text.context.requires_grad_("text" in self.sources)
         self.network = network
         self.settings = settings
         self.objective = objective
@@ -91,19 +95,27 @@ class Stage1(Stage):
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]
     ) -> StepResult:
-        """L_v + L_i2t of a batch.
+        """L_v + L_i2t of a batch, each times its weight; one with the weight 0 is not computed.
 
         The texts come first, so that their backward pass comes last: by then the images' activations
         are gone, and where the texts are recomputed (ClassPrompts) the two are never in memory together.
         """
-        network, sample = self.network, self._sample(labels)
-        text_features = network.text() if sample is None else network.text(sample.classes)
-        embedding = network.image_encoder(images).embedding
-        vision_logits = network.vision_logits(embedding)
-        text_logits = network.text_logits(embedding, text_features)
-        loss = classification_loss(vision_logits, labels, self.objective)
-        loss = loss + self._text_loss(text_logits, labels, sample)
-        return StepResult(loss, vision_logits)
+        if "text" not in self.sources:
+            return self._vision(self.network.image_encoder(images).embedding, labels)
+        sample = self._sample(labels)
+        text_features = self.network.text() if sample is None else self.network.text(sample.classes)
+        embedding = self.network.image_encoder(images).embedding
+        text = self._text(self.network.text_logits(embedding, text_features), labels, sample)
+        if "vision" not in self.sources:
+            return text
+        vision = self._vision(embedding, labels)
+        return StepResult(vision.loss + text.loss, vision.logits)
+
+    def _vision(self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
+        """L_v times its weight."""
+        logits = self.network.vision_logits(embedding)
+        loss = classification_loss(logits, labels, self.objective)
+        return StepResult(self.settings.vision_weight * loss, logits)
 
     def _sample(self, labels: Int[Tensor, " batch"]) -> ClassSample | None:
         """The classes whose prompts this step encodes; None = all."""
@@ -112,21 +124,25 @@ class Stage1(Stage):
             return None
         return sample_classes(labels, count=count, classes=classes)
 
-    def _text_loss(
+    def _text(
         self,
         logits: Float[Tensor, "batch sampled"],
         labels: Int[Tensor, " batch"],
         sample: ClassSample | None,
-    ) -> Float[Tensor, ""]:
+    ) -> StepResult:
+        """L_i2t times its weight; the logits of classes that were not sampled are minus infinity."""
+        weight = self.settings.text_weight
         if sample is None:
-            return classification_loss(logits, labels, self.objective)
+            return StepResult(weight * classification_loss(logits, labels, self.objective), logits)
         objective = self.objective.of_classes(sample.classes)
-        return classification_loss(logits + sample.correction, sample.labels, objective)
+        loss = classification_loss(logits + sample.correction, sample.labels, objective)
+        everything = logits.new_full((len(logits), len(self.network.classes)), -torch.inf)
+        return StepResult(weight * loss, everything.index_copy(1, sample.classes, logits.detach()))
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The image tower by depth at its own rate, the new parts at another."""
+        """The image tower by depth at its own rate unless it is frozen, the new parts at another."""
         tower = self.network.image_encoder.tower
-        groups = groups_by_depth(tower, self.settings)
+        groups = groups_by_depth(tower, self.settings) if self.settings.tower_lr > 0 else []
         inside = {id(parameter) for parameter in tower.parameters()}
         new = [(name, weight) for name, weight in self.trained().items() if id(weight) not in inside]
         return groups + split_by_decay(new, self.settings.lr)

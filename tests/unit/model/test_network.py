@@ -9,7 +9,7 @@ from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import Float, Int, TypeCheckError, jaxtyped
 from torch import Tensor, nn
 
-from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
+from mpfgvc.config import ImageTowerConfig, ModelConfig, Source, TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, MpfgvcError
 from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.model.prompts import ClassEmbeddings
@@ -29,13 +29,13 @@ def images() -> Tensor:
 
 def test_an_output_has_the_shapes_it_says(network: MPFGVC, images: Tensor) -> None:
     output = network(images)
-    _check_shapes(*output)
+    _check_shapes(*output[:6])
     assert output.vision.shape == (2, 5)
     assert output.embedding.shape == (2, 64)
     assert output.kept.shape == (2, 4)
     assert output.scores.shape == (2, 15)
     with pytest.raises((TypeCheckError, BeartypeCallHintParamViolation)):
-        _check_shapes(*output._replace(text=output.text[:, :4]))
+        _check_shapes(*output._replace(text=output.text[:, :4])[:6])
 
 
 def test_the_prediction_is_the_fusion_classifier(network: MPFGVC, images: Tensor) -> None:
@@ -43,6 +43,17 @@ def test_the_prediction_is_the_fusion_classifier(network: MPFGVC, images: Tensor
     assert output.logits is output.fusion
     torch.testing.assert_close(output.fusion, network.fusion(output.embedding, network.text()))
     assert not torch.equal(output.fusion, output.vision)
+
+
+@pytest.mark.parametrize("source", ["vision", "text"])
+def test_another_source_can_be_the_prediction_before_and_after_deployment(
+    model_config: ModelConfig, images: Tensor, source: Source
+) -> None:
+    config = replace(model_config, prediction=source)
+    network = MPFGVC.from_config(config, ["a", "b", "c"]).eval()
+    for each in (network, network.deployed(), MPFGVC.deployed_from_config(config, ["a", "b"], embed=20)):
+        output = each(images)
+        assert output.logits is getattr(output, source)
 
 
 def test_text_logits_are_cosines_over_the_temperature(network: MPFGVC, images: Tensor) -> None:

@@ -71,3 +71,49 @@ def test_sampling_refuses_what_it_cannot_do() -> None:
         Stage1Config(batch_size=32, accumulate=2, sampled_classes=16)
     with pytest.raises(ConfigError, match=r"stage1\.label_smoothing must be 0 with stage1\.sampled_classes"):
         Stage1Config(batch_size=32, sampled_classes=64, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize(("kept", "left_out"), [("vision", "text"), ("text", "vision")])
+def test_a_weight_of_zero_leaves_out_a_loss_and_all_that_only_it_trains(
+    network: MPFGVC, monkeypatch: pytest.MonkeyPatch, kept: str, left_out: str
+) -> None:
+    plain = Stage1(network, Stage1Config(), Objective())
+    whole = plain(IMAGES, LABELS).loss.item()
+    weights = {f"{kept}_weight": 0.5, f"{left_out}_weight": 0.0}
+    stage = Stage1(network, Stage1Config(**weights), Objective())
+    part = "projection" if left_out == "text" else "classifier"
+    monkeypatch.setattr(network, f"{left_out}_logits", None)  # calling it would fail
+    result = stage(IMAGES, LABELS)
+    monkeypatch.undo()
+    other = Stage1(network, Stage1Config(**{f"{kept}_weight": 0.0, f"{left_out}_weight": 1.0}), Objective())
+    assert whole == pytest.approx(2 * result.loss.item() + other(IMAGES, LABELS).loss.item(), abs=1e-4)
+    stage = Stage1(network, Stage1Config(**weights), Objective())
+    assert stage.sources == (kept,)
+    assert not any(part in name for name in stage.trained())
+    assert ("network.text.context" in stage.trained()) == (kept == "text")
+    grouped = [id(weight) for group in stage.parameter_groups() for weight in group.parameters]
+    assert sorted(grouped) == sorted(map(id, stage.trained().values()))
+
+
+def test_without_the_classifier_a_sample_of_the_texts_still_counts_right_answers(network: MPFGVC) -> None:
+    settings = Stage1Config(batch_size=4, sampled_classes=5, vision_weight=0)
+    logits = Stage1(network, settings, Objective())(IMAGES, LABELS).logits
+    whole = network.text_logits(network.image_encoder(IMAGES).embedding, network.text())
+    assert logits.shape == (4, 9)
+    seen = logits > -torch.inf
+    assert seen.sum(dim=1).tolist() == [5] * 4
+    assert seen.gather(1, LABELS[:, None]).all()
+    torch.testing.assert_close(logits[seen], whole[seen])
+
+
+def test_a_tower_rate_of_zero_freezes_the_tower(network: MPFGVC) -> None:
+    stage = Stage1(network, Stage1Config(tower_lr=0), Objective())
+    network.zero_grad()
+    stage(IMAGES, LABELS).loss.backward()
+    assert all(weight.grad is None for weight in network.image_encoder.parameters())
+    assert network.classifier.weight.grad.any()
+    assert network.text.context.grad.any()
+    inside = {id(weight) for weight in network.image_encoder.parameters()}
+    grouped = {id(weight) for group in stage.parameter_groups() for weight in group.parameters}
+    assert grouped == {id(weight) for weight in stage.trained().values()}
+    assert not grouped & inside

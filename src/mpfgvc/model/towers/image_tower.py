@@ -68,16 +68,27 @@ class ImageTower(nn.Module):
         self.input = _tower_input(self.transformer, self.image_size)
 
     def before_last_two_blocks(
-        self, images: Float[Tensor, "batch 3 image_height image_width"]
+        self,
+        images: Float[Tensor, "batch 3 image_height image_width"],
+        *,
+        maps: list[Float[Tensor, "batch tokens tokens"]] | None = None,
     ) -> tuple[Float[Tensor, "batch tokens width"], Rope]:
-        """Tokens that enter the second-to-last block, and the positions for the last two."""
+        """Tokens that enter the second-to-last block, and the positions for the last two.
+
+        `maps` takes in the attention of each block on the way, averaged over the heads, without gradients.
+        """
         transformer = self.transformer
         embedded = transformer._pos_embed(transformer.patch_embed(images))
         tokens, rope = embedded if isinstance(embedded, tuple) else (embedded, None)
         tokens = transformer.norm_pre(tokens)
         by_block = rope is not None and getattr(transformer, "rope_mixed", False)
         for index, block in enumerate(transformer.blocks[:-2]):
-            tokens = block(tokens) if rope is None else block(tokens, rope=rope[index] if by_block else rope)
+            positions = rope[index] if by_block else rope
+            if maps is not None:
+                with torch.no_grad():
+                    split = SplitBlock(block, is_last=False, prefix=self.prefix_tokens)
+                    maps.append(split.mean_attention(tokens, Rope(positions, None)))
+            tokens = block(tokens) if rope is None else block(tokens, rope=positions)
         return tokens, Rope(*((rope[-2], rope[-1]) if by_block else (rope, rope)))
 
     def last_two_blocks(self) -> tuple[SplitBlock, SplitBlock]:

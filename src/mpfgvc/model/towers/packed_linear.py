@@ -30,6 +30,12 @@ class PackedLinear(nn.Module):
         self.bias = linear.bias
         self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
 
+    @property
+    def weight(self) -> Float[Tensor, "out_width width"]:
+        """The plain weight, a copy."""
+        weight: Tensor = self.packed.to_dense()
+        return weight
+
     def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch out_width"]:
         """What the plain layer makes of these tokens."""
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):

@@ -59,6 +59,13 @@ class SplitBlock:
         keys = self.attention.k_norm(self._project(normed, 1))
         return KeysAndValues(self._rotate(keys, rope), self._project(normed, 2))
 
+    def mean_attention(self, tokens: Tensor, rope: Rope) -> Float[Tensor, "batch tokens tokens"]:
+        """Attention of every token to every token after the softmax, averaged over the heads, in float32."""
+        queries, keys = self.queries(tokens, rope), self.keys_and_values(tokens, rope).keys
+        with torch.autocast(tokens.device.type, enabled=False):
+            logits = self.scale * queries.float() @ keys.float().transpose(-2, -1)
+        return logits.softmax(dim=-1).mean(dim=1)
+
     def __call__(self, tokens: Tensor, memory: KeysAndValues, rope: Rope | None = None) -> Tensor:
         """Run the block only for `tokens`, which attend to everything in `memory`."""
         block, attention = self.block, self.attention
