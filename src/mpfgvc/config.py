@@ -254,9 +254,9 @@ class Stage1Config(StageConfig):
     """Stage 1 trains the image tower, the learnable tokens, a classifier and a projection."""
 
     name: ClassVar[str] = "stage1"
-    start: Literal["features", "noise"] = "features"
-    """Where classifier, projection and prompts start. features: fitted on the embeddings that the
-    untrained tower gives of the training photographs; noise: random."""
+    start: Literal["noise", "features"] = "noise"
+    """Where classifier, projection and prompts start. noise: random; features: fitted, in seconds, on the
+    embeddings that the untrained tower gives of the training photographs."""
     patience: int | None = 5
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
@@ -313,8 +313,9 @@ class Stage2Config(StageConfig):
     """Peak learning rate of the fusion module."""
     label_smoothing: float = 0.1
     """Share of the target spread over all classes. 0..1."""
-    start: Literal["stage1", "noise"] = "stage1"
-    """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; noise: random."""
+    start: Literal["noise", "stage1"] = "noise"
+    """Where the fusion module starts. noise: random; stage1: from the classifier and the texts of stage 1,
+    which wants about a tenth of the rate."""
     views: int = 1
     """Views of each training photograph that are embedded and stored: first the one that a test would see,
     then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""

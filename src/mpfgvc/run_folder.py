@@ -33,9 +33,6 @@ from mpfgvc.storage.folder_claim import claim_folder
 from mpfgvc.storage.part_files import remove_leftovers
 from mpfgvc.storage.whole_files import make_folder, restore_folder, write_text
 
-OLDER_RUNS = {"stage1.start": "noise", "stage2.start": "noise"}
-"""What a run did whose config.yaml does not name these settings, as they came after it."""
-
 
 class RunFolder:
     """The paths of one run. `open` refuses a folder that holds none."""
@@ -108,17 +105,14 @@ class RunFolder:
     def read_config(self, overrides: Mapping[str, Any] | None = None) -> Config:
         """The settings of the run, with `overrides` on top.
 
-        Settings that an older version did not have get their defaults, or what that version did
-        (`OLDER_RUNS`), but only if the digest says that the file is whole. Raises CheckpointError for a
-        damaged file, ConfigError for bad settings.
+        Settings that an older version did not have get their defaults, but only if the digest says
+        that the file is whole. Raises CheckpointError for a damaged file, ConfigError for bad settings.
         """
-        missing = missing_settings(self.config)
-        if not check_digest(self.config) and missing:
+        if not check_digest(self.config) and (missing := missing_settings(self.config)):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             rule = f"has no digest and lacks settings ({names}), so it may have been cut"
             raise CheckpointError(f"{self.config} {rule}; restore it from a copy, or add them")
-        older = {name: value for name, value in OLDER_RUNS.items() if name in missing}
-        return load_config(self.config, overrides=older | dict(overrides or {}))
+        return load_config(self.config, overrides=overrides)
 
     def read_environment(self) -> Environment | None:
         """What the run was made with; None, with a note, if that cannot be read."""

@@ -1,28 +1,28 @@
 """Where the fusion module starts: from the classifier and the texts of stage 1 (beyond the paper).
 
-The paper names no initialisation. This one stays inside the module's equations. With the projection P and the
-linear classifier (W, b) of stage 1, unit class texts T_c, and n the mean norm of P V over the training set:
+The paper names no initialisation. This one stays inside the module's equations. With stage 1's projection
+(P, p) and classifier (W, b), unit class texts T_c, and n the mean norm of P V + p over training photographs:
 
-    Q = V       K_c = sqrt(D) P^T T_c / (tau n)     so that Q K_c / sqrt(D) is stage 1's text logit
-    K_0         one vector for all images, fitted so that the image gets about half of the attention
-    V_0 = V / (mean own share)                      so that W V_0 are stage 1's vision logits
-    V_c         W V_c = height (e_c - 1 / C) / (mean text share): a text speaks for its own class
-    Trans       the identity, as GELU(x) - GELU(-x) = x; it takes two of the four widths
-    classifier  (W, b)
+    Q = V + q    K_c = sqrt(D) P^T T_c / (tau n)    q with P q = p: Q K_c / sqrt(D) is stage 1's text logit
+    K_0          one vector, fitted so that the image gets about half of the attention
+    V_0 = V / (mean own share)                      so W V_0 are stage 1's vision logits
+    V_c          W V_c = height (e_c - 1 / C) / (mean text share): a text speaks for its own class
+    Trans        the identity, as GELU(x) - GELU(-x) = x; it takes two of the four widths
 
-`height` is how far the best vision logit stands above the mean on the training set, so that vision and text
-start equally loud.
+`height` is how far the best vision logit stands above the mean: vision and text start equally loud.
 """
 
 import math
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.prompts import ClassEmbeddings
 
 SMALLEST = 1e-3
 """Singular values below this share of the largest count as zero where a system of equations is solved."""
@@ -32,19 +32,24 @@ SMALLEST = 1e-3
 def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]) -> None:
     """Set the fusion module of a deployed network that stage 1 trained, in place, without random numbers.
 
-    `embeddings` are those of training photographs. The module must not have the option `norm`.
+    Its class texts become unit vectors, as only their direction was trained. `embeddings` are those of
+    training photographs. The module must not have the option `norm`.
     """
     fusion, device = network.fusion, network.classifier.weight.device
-    vectors = embeddings.to(device).double()
-    texts = nn.functional.normalize(network.text().double(), dim=-1)
-    keys = _text_keys(network, vectors)
-    scores = vectors @ keys @ texts.T / math.sqrt(vectors.shape[1])
-    own_key = _solve(vectors / math.sqrt(vectors.shape[1]), scores.logsumexp(dim=1))
-    own_score = vectors @ own_key / math.sqrt(vectors.shape[1])
-    own_share = (own_score - scores.logsumexp(dim=1)).sigmoid().mean()
+    network.text = ClassEmbeddings(F.normalize(network.text(), dim=-1))
+    vectors, texts = embeddings.to(device).double(), network.text().double()
+    root = math.sqrt(vectors.shape[1])
+    weight, bias = _projection(network, vectors)
+    norm = F.linear(vectors, weight, bias).norm(dim=1).mean()
+    offset = torch.linalg.pinv(texts @ weight, rtol=SMALLEST) @ (texts @ bias)
+    queries = vectors + offset
+    keys = weight.T * (root / (network.temperature * norm))
+    text_scores = (queries @ keys @ texts.T / root).logsumexp(dim=1)
+    own_key = torch.linalg.pinv(queries / root, rtol=SMALLEST) @ text_scores
+    own_share = (queries @ own_key / root - text_scores).sigmoid().mean()
 
     identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=device)
-    _set(fusion.query, identity)
+    _set(fusion.query, identity, offset)
     _set(fusion.key, torch.zeros_like(identity), own_key)
     _set(fusion.value, identity / own_share)
     _set(fusion.text_key, keys)
@@ -53,15 +58,14 @@ def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]
     _set(fusion.classifier, network.classifier.weight, network.classifier.bias)
 
 
-def _text_keys(network: MPFGVC, vectors: Float[Tensor, "photographs width"]) -> Float[Tensor, "width embed"]:
-    """sqrt(D) P^T / (tau n)."""
-    width = vectors.shape[1]
-    projection = torch.eye(width, dtype=vectors.dtype, device=vectors.device)
+def _projection(
+    network: MPFGVC, vectors: Float[Tensor, "photographs width"]
+) -> tuple[Float[Tensor, "embed width"], Float[Tensor, " embed"]]:
+    """P and p; the identity where the widths are equal."""
     if isinstance(network.projection, nn.Linear):
-        projection = network.projection.weight.double()
-    norm = (vectors @ projection.T).norm(dim=1).mean()
-    keys: Tensor = projection.T * (math.sqrt(width) / (network.temperature * norm))
-    return keys
+        return network.projection.weight.double(), network.projection.bias.double()
+    width = vectors.shape[1]
+    return torch.eye(width).to(vectors), torch.zeros(width).to(vectors)
 
 
 def _text_values(
@@ -91,14 +95,6 @@ def _set_transform(fusion: Fusion, identity: Float[Tensor, "width width"]) -> No
 def _linear(layer: nn.Module) -> nn.Linear:
     """The layer with its type, which a Sequential does not tell."""
     return cast(nn.Linear, layer)
-
-
-def _solve(
-    vectors: Float[Tensor, "photographs width"], targets: Float[Tensor, " photographs"]
-) -> Float[Tensor, " width"]:
-    """The x with the smallest squared error of `vectors` x = `targets`."""
-    solution: Tensor = torch.linalg.pinv(vectors, rtol=SMALLEST) @ targets
-    return solution
 
 
 def _set(

@@ -84,7 +84,7 @@ class MPFGVC(nn.Module):
         width = image_encoder.tower.width
         self.image_encoder = image_encoder
         self.text = text
-        self.projection = nn.Identity() if width == embed else nn.Linear(width, embed, bias=False)
+        self.projection = nn.Identity() if width == embed else nn.Linear(width, embed)
         self.classifier = nn.Linear(width, len(classes))
         self.fusion = fusion
         self.classes = tuple(classes)

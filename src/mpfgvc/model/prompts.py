@@ -78,11 +78,8 @@ class ClassPrompts(nn.Module):
         return self.weight[classes] * F.normalize(features, dim=-1) + self.descriptions[classes]
 
     def deployed(self) -> "ClassEmbeddings":
-        """The text features as constants of length 1, without the text tower.
-
-        Only their direction was trained (a cosine in stage 1); so only that reaches the fusion module.
-        """
-        return ClassEmbeddings(F.normalize(self(), dim=-1))
+        """The text features as constants, without the text tower."""
+        return ClassEmbeddings(self())
 
     def _encode_in_chunks(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         if len(classes) <= self.chunk:
