@@ -41,8 +41,9 @@ def _losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("starts", [{}, {"stage1.start": "features", "stage2.start": "stage1"}])
 def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exactly(
-    tiny: Callable[..., Config], photos: Path, tmp_path: Path
+    tiny: Callable[..., Config], photos: Path, tmp_path: Path, starts: dict[str, str]
 ) -> None:
     root = tmp_path / "photos"
     shutil.copytree(photos, root)
@@ -55,7 +56,9 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
     if len(remaining) == 8:
         remaining[1].unlink()
     config = tmp_path / "config.yaml"
-    config.write_text(dump_config(tiny({"data.root": str(root), "stage1.accumulate": 2, "stage2.views": 2})))
+    config.write_text(
+        dump_config(tiny({"data.root": str(root), "stage1.accumulate": 2, "stage2.views": 2} | starts))
+    )
     runs = [tmp_path / "one", tmp_path / "two"]
     for processes, run in enumerate(runs, start=1):
         document = json.loads(

@@ -53,7 +53,7 @@ def _set_trap(moment: str, count: int) -> None:
     from mpfgvc.inference import saved_model
     from mpfgvc.storage import digests
     from mpfgvc.storage.part_files import part_path
-    from mpfgvc.training import checkpoint, run, stages
+    from mpfgvc.training import checkpoint, feature_start, run, stages
 
     def trap(owner: Any, name: str) -> None:
         setattr(owner, name, _after(count, getattr(owner, name)))
@@ -70,6 +70,7 @@ def _set_trap(moment: str, count: int) -> None:
         return
     trap(
         *{
+            "step of features": (feature_start.FeatureStart, "forward"),
             "step of stage1": (stages.Stage1, "forward"),
             "step of stage2": (stages.Stage2, "forward"),
             "unnamed file": (os, "fsync"),
@@ -149,6 +150,22 @@ def test_a_run_with_descriptions_is_resumed_without_their_file_and_ends_with_the
     words.unlink()
     assert _in_process(None, tmp_path / "run") == 0
     _same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("moment", "count"),
+    [("step of features", 5), ("step of stage1", 0), ("step of stage1", 4), ("step of stage2", 3)],
+)
+def test_a_run_that_starts_from_what_is_known_is_resumed_to_the_same_bits(
+    tiny: Callable[..., Config], tmp_path: Path, moment: str, count: int
+) -> None:
+    settings = tiny({"stage1.start": "features", "stage2.start": "stage1"})
+    assert _in_process(settings, tmp_path / "whole") == 0
+    assert _in_process(settings, tmp_path / "run", moment, count) == -signal.SIGKILL
+    assert _in_process(None, tmp_path / "run") == 0
+    _same(tmp_path / "run", tmp_path / "whole")
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == ["features", "stage1", "stage1", "stage2", "stage2"]
 
 
 def test_a_run_killed_again_and_again_at_random_times_ends_with_the_same_bits(

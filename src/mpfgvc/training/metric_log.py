@@ -57,20 +57,6 @@ class MetricLog:
                 if isinstance(value, float) and self.board is not None:
                     self.board.add(f"{row['stage']}/{name}", value, int(row["step"]))
 
-    def embedding_pass(self, stage: str, *, images: int, seconds: float) -> None:
-        """Write what the tower's pass over the photographs before a stage took, as its epoch 0."""
-        rows = self._read() if self.rows is None else self.rows
-        self.rows = [row for row in rows if (row["stage"], int(row["epoch"])) != (stage, 0)]
-        self.epoch(
-            {
-                "stage": stage,
-                "epoch": 0,
-                "step": 0,
-                "images_per_second": images / seconds,
-                "seconds": seconds,
-            }
-        )
-
     def end_stage(self) -> None:
         """Close the progress bar."""
         if self.bar is not None:

@@ -4,7 +4,6 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +35,7 @@ from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import TrainingState, load_stage1, save_stage1
 from mpfgvc.training.embedding_batches import EmbeddingLoader
-from mpfgvc.training.feature_start import SETTINGS, FeatureStart, OneLongEpoch
+from mpfgvc.training.feature_start import FeatureStart, OneLongEpoch, batch_size_of
 from mpfgvc.training.logistic_regression import fit_logistic_regression
 from mpfgvc.training.loop import Loop, TrainingBatches, Validate
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
@@ -152,7 +151,8 @@ def train_stage1(run: OpenRun) -> None:
 def start_from_features(run: OpenRun) -> None:
     """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
     network = run.network.to(run.fabric.device)
-    embeddings = _embedded_batches(run, network, "features", views=1, batch_size=SETTINGS.batch_size)
+    size = batch_size_of(len(run.photos.subset("train")))
+    embeddings = _embedded_batches(run, network, views=1, batch_size=size)
     if "vision" in run.config.stage1.sources:
         fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
     if "text" not in run.config.stage1.sources:
@@ -166,7 +166,7 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     settings = run.config.stage2
     if settings.epochs == 0 and settings.start == "noise":
         return
-    batches = _embedded_batches(run, network, "stage2", views=settings.views, batch_size=settings.batch_size)
+    batches = _embedded_batches(run, network, views=settings.views, batch_size=settings.batch_size)
     if settings.start == "stage1":
         start_fusion(network, batches.embeddings)
     stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
@@ -215,18 +215,12 @@ def _has_begun(run: OpenRun, stage: Stage) -> bool:
     return run.state is not None and run.state.stage == stage.name
 
 
-def _embedded_batches(
-    run: OpenRun, network: MPFGVC, stage: str, *, views: int, batch_size: int
-) -> EmbeddingLoader:
-    """Embeddings of the training photographs for a stage, computed once; the log says what that cost."""
+def _embedded_batches(run: OpenRun, network: MPFGVC, *, views: int, batch_size: int) -> EmbeddingLoader:
+    """Embeddings of the training photographs for a stage, computed once."""
     samples = run.photos.subset("train")
     labels = labels_of(samples)
     loaders = run.loaders.views(samples, views)
-    started = time.perf_counter()
     embedded = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
-    if run.session.log is not None:
-        images, seconds = views * len(samples), time.perf_counter() - started
-        run.session.log.embedding_pass(stage, images=images, seconds=seconds)
     return EmbeddingLoader(
         torch.cat([view.values for view in embedded]),
         torch.cat([labels[view.indices % len(labels)] for view in embedded]),

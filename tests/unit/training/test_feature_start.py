@@ -3,7 +3,7 @@
 import torch
 
 from mpfgvc.training.embedding_batches import EmbeddingLoader
-from mpfgvc.training.feature_start import OneLongEpoch
+from mpfgvc.training.feature_start import OneLongEpoch, batch_size_of
 
 
 def _batches(first_step: int) -> list[torch.Tensor]:
@@ -27,3 +27,7 @@ def test_one_long_epoch_goes_on_where_it_was_left() -> None:
 def test_its_parts_differ() -> None:
     first, third = _batches(0)[0], _batches(0)[2]
     assert not torch.equal(first, third)
+
+
+def test_a_batch_is_a_power_of_two_that_the_photographs_fill() -> None:
+    assert [batch_size_of(count) for count in (1, 27, 32, 511, 512, 5000)] == [1, 16, 32, 256, 512, 512]
