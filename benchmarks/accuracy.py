@@ -16,9 +16,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from common import (
     Method,
@@ -39,6 +37,8 @@ from fine_tuning import fine_tune
 from mpfgvc import Config, evaluate, resume, train
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.training.feature_start import FeatureStart
+from mpfgvc.training.logistic_regression import fit_logistic_regression
 
 PROBE_PENALTY = 1e-3
 
@@ -66,9 +66,9 @@ def probe(config: Config, folder: Path) -> Scores:
     tower = build_image_tower(config.model.image_tower)
     train_tokens, train_labels = class_tokens(tower, config, "train")
     tokens, labels = class_tokens(tower, config, scored_split(config))
-    mean, std = train_tokens.mean(dim=0), train_tokens.std(dim=0)
-    head = _regression((train_tokens - mean) / std, train_labels)
-    return {"top1": accuracy(head((tokens - mean) / std), labels)}
+    head = nn.Linear(train_tokens.shape[1], int(train_labels.max()) + 1)
+    fit_logistic_regression(head, train_tokens, train_labels, penalty=PROBE_PENALTY)
+    return {"top1": accuracy(head(tokens), labels)}
 
 
 def finetune(config: Config, folder: Path) -> Scores:
@@ -93,27 +93,13 @@ def _protocol(seed: int, validate: float) -> Overrides:
     return {"seed": seed, "data.validation": validate, "final_test": not validate}
 
 
-def _regression(tokens: Tensor, labels: Tensor) -> nn.Linear:
-    head = nn.Linear(tokens.shape[1], int(labels.max()) + 1)
-    nn.init.zeros_(head.weight)
-    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=500, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(head(tokens), labels) + PROBE_PENALTY * head.weight.square().sum() / 2
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return head
-
-
 def seconds_of_stages(folder: Path) -> Scores:
-    """The seconds that the epochs of each stage took."""
+    """The seconds that the epochs of each stage took; those of the start from features are stage 1's."""
     seconds = {"stage1 seconds": 0.0, "stage2 seconds": 0.0}
     with RunFolder(folder).metrics.open(newline="") as file:
         for row in csv.DictReader(file):
-            seconds[f"{row['stage']} seconds"] += float(row["seconds"])
+            stage = "stage1" if row["stage"] == FeatureStart.name else row["stage"]
+            seconds[f"{stage} seconds"] += float(row["seconds"])
     return seconds
 
 

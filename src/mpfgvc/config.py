@@ -353,6 +353,9 @@ class Config:
         fits = self.stage2.start == "noise" or not self.model.fusion_norm
         rule = "must be noise with model.fusion_norm, which changes what stage 1's classifier sees"
         _check(fits, "stage2.start", rule, self.stage2.start)
+        both = self.stage2.start == "noise" or len(self.stage1.sources) == 2
+        rule = "must be noise unless stage1.vision_weight and stage1.text_weight are above 0"
+        _check(both, "stage2.start", rule, self.stage2.start)
         answers, trained = self.model.prediction, self.stage1.sources
         rule = f"must be fusion or what stage 1 trains ({', '.join(trained)})"
         _check(answers in ("fusion", *trained), "model.prediction", rule, answers)

@@ -71,6 +71,26 @@ def test_each_stage_changes_what_it_trains_and_no_bit_of_the_rest(tiny: Make, tm
     assert changed("between", "end") == fusion
 
 
+def test_without_epochs_the_starts_are_the_method_on_a_frozen_tower(tiny: Make, tmp_path: Path) -> None:
+    """Classifier, prompts and fusion are fitted, the image tower keeps every bit, and the test is made."""
+    settings = tiny(
+        {"stage1.start": "features", "stage1.epochs": 0, "stage2.start": "stage1", "stage2.epochs": 0}
+    )
+    run = train(settings, out=tmp_path / "run")
+    untrained = MPFGVC.from_config(settings.model, run.metrics.classes, seed=settings.seed)
+    tower = {
+        name: value for name, value in untrained.state_dict().items() if name.startswith("image_encoder.")
+    }
+    trained = load_file(run.model_dir / "model.safetensors")
+    assert tower
+    assert all(torch.equal(trained[name], value) for name, value in tower.items())
+    assert set(run.metrics.sources) == set(SOURCES)
+    stages = [line.split(",")[0] for line in (run.path / "metrics.csv").read_text().splitlines()[1:]]
+    assert stages == ["features"]
+    for source in SOURCES:
+        assert run.metrics.sources[source].top1 > 0.6, source  # three classes of coloured squares
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny: Make, tmp_path: Path) -> None:
     runs = [train(tiny({"seed": seed}), out=tmp_path / f"{index}") for index, seed in enumerate((3, 3, 4))]
     first, again, other = (_weights(run.path) for run in runs)

@@ -67,6 +67,16 @@ def test_the_head_of_a_recipe_shows_it_by_name(name: str) -> None:
             lambda: Config(model=ModelConfig(prediction="text"), stage1=Stage1Config(text_weight=0)),
             "model.prediction must be fusion or what stage 1 trains (vision), got text",
         ),
+        (
+            lambda: Config(model=ModelConfig(fusion_norm=True), stage2=Stage2Config(start="stage1")),
+            "stage2.start must be noise with model.fusion_norm, which changes what stage 1's classifier "
+            "sees, got stage1",
+        ),
+        (
+            lambda: Config(stage1=Stage1Config(vision_weight=0), stage2=Stage2Config(start="stage1")),
+            "stage2.start must be noise unless stage1.vision_weight and stage1.text_weight are above 0, "
+            "got stage1",
+        ),
         (lambda: Stage2Config(lr=-1), "stage2.lr must be at least 0, got -1"),
         (lambda: Stage1Config(clip=0), "stage1.clip must be above 0 or null, got 0"),
         (lambda: Stage2Config(ema=1), "stage2.ema must be between 0 and 0.999999, got 1"),

@@ -26,6 +26,8 @@ from mpfgvc.model.prompts import ClassEmbeddings
 
 SMALLEST = 1e-3
 """Singular values below this share of the largest count as zero where a system of equations is solved."""
+MOST_EMBEDDINGS = 4096
+"""Embeddings that the means and the fit look at, evenly spaced: memory does not grow with the photographs."""
 
 
 @torch.no_grad()
@@ -35,11 +37,11 @@ def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]
     Its class texts become unit vectors, as only their direction was trained. `embeddings` are those of
     training photographs. The module must not have the option `norm`.
     """
-    fusion, device = network.fusion, network.classifier.weight.device
+    fusion = network.fusion
     network.text = ClassEmbeddings(F.normalize(network.text(), dim=-1))
-    vectors, texts = embeddings.to(device).double(), network.text().double()
+    vectors, texts = _exact(embeddings[:: -(-len(embeddings) // MOST_EMBEDDINGS)]), _exact(network.text())
     root = math.sqrt(vectors.shape[1])
-    weight, bias = _projection(network, vectors)
+    weight, bias = _projection(network)
     norm = F.linear(vectors, weight, bias).norm(dim=1).mean()
     offset = torch.linalg.pinv(texts @ weight, rtol=SMALLEST) @ (texts @ bias)
     queries = vectors + offset
@@ -48,7 +50,7 @@ def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]
     own_key = torch.linalg.pinv(queries / root, rtol=SMALLEST) @ text_scores
     own_share = (queries @ own_key / root - text_scores).sigmoid().mean()
 
-    identity = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=device)
+    identity = torch.eye(vectors.shape[1], dtype=vectors.dtype)
     _set(fusion.query, identity, offset)
     _set(fusion.key, torch.zeros_like(identity), own_key)
     _set(fusion.value, identity / own_share)
@@ -58,24 +60,27 @@ def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]
     _set(fusion.classifier, network.classifier.weight, network.classifier.bias)
 
 
-def _projection(
-    network: MPFGVC, vectors: Float[Tensor, "photographs width"]
-) -> tuple[Float[Tensor, "embed width"], Float[Tensor, " embed"]]:
+def _exact(tensor: Tensor) -> Tensor:
+    """In float64 on the CPU, which every machine has."""
+    return tensor.cpu().double()
+
+
+def _projection(network: MPFGVC) -> tuple[Float[Tensor, "embed width"], Float[Tensor, " embed"]]:
     """P and p; the identity where the widths are equal."""
     if isinstance(network.projection, nn.Linear):
-        return network.projection.weight.double(), network.projection.bias.double()
-    width = vectors.shape[1]
-    return torch.eye(width).to(vectors), torch.zeros(width).to(vectors)
+        return _exact(network.projection.weight), _exact(network.projection.bias)
+    width = network.embed
+    return torch.eye(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
 
 
 def _text_values(
     network: MPFGVC, vectors: Float[Tensor, "photographs width"], texts: Float[Tensor, "classes embed"]
 ) -> Float[Tensor, "width embed"]:
     """The map from texts to values with W V_c = height (e_c - 1 / C), as nearly as the widths allow."""
-    weight = network.classifier.weight.double()
-    logits = network.classifier(vectors.to(network.classifier.weight.dtype)).double()
+    weight = _exact(network.classifier.weight)
+    logits = F.linear(vectors, weight, _exact(network.classifier.bias))
     height = (logits.amax(dim=1) - logits.mean(dim=1)).mean()
-    wanted = torch.eye(len(texts), dtype=texts.dtype, device=texts.device) - 1 / len(texts)
+    wanted = torch.eye(len(texts), dtype=texts.dtype) - 1 / len(texts)
     inverse = torch.linalg.pinv(weight, rtol=SMALLEST)
     values: Tensor = height * inverse @ wanted @ torch.linalg.pinv(texts, rtol=SMALLEST).T
     return values

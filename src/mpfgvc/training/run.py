@@ -134,14 +134,14 @@ def carry_out(run: OpenRun) -> Run:
 
 def train_stage1(run: OpenRun) -> None:
     """Leave the network with what stage 1 trains, now or in an earlier attempt."""
-    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
     weights = load_stage1(run.folder.stage1, run.identity)
+    has_begun = weights is not None or (run.state is not None and run.state.stage == Stage1.name)
+    if run.config.stage1.start == "features" and not has_begun:
+        start_from_features(run)
+    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
     if weights is not None:
         copy_into(stage.trained(), weights)
         return
-    if run.config.stage1.start == "features" and not _has_begun(run, stage):
-        start_from_features(run)
-    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
     batches = run.loaders.training(run.photos.subset("train"))
     weights = _loop(run, stage, batches, _validation(run, stage.sources)).run()
     if run.is_first:
@@ -150,15 +150,15 @@ def train_stage1(run: OpenRun) -> None:
 
 def start_from_features(run: OpenRun) -> None:
     """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
-    network = run.network.to(run.fabric.device)
+    network, objective = run.network.to(run.fabric.device), _objective(run, run.config.stage1)
     size = batch_size_of(len(run.photos.subset("train")))
     embeddings = _embedded_batches(run, network, views=1, batch_size=size)
     if "vision" in run.config.stage1.sources:
-        fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels)
-    if "text" not in run.config.stage1.sources:
-        return
-    stage = FeatureStart(network, _objective(run, run.config.stage1))
-    _loop(run, stage, OneLongEpoch(embeddings), None).run()
+        fit_logistic_regression(
+            network.classifier, embeddings.embeddings, embeddings.labels, objective=objective
+        )
+    if "text" in run.config.stage1.sources:
+        _loop(run, FeatureStart(network, objective), OneLongEpoch(embeddings), None).run()
 
 
 def train_stage2(run: OpenRun, network: MPFGVC) -> None:
@@ -208,11 +208,6 @@ def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
         return evaluate_photos(inference, loader, labels, split="validation", sources=sources)
 
     return validate
-
-
-def _has_begun(run: OpenRun, stage: Stage) -> bool:
-    """Whether the checkpoint is of this stage."""
-    return run.state is not None and run.state.stage == stage.name
 
 
 def _embedded_batches(run: OpenRun, network: MPFGVC, *, views: int, batch_size: int) -> EmbeddingLoader:

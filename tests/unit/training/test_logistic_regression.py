@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from mpfgvc.model.losses import Objective
 from mpfgvc.training.logistic_regression import fit_logistic_regression
 
 PHOTOGRAPHS, WIDTH, CLASSES, PENALTY = 40, 5, 3, 0.02
@@ -27,6 +28,25 @@ def test_it_finds_the_minimum_that_scipy_finds() -> None:
     logits = _fitted(embeddings, labels)(embeddings).detach().numpy()
     centred = [each - each.mean(axis=1, keepdims=True) for each in (logits, expected)]
     np.testing.assert_allclose(*centred, atol=1e-3)
+
+
+def test_class_weights_and_smoothing_count_as_in_stage_1() -> None:
+    """A class of weight 2 equals one whose photographs are there twice, at the same sum of weights."""
+    embeddings, labels = _embeddings()
+    embeddings = (embeddings - embeddings.mean(dim=0)) / embeddings.std(dim=0)
+    counts = torch.where(labels == 1, 2, 1)
+    weights = torch.tensor([1.0, 2.0, 1.0]) * len(labels) / counts.sum()
+    twice, twice_labels = embeddings.repeat_interleave(counts, 0), labels.repeat_interleave(counts)
+    shift, scale = twice.mean(dim=0), twice.std(dim=0)
+    weighted = nn.Linear(WIDTH, CLASSES)
+    objective = Objective(label_smoothing=0.1, class_weights=weights)
+    fit_logistic_regression(weighted, embeddings, labels, objective=objective, penalty=0.0)
+    repeated = nn.Linear(WIDTH, CLASSES)
+    smoothed = Objective(label_smoothing=0.1)
+    fit_logistic_regression(repeated, (twice - shift) / scale, twice_labels, objective=smoothed, penalty=0.0)
+    found, expected = weighted(embeddings), repeated((embeddings - shift) / scale)
+    centred = [each - each.mean(dim=1, keepdim=True) for each in (found, expected)]
+    torch.testing.assert_close(*centred, atol=2e-3, rtol=1e-3)
 
 
 def test_a_coordinate_that_never_changes_does_no_harm() -> None:
