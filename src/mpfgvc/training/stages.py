@@ -105,11 +105,9 @@ class Stage1(Stage):
         sample = self._sample(labels)
         text_features = self.network.text() if sample is None else self.network.text(sample.classes)
         embedding = self.network.image_encoder(images).embedding
+        vision = self._vision(embedding, labels) if "vision" in self.sources else None
         text = self._text(self.network.text_logits(embedding, text_features), labels, sample)
-        if "vision" not in self.sources:
-            return text
-        vision = self._vision(embedding, labels)
-        return StepResult(vision.loss + text.loss, vision.logits)
+        return text if vision is None else StepResult(vision.loss + text.loss, vision.logits)
 
     def _vision(self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_v times its weight."""
