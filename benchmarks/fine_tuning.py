@@ -31,7 +31,7 @@ class FineTuning(Stage):
     name = "finetune"
     sources = ()
     compiles = True
-    rates = ("stage1.lr", "stage1.tower_lr")
+    remedy = "stage1.lr and stage1.tower_lr must be lower"
     settings: Stage1Config
 
     def __init__(self, tower: ImageTower, head: nn.Linear, settings: Stage1Config):

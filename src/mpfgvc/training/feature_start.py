@@ -40,7 +40,7 @@ class FeatureStart(Stage):
     name = "features"
     sources = ("text",)
     compiles = False
-    rates = ("stage1.lr",)
+    remedy = "stage1.start must be noise"
 
     def __init__(self, network: MPFGVC, objective: Objective):
         super().__init__()

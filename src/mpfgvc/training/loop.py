@@ -181,9 +181,8 @@ class Loop:
         """Raise ConfigError if a weight is NaN or infinite; the last checkpoint stays as it is."""
         norms = torch.stack(torch._foreach_norm([weight.detach() for weight in self.weights.values()]))
         if not norms.isfinite().all():
-            rates = " and ".join(self.stage.rates)
             happened = f"{self.stage.name} diverged before step {self.state.step}, its weights are not finite"
-            raise ConfigError(f"{rates} must be lower: {happened}; start a new run with another --out")
+            raise ConfigError(f"{self.stage.remedy}: {happened}; start a new run with another --out")
 
     def _save(self) -> None:
         self._refuse_divergence()

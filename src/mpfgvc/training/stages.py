@@ -43,8 +43,8 @@ class Stage(nn.Module, ABC):
     """The sources of logits that it trains, which validation looks at."""
     compiles: ClassVar[bool]
     """Whether a step is long enough to gain by torch.compile."""
-    rates: ClassVar[tuple[str, ...]]
-    """The settings of its learning rates, for an error message."""
+    remedy: ClassVar[str]
+    """What to change if it diverges: the beginning of the error message."""
     settings: StageConfig
 
     @property
@@ -70,7 +70,7 @@ class Stage1(Stage):
 
     name = "stage1"
     compiles = True
-    rates = ("stage1.lr", "stage1.tower_lr")
+    remedy = "stage1.lr and stage1.tower_lr must be lower"
     settings: Stage1Config
 
     def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective):
@@ -152,7 +152,7 @@ class Stage2(Stage):
     name = "stage2"
     sources = ("fusion",)
     compiles = False
-    rates = ("stage2.lr",)
+    remedy = "stage2.lr must be lower"
 
     def __init__(
         self,
