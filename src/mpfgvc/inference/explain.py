@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from mpfgvc.config import Selection
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.errors import CheckpointError, DataError
@@ -33,7 +34,10 @@ class Explanation:
     kept: list[tuple[int, int]]
     """(row, column) of the kept patches in the grid, most attended first."""
     attention: NDArray[np.float32]
-    """Share of the class token's attention to patches that each patch has, (rows, columns); sums to 1."""
+    """Share of the class token's attention to patches that each patch has, (rows, columns); sums to 1.
+    With another `selection`, the share in what the patches were chosen by."""
+    selection: Selection = "attention"
+    """What the patches were chosen by."""
 
     @property
     def kept_mask(self) -> NDArray[np.bool_]:
@@ -65,6 +69,7 @@ def explain(predictor: Predictor, image: ImageSource, *, top: int = 3) -> Explan
         guesses=predictor.rank(output, top)[0],
         kept=list(zip(rows.tolist(), columns.tolist(), strict=True)),
         attention=scores / scores.sum(),
+        selection=predictor.network.image_encoder.selection,
     )
 
 

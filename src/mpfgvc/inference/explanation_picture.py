@@ -1,7 +1,7 @@
 """Explanations as a picture: a row for each photograph, with its title, its guesses and three views.
 
 The views are the photograph as the tower sees it; the kept patches, the others dimmed; and
-the attention of the class token to every patch, from which the kept ones were chosen.
+the attention of the class token to every patch, or whatever else the kept ones were chosen by.
 """
 
 import io
@@ -13,12 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from mpfgvc.config import Selection
 from mpfgvc.inference.explain import Explanation
 from mpfgvc.inference.lettering import Lettering, lettering
 from mpfgvc.storage.whole_files import write_bytes
 
 VIEW_SIDE = 240
 """Longer side of each view in pixels."""
+CHOSEN_BY: dict[Selection, str] = {
+    "attention": "attention of the class token",
+    "rollout": "attention rollout",
+    "random": "chance, which chose the patches",
+}
+"""The caption of the third view."""
 TitledExplanation = tuple[str, Explanation]
 """An explanation and the title above it, such as the path of the photograph."""
 _GAP, _LINE = 12, 22
@@ -91,7 +98,7 @@ def _draw_row(explanation: Explanation, title: str) -> Image.Image:
     names = (
         "what the tower sees",
         f"the {len(explanation.kept)} kept patches",
-        "attention of the class token",
+        CHOSEN_BY[explanation.selection],
     )
     for place, (view, name) in enumerate(zip(views(explanation), names, strict=True)):
         left = _GAP + place * (width + _GAP)

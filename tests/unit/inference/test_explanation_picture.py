@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mpfgvc.config import Selection
 from mpfgvc.inference.explain import Explanation
 from mpfgvc.inference.explanation_picture import distinct_titles, draw, save_picture, views
 from mpfgvc.inference.guess import Guess
@@ -46,6 +48,14 @@ def test_attention_is_brightest_where_it_is_highest(explanation: Explanation) ->
     red = heat[..., 0] - heat[..., 2]
     centres = [[red[20 * row + 10, 20 * column + 10] for column in range(3)] for row in range(2)]
     assert np.unravel_index(np.argmax(centres), (2, 3)) == (1, 0)
+
+
+def test_the_caption_says_what_the_patches_were_chosen_by(explanation: Explanation) -> None:
+    pictures = {
+        selection: np.asarray(draw([("a.png", replace(explanation, selection=selection))]))
+        for selection in get_args(Selection)
+    }
+    assert len({picture.tobytes() for picture in pictures.values()}) == 3
 
 
 def test_every_photograph_has_a_row_even_under_the_same_title(explanation: Explanation) -> None:
