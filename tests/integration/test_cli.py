@@ -27,7 +27,7 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
     }
     heading, *rows = (out / "metrics.csv").read_text().splitlines()
     assert heading.startswith("stage,epoch,step,loss,accuracy")
-    assert [row.split(",")[0] for row in rows] == ["stage1", "stage2"]
+    assert [row.split(",")[0] for row in rows] == ["stage1", "stage2", "stage2"]
 
 
 def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tmp_path: Path) -> None:
@@ -35,7 +35,14 @@ def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tm
     document = json.loads(stdout)
     assert code == 0
     contract = {"split", "count", "top1", "top5", "mean_class", "sources"}
-    assert set(document) == contract | {"precision", "set", "left_out", "absent_classes", "notes"}
+    assert set(document) == contract | {
+        "prediction",
+        "precision",
+        "set",
+        "left_out",
+        "absent_classes",
+        "notes",
+    }
     assert set(document["left_out"].values()) == {0}
     assert set(document["sources"]) == {"vision", "text", "fusion"}
     assert document["count"] == 15

@@ -4,7 +4,8 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +18,12 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config, Source, StageConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.place import moved
+from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError
+from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.inference.embeddings import embed_photos
@@ -61,16 +64,24 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     refuse_unguarded_script()
     if not isinstance(config, Config):
         raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
-    config = _with_absolute_paths(config)
-    photos = read_photos(config.data, seed=config.seed)
-    word = config.model.supercategory or photos.supercategory
-    config = replace(config, model=replace(config.model, supercategory=word))
+    config, photos = resolve(config)
     check_settings(config.model, photos.classes)
     fabric = start_fabric(config.device, config.precision)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
         return carry_out(open_run(config, photos, photo_list, fabric, folder))
+
+
+def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> tuple[Config, PhotoSet]:
+    """The settings as a run stores them, with absolute paths and its supercategory, and the photographs.
+
+    `read` reads the photographs as `read_photos` does. Raises ConfigError or DataError as the dataset does.
+    """
+    config = _with_absolute_paths(config)
+    photos = read(config.data, seed=config.seed)
+    word = config.model.supercategory or photos.supercategory
+    return replace(config, model=replace(config.model, supercategory=word)), photos
 
 
 def resume(
@@ -153,6 +164,9 @@ def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
     loader = run.loaders.evaluation(samples)
     evaluation = evaluate_photos(inference, loader, labels_of(samples), split="test")
     if run.is_first:
+        if evaluation.answers is not None:
+            answers = evaluation.answers.below(dataset_root(run.config.data))
+            save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
 
@@ -185,7 +199,10 @@ def _embedded_batches(run: OpenRun, network: MPFGVC) -> EmbeddingLoader:
     samples = run.photos.subset("train")
     labels, settings = labels_of(samples), run.config.stage2
     loaders = run.loaders.views(samples, settings.views)
+    started = time.perf_counter()
     views = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
+    if run.session.log is not None:
+        run.session.log.passed(settings.name, time.perf_counter() - started)
     return EmbeddingLoader(
         torch.cat([view.values for view in views]),
         torch.cat([labels[view.indices % len(labels)] for view in views]),
