@@ -57,7 +57,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> None:
     recipes = _load(options)
-    seeds = options.seeds if len(options.seeds) > 1 else list(range(options.seeds[0]))
+    seeds = _seeds(options)
     from mpfgvc.training.compare import compare
 
     comparison = compare(
@@ -72,6 +72,16 @@ def _run(options: Namespace) -> None:
     from mpfgvc.cli.tables import write_comparison
 
     write_comparison(comparison, options.out)
+
+
+def _seeds(options: Namespace) -> list[int]:
+    """One number is how many there are, several are the seeds themselves."""
+    seeds: list[int] = options.seeds
+    if len(seeds) > 1:
+        return seeds
+    if seeds[0] < 1:
+        raise ConfigError(f"--seeds must be at least 1, or several seeds, got {seeds[0]}")
+    return list(range(seeds[0]))
 
 
 def _load(options: Namespace) -> dict[str, Config]:

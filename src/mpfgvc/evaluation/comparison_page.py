@@ -131,9 +131,7 @@ def _differences(comparison: Comparison) -> Chart:
         if row.difference is not None
     )
     title = f"Difference to {comparison.reference}"
-    note = (
-        "In points, paired by photograph, with its 95 % interval. An interval across the line can be chance."
-    )
+    note = "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
     return Chart(title=title, note=note, scale=_scale(marks, 0.0), marks=marks, zero=True)
 
 

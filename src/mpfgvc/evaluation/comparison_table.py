@@ -27,7 +27,7 @@ def caption(comparison: Comparison) -> str:
     seeds = ", ".join(map(str, comparison.rows[0].seeds))
     return (
         f"{comparison.photographs} photographs of the {comparison.split} split, seeds {seeds}. sd: over the "
-        "seeds. 95 %: bootstrap over photographs (BCa). difference: to "
+        "seeds. 95 %: bootstrap over photographs (BCa), the spread over seeds is not in it. difference: to "
         f"{comparison.reference}, in points, paired by photograph; p: sign-flip test, two-sided, not "
         "corrected for the number of recipes. minutes: of one training. memory: the most that a process had."
     )

@@ -96,8 +96,8 @@ def _ratio(values: NDArray[np.int64], seen: NDArray[np.int64], axis: int = -1) -
 
 def _sign_flip_test(differences: NDArray[np.int64]) -> float:
     """The p-value of differences none of which is 0; zeros have no sign to flip."""
-    if len(differences) == 0:
-        return 1.0
+    if len(differences) < 2:
+        return 1.0  # a single one is as large with either sign
     found = _stats().permutation_test(
         (differences,),
         np.sum,
