@@ -271,7 +271,7 @@ def test_a_top_that_is_no_positive_whole_number_is_refused_before_work(
     ("options", "line"),
     [
         ({"source": "x"}, "source must be one of fusion, vision, text, got 'x'"),
-        ({"source": None}, "source must be one of"),
+        ({"source": 3}, "source must be one of"),
         ({"precision": "fp16"}, "precision must be one of fp32, bf16, got 'fp16'"),
         ({"device": "tpu"}, r"device must be one that is present \(.*cpu.*\) or auto, got tpu"),
         ({"device": None}, "device must be one that is present"),
