@@ -35,6 +35,7 @@ from mpfgvc.data.readers.synthetic import DrawnSample
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.selection import attention_rollout
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.loaders import preprocessing_of
@@ -123,11 +124,7 @@ def rollout(transformer: nn.Module, images: Tensor) -> Tensor:
     transformer.forward_features(images)  # type: ignore[operator]
     for hook in hooks:
         hook.remove()
-    identity = torch.eye(maps[0].shape[-1])
-    flow = identity.expand_as(maps[0])
-    for attention in maps:
-        flow = (attention + identity) / 2 @ flow
-    return flow[:, 0, transformer.num_prefix_tokens :]
+    return attention_rollout(maps)[:, transformer.num_prefix_tokens :]
 
 
 def _pictures(config: Config, tower: ImageTower) -> tuple[Tensor, NDArray[np.float64]]:

@@ -16,7 +16,7 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.devices import start_fabric
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.open_run import OpenRun, open_run
-from mpfgvc.training.run import train_stage1, train_stage2
+from mpfgvc.training.train_stages import train_stage1, train_stage2
 from side_by_side import seconds_of
 
 WRITTEN_LATER = shutil.ignore_patterns("checkpoint.pt*", "model", "evaluation.json*", "tensorboard")

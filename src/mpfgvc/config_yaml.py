@@ -2,14 +2,15 @@
 
 The type of a setting decides in files, too: `root: 2011`, `root: on` and `root: 0123` are folder names.
 `null`, `~` and an empty value mean null; the quoted `"null"` is a word. Anchors, aliases and `<<` work as
-usual. A key that is given twice is refused with its line, and so is anything else that cannot be
-read as it is meant.
+usual. A recipe may name another one that it changes: `base: cub`. A key that is given twice is refused
+with its line, and so is anything else that cannot be read as it is meant.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,42 @@ _HARMLESS = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
 """Texts that need no quotes, unless YAML has a meaning for them."""
 
 
+BASE = "base"
+"""The line of a recipe that names another one, whose settings it changes."""
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """The settings that a file states, as nested dictionaries, and the recipe that it changes, if any."""
+
+    settings: dict[str, Any]
+    base: str | None = None
+    where: str = ""
+    """The file and the line of its base, for an error message."""
+
+
+def read_recipe(path: Path) -> RecipeFile:
+    """A file of settings that may begin with `base: RECIPE`. Raises ConfigError with path and line."""
+    root = _compose(path)
+    if root is None:
+        return RecipeFile({})
+    reader = _Reader(path)
+    bases = [(key, value) for key, value in root.value if key.value == BASE]
+    root.value = [(key, value) for key, value in root.value if key.value != BASE]
+    if not bases:
+        return RecipeFile(reader.settings(Config, root, ""))
+    name, line = reader.base(bases)
+    return RecipeFile(reader.settings(Config, root, ""), name, f"{path}, line {line}")
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The settings of a file, as nested dictionaries. Raises ConfigError with path and line."""
+    root = _compose(path)
+    return {} if root is None else _Reader(path).settings(Config, root, "")
+
+
+def _compose(path: Path) -> MappingNode | None:
+    """The settings of a file as YAML nodes; None for an empty file. Raises ConfigError."""
     try:
         root = yaml.compose(_text(path), Loader=yaml.SafeLoader)
     except OSError as error:
@@ -39,11 +74,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"the config {path} is not valid YAML: it is nested too deeply") from None
     if root is None or _is_null(root):
-        return {}
+        return None
     if not isinstance(root, MappingNode):
         value = root.value if isinstance(root, ScalarNode) else "a list"
         raise ConfigError(f"the config {path} must hold settings such as `seed: 0`, got {value:.40}")
-    return _Reader(path).settings(Config, root, "")
+    return root
 
 
 def write_yaml(settings: Mapping[str, Any]) -> str:
@@ -65,6 +100,15 @@ class _Reader:
 
     def __init__(self, path: Path):
         self.path = path
+
+    def base(self, lines: list[tuple[Node, Node]]) -> tuple[str, int]:
+        """What the one line `base` of a file names, and the number of that line."""
+        (key, node), *others = lines
+        if others:
+            raise self._error(others[0][0], f"{BASE} is given twice; keep one of the two")
+        if not isinstance(node, ScalarNode) or not node.value or _is_null(node):
+            raise self._error(key, f"{BASE} must name a recipe, such as cub, or a file, such as ./mine.yaml")
+        return str(node.value), key.start_mark.line + 1
 
     def settings(self, kind: Kind, node: MappingNode, prefix: str) -> dict[str, Any]:
         """The settings of a group."""

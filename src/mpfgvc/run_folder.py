@@ -8,7 +8,9 @@
     checkpoint.pt        the last state of the training, to resume from
     stage1.safetensors   what stage 1 trained, written when it ends; stage 2 starts from it
     model/               the trained model (inference/saved_model.py)
+    predictions-test.csv what was answered about each test photograph (evaluation/answers.py)
     evaluation.json      the test result, written last: a run that has it is finished
+    memory.json          the most memory that its processes had; of a run that `mpfgvc compare` trained
 
 A file that is reloaded has its digest beside it (digests.py). A run is written by one
 process only, which has claimed the folder. The tensors are those of training/checkpoint.py.
@@ -51,6 +53,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.checkpoint = self.path / "checkpoint.pt"
         self.stage1 = self.path / "stage1.safetensors"
+        self.memory = self.path / "memory.json"
         self.is_new = False
 
     @classmethod
@@ -94,6 +97,10 @@ class RunFolder:
             if self.is_new:
                 with suppress(OSError):
                     self.path.rmdir()
+
+    def predictions(self, split: str) -> Path:
+        """The file of the answers about each photograph of a split."""
+        return self.path / f"predictions-{split}.csv"
 
     @property
     def is_run(self) -> bool:
@@ -167,6 +174,7 @@ class RunFolder:
             self.evaluation,
             self.checkpoint,
             self.stage1,
+            *(self.predictions(split) for split in ("train", "validation", "test")),
         )
         return {path.name for file in files for path in (file, digest_path(file))} | {self.model.name}
 

@@ -12,11 +12,15 @@ from safetensors.torch import load_file
 
 import mpfgvc
 from mpfgvc import CheckpointError, Config, ConfigError, DataError, Predictor, load_config, train
+from mpfgvc.config import Source
+from mpfgvc.config_io import dump_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.devices import start_fabric
+from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.inference.explain import explain
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.model.losses import Objective
@@ -26,8 +30,9 @@ from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import digest_path
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.open_run import list_photographs, open_run
-from mpfgvc.training.run import resume, train_stage1, train_stage2
+from mpfgvc.training.run import resume
 from mpfgvc.training.stages import Stage1, Stage2
+from mpfgvc.training.train_stages import train_stage1, train_stage2
 
 RECIPES = Path(mpfgvc.__file__).parent / "recipes"
 
@@ -174,7 +179,7 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
         metrics = SourceMetrics(classes=2, pairs=pairs, among_best=10)
         return Evaluation(split=split, classes=("a", "b"), sources=dict.fromkeys(sources, metrics))
 
-    monkeypatch.setattr("mpfgvc.training.run.evaluate_photos", scripted)
+    monkeypatch.setattr("mpfgvc.training.train_stages.evaluate_photos", scripted)
     run = train(tiny({"stage1.epochs": 6, "stage1.patience": 2}), out=tmp_path / "run")
     assert len(seen) == 4  # the best is the second; two more epochs without a better one
     kept = load_file(RunFolder(run.path).stage1)
@@ -286,7 +291,7 @@ def test_stage_2_sees_the_plain_view_and_random_ones_of_every_photograph(
         kept.append(EmbeddingLoader(*tensors, **options))
         return kept[-1]
 
-    monkeypatch.setattr("mpfgvc.training.run.EmbeddingLoader", keep)
+    monkeypatch.setattr("mpfgvc.training.train_stages.EmbeddingLoader", keep)
     for views in (1, 3):
         train(tiny({"stage2.views": views, "data.augment.flip": 1.0}), out=tmp_path / f"{views}")
     alone, together = kept
@@ -372,3 +377,49 @@ def test_a_damaged_environment_is_said_once_by_a_resume(
 def test_training_takes_only_settings(settings: object) -> None:
     with pytest.raises(ConfigError, match="train takes the settings that load_config gives"):
         train(settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("coop", "text"),
+        ("zero-shot", "text"),
+        ("probe", "vision"),
+        ("rollout-patches", "fusion"),
+        ("random-patches", "fusion"),
+    ],
+)
+def test_an_ablation_trains_and_everything_answers_with_its_source(
+    tiny: Make, tmp_path: Path, photos: Path, name: str, source: Source
+) -> None:
+    base = tmp_path / "tiny.yaml"
+    base.write_text(dump_config(tiny({"stage1.epochs": 1, "stage2.epochs": 1})))
+    config = load_config(f"ablations/{name}", base=base)
+    run = train(config, out=tmp_path / "run")
+    assert run.metrics is not None
+    assert run.metrics.main == run.metrics.sources[source]
+    answers = load_answers(RunFolder(run.path).predictions("test"))
+    assert len(answers.paths) == 15
+    assert {each: answers.right(each).mean() for each in answers.predicted} == pytest.approx(
+        {each: metrics.top1 for each, metrics in run.metrics.sources.items()}
+    )
+    picture = photos / answers.paths[7]
+    predictor = Predictor.from_pretrained(run.model_dir, device="cpu")
+    assert predictor.source == source
+    assert predictor(picture)[0].label == answers.predicted[source][7]
+    assert explain(predictor, picture).guesses[0].label == answers.predicted[source][7]
+    other = Predictor.from_pretrained(run.model_dir, device="cpu", source="vision")
+    assert other(picture)[0].label == answers.predicted["vision"][7]
+
+
+def test_a_tower_rate_of_zero_leaves_every_bit_of_the_tower(tiny: Make, tmp_path: Path) -> None:
+    config = tiny({"stage1.tower_lr": 0, "stage1.epochs": 1, "stage2.epochs": 0})
+    before = MPFGVC.from_config(
+        config.model, ["cross", "disc", "stripe"], seed=config.seed
+    ).image_encoder.state_dict()
+    run = train(config, out=tmp_path / "run")
+    after = load_model(run.path).network.image_encoder.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    stored = load_file(RunFolder(run.path).stage1)
+    assert not [name for name in stored if "image_encoder" in name]
+    assert "network.classifier.weight" in stored

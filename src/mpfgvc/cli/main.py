@@ -13,7 +13,7 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from mpfgvc.cli import data, evaluate, explain, output, predict, train
+from mpfgvc.cli import compare, data, evaluate, explain, output, predict, train
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
@@ -23,6 +23,7 @@ COMMANDS: tuple[Command, ...] = (
     evaluate.COMMAND,
     predict.COMMAND,
     explain.COMMAND,
+    compare.COMMAND,
     *data.COMMANDS,
 )
 GROUPS = {"data": "check a dataset, or draw a synthetic one"}

@@ -16,6 +16,7 @@ from mpfgvc.progress import printable, say
 
 if TYPE_CHECKING:
     from mpfgvc.data.doctor import Duplicate, Report
+    from mpfgvc.evaluation.comparison import Comparison
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
     from mpfgvc.training.run import Run
 
@@ -48,6 +49,20 @@ def write_evaluation(evaluation: Evaluation) -> None:
     _write_mistakes([printable(name) for name in evaluation.classes], evaluation.main)
     for note in evaluation.notes:
         say(note)
+
+
+def write_comparison(comparison: Comparison, folder: str) -> None:
+    """A row for each recipe, what the columns mean, and where the page is."""
+    from mpfgvc.evaluation.comparison_table import COLUMNS, caption, table_rows
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold")
+    for cells in table_rows(comparison):
+        table.add_row(*map(printable, cells))
+    _write(table)
+    output.write_line(caption(comparison))
+    output.write_line(f"page        {printable(folder)}/index.html")
 
 
 def write_check(report: Report) -> None:

@@ -30,6 +30,12 @@ def _add_options(parser: ArgumentParser) -> None:
         help="name of a recipe, such as cub, or a YAML file, such as ./mine.yaml (default: folder if data "
         "are named, else synthetic); settings on the command line go on top",
     )
+    parser.add_argument(
+        "--base",
+        metavar="RECIPE",
+        help="what the recipe of --config changes, if it is one of differences, such as ablations/probe "
+        "(default: what its line `base` names)",
+    )
     parser.add_argument("--out", metavar="FOLDER", help="new run folder (default: runs/<dataset>-<number>)")
     parser.add_argument(
         "--resume",
@@ -50,7 +56,8 @@ def _run(options: Namespace) -> None:
     if options.resume is not None:
         run = _resume(options, overrides)
     else:
-        config = load_config(options.config or default_recipe(overrides), overrides=overrides)
+        recipe = options.config or default_recipe(overrides)
+        config = load_config(recipe, overrides=overrides, base=options.base)
         from mpfgvc.data.place import dataset_root
 
         dataset_root(config.data)  # refused here, it costs no import of torch
@@ -69,7 +76,7 @@ def _run(options: Namespace) -> None:
 
 def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
     others = [f"--{name}" for name in overrides if name not in _RESUMABLE]
-    others += [f"--{name}" for name in ("config", "out") if getattr(options, name) is not None]
+    others += [f"--{name}" for name in ("config", "base", "out") if getattr(options, name) is not None]
     if others:
         raise ConfigError(f"--resume keeps the run's own settings; leave out {others[0]}, or start a new run")
     from mpfgvc.training.run import resume

@@ -5,7 +5,7 @@ so two processes give the very same result as one. Network and precision are tho
 `evaluate` and `predict` agree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Split, counted
 from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
-from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
+from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer, best_classes
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
@@ -86,7 +87,7 @@ def evaluate_photos(
     """
     network = inference.network.eval()
     unreadable: list[int] = []
-    scorer = Scorer(network.classes, sources)
+    scorer, predicted = Scorer(network.classes, sources), dict[int, tuple[int, ...]]()
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
         if not batch.indices:
@@ -94,16 +95,22 @@ def evaluate_photos(
         names = [str(loader.photographs[index].path) for index in batch.indices]
         output = inference(batch.images, names)
         truth = labels[list(batch.indices)].to(output.logits.device)
-        scorer.add({source: getattr(output, source) for source in sources}, truth, names)
-    shares = gather((scorer, unreadable))
+        logits = {source: getattr(output, source) for source in sources}
+        scorer.add(logits, truth, names)
+        best = zip(*(best_classes(each).tolist() for each in logits.values()), strict=True)
+        predicted.update(zip(batch.indices, best, strict=True))
+    shares = gather((scorer, unreadable, predicted))
     first, *others = (share[0] for share in shares)
     indices = sorted(index for share in shares for index in share[1])
     paths = tuple(str(loader.photographs[index].path) for index in indices)
+    everything = {index: best for share in shares for index, best in share[2].items()}
     evaluation = Evaluation(
         split=split,
         classes=network.classes,
         sources=first.join(others).metrics(),
+        prediction=network.prediction,
         precision=inference.compute.precision,
+        answers=_answers(everything, loader, labels, network.classes, sources),
         left_out=LeftOut(unreadable=paths),
     )
     if evaluation.count == 0 and paths:
@@ -130,7 +137,28 @@ def evaluate_embeddings(
     truth = labels[embeddings.indices].to(device)
     scorer = Scorer(network.classes, sources)
     scorer.add({source: getattr(logits, source) for source in sources}, truth)
-    return Evaluation(split=split, classes=network.classes, sources=scorer.metrics())
+    return Evaluation(
+        split=split, classes=network.classes, sources=scorer.metrics(), prediction=network.prediction
+    )
+
+
+def _answers(
+    predicted: Mapping[int, tuple[int, ...]],
+    loader: EvaluationLoader,
+    labels: Int[Tensor, " photographs"],
+    classes: Sequence[str],
+    sources: Sequence[str],
+) -> Answers:
+    """The answers in the order of the photographs; `predicted` has the class by each source for an index."""
+    indices = sorted(predicted)
+    return Answers(
+        paths=tuple(str(loader.photographs[index].path) for index in indices),
+        labels=tuple(classes[label] for label in labels[indices].tolist()),
+        predicted={
+            source: tuple(classes[predicted[index][place]] for index in indices)
+            for place, source in enumerate(sources)
+        },
+    )
 
 
 def _notes(evaluation: Evaluation) -> tuple[str, ...]:

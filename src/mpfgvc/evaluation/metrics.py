@@ -23,6 +23,7 @@ from torch import Tensor
 
 from mpfgvc.config import Precision, Source
 from mpfgvc.errors import DataError
+from mpfgvc.evaluation.answers import Answers
 
 BEST = 5
 """Guesses that count for top-5."""
@@ -126,6 +127,8 @@ class Evaluation:
     set: Literal["run", "external"] = "run"
     """run: a split of the photographs that the run began with; external: another labelled set."""
     precision: Precision = "fp32"
+    answers: Answers | None = None
+    """What each source said about each photograph; None if only counts were kept."""
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     """Lines for people: what was left out and why, how the photographs were chosen."""
@@ -195,7 +198,7 @@ class Scorer:
         true = labels.tolist()
         for source, pairs in self.pairs.items():
             _refuse_not_finite(logits[source], source, names)
-            pairs.update(zip(true, _predicted(logits[source]).tolist(), strict=True))
+            pairs.update(zip(true, best_classes(logits[source]).tolist(), strict=True))
             self.among_best[source] += int((_ranks(logits[source], labels) < BEST).sum())
 
     def join(self, others: Iterable[Scorer]) -> Scorer:
@@ -218,8 +221,8 @@ class Scorer:
         }
 
 
-def _predicted(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
-    """The class of the largest logit, the first of equal ones; argmax promises no order."""
+def best_classes(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
+    """The class of each photograph's largest logit, the first of equal ones; argmax promises no order."""
     places = torch.arange(logits.shape[1], device=logits.device)
     largest = logits == logits.amax(dim=1, keepdim=True)
     return torch.where(largest, places, logits.shape[1]).amin(dim=1)

@@ -57,6 +57,17 @@ class MetricLog:
                 if isinstance(value, float) and self.board is not None:
                     self.board.add(f"{row['stage']}/{name}", value, int(row["step"]))
 
+    def passed(self, stage: str, seconds: float) -> None:
+        """Write the row of the pass over the photographs that comes before a stage: its epoch 0.
+
+        A resumed run passes again; the row of the pass before is replaced.
+        """
+        rows = self._read() if self.rows is None else self.rows
+        earlier = [row for row in rows if str(row["stage"]) < stage]
+        later = [row for row in rows if str(row["stage"]) >= stage and int(row["epoch"]) > 0]
+        self.rows = [*earlier, {"stage": stage, "epoch": 0, "step": 0, "seconds": seconds}, *later]
+        self._write()
+
     def end_stage(self) -> None:
         """Close the progress bar."""
         if self.bar is not None:

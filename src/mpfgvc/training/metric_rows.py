@@ -1,4 +1,4 @@
-"""The rows of `metrics.csv`: one for each epoch of each stage.
+"""The rows of `metrics.csv`: one for each epoch of each stage; epoch 0 is the pass that embeds photographs.
 
 A file that was cut or damaged gives the rows that can still be read, and says how many
 lines cannot. It is read line by line: no cell holds a line break.
@@ -56,6 +56,11 @@ def read_rows(path: Path) -> Rows:
     whole = lines[:-1] if is_cut else lines
     rows = [row for line in whole if (row := _read_row(columns, line)) is not None]
     return Rows(rows, damaged_lines=len(lines) - len(rows))
+
+
+def training_seconds(path: Path) -> float:
+    """The wall time of all epochs and embedding passes in a file. Raises OSError if it cannot be read."""
+    return sum(float(row["seconds"]) for row in read_rows(path).rows if row.get("seconds", "") != "")
 
 
 def format_rows(rows: Iterable[Row]) -> str:

@@ -4,43 +4,34 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
-from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config, Source, StageConfig
+from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.place import moved
+from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError
-from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
+from mpfgvc.evaluation.answers import save_answers
+from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.inference.embeddings import embed_photos
-from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
-from mpfgvc.model.fusion_start import start_fusion
-from mpfgvc.model.losses import Objective, balanced_weights
-from mpfgvc.model.network import MPFGVC, check_settings
+from mpfgvc.model.network import check_settings
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.checkpoint import TrainingState, load_stage1, save_stage1
-from mpfgvc.training.embedding_batches import EmbeddingLoader
-from mpfgvc.training.feature_start import FeatureStart, OneLongEpoch, batch_size_of
-from mpfgvc.training.logistic_regression import fit_logistic_regression
-from mpfgvc.training.loop import Loop, TrainingBatches, Validate
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
-from mpfgvc.training.optim import copy_into
-from mpfgvc.training.stages import Stage, Stage1, Stage2
+from mpfgvc.training.train_stages import train_stage1, train_stage2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +56,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     refuse_unguarded_script()
     if not isinstance(config, Config):
         raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
-    config = _with_absolute_paths(config)
-    photos = read_photos(config.data, seed=config.seed)
-    word = config.model.supercategory or photos.supercategory
-    config = replace(config, model=replace(config.model, supercategory=word))
+    config, photos = resolve(config)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
@@ -77,6 +65,17 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
         return carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
+
+
+def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> tuple[Config, PhotoSet]:
+    """The settings as a run stores them, with absolute paths and its supercategory, and the photographs.
+
+    `read` reads the photographs as `read_photos` does. Raises ConfigError or DataError as the dataset does.
+    """
+    config = _with_absolute_paths(config)
+    photos = read(config.data, seed=config.seed)
+    word = config.model.supercategory or photos.supercategory
+    return replace(config, model=replace(config.model, supercategory=word)), photos
 
 
 def resume(
@@ -132,47 +131,6 @@ def carry_out(run: OpenRun) -> Run:
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
 
 
-def train_stage1(run: OpenRun) -> None:
-    """Leave the network with what stage 1 trains, now or in an earlier attempt."""
-    weights = load_stage1(run.folder.stage1, run.identity)
-    has_begun = weights is not None or (run.state is not None and run.state.stage == Stage1.name)
-    if run.config.stage1.start == "features" and not has_begun:
-        start_from_features(run)
-    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
-    if weights is not None:
-        copy_into(stage.trained(), weights)
-        return
-    batches = run.loaders.training(run.photos.subset("train"))
-    weights = _loop(run, stage, batches, _validation(run, stage.sources)).run()
-    if run.is_first:
-        save_stage1(run.folder.stage1, weights, run.identity)
-
-
-def start_from_features(run: OpenRun) -> None:
-    """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
-    network, objective = run.network.to(run.fabric.device), _objective(run, run.config.stage1)
-    size = batch_size_of(len(run.photos.subset("train")))
-    embeddings = _embedded_batches(run, network, views=1, batch_size=size)
-    if "vision" in run.config.stage1.sources:
-        fit_logistic_regression(
-            network.classifier, embeddings.embeddings, embeddings.labels, objective=objective
-        )
-    if "text" in run.config.stage1.sources:
-        _loop(run, FeatureStart(network, objective), OneLongEpoch(embeddings), None).run()
-
-
-def train_stage2(run: OpenRun, network: MPFGVC) -> None:
-    """Start and train the fusion on embeddings of the training photographs, computed once."""
-    settings = run.config.stage2
-    if settings.epochs == 0 and settings.start == "noise":
-        return
-    batches = _embedded_batches(run, network, views=settings.views, batch_size=settings.batch_size)
-    if settings.start == "stage1":
-        start_fusion(network, batches.embeddings)
-    stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
-    _loop(run, stage, batches, _embedded_validation(run, network)).run()
-
-
 def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
     """Evaluate on the test split as `mpfgvc evaluate` does, in fp32. Packs the network, so it comes last."""
     samples = run.photos.subset("test")
@@ -182,66 +140,11 @@ def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
     loader = run.loaders.evaluation(samples)
     evaluation = evaluate_photos(inference, loader, labels_of(samples), split="test")
     if run.is_first:
+        if evaluation.answers is not None:
+            answers = evaluation.answers.below(dataset_root(run.config.data))
+            save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
-
-
-def _loop(run: OpenRun, stage: Stage, batches: TrainingBatches, validate: Validate | None) -> Loop:
-    state = run.state
-    if state is None or state.stage != stage.name:
-        state = TrainingState(stage=stage.name, identity=run.identity.to_dict())
-    return Loop(stage, batches, run.session, validate=validate, state=state)
-
-
-def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
-    """What validates stage 1: all held-out photographs through the towers, by the sources that it trains."""
-    samples = run.photos.subset("validation")
-    if not samples:
-        return None
-    labels = labels_of(samples)
-    constant = None if "text" in sources else run.network.to(run.fabric.device).deployed()
-
-    def validate() -> Evaluation:
-        network = run.network.deployed() if constant is None else constant
-        inference = Inference(network=network, compute=Compute.of(run.fabric))
-        loader = run.loaders.evaluation(samples)
-        return evaluate_photos(inference, loader, labels, split="validation", sources=sources)
-
-    return validate
-
-
-def _embedded_batches(run: OpenRun, network: MPFGVC, *, views: int, batch_size: int) -> EmbeddingLoader:
-    """Embeddings of the training photographs for a stage, computed once."""
-    samples = run.photos.subset("train")
-    labels = labels_of(samples)
-    loaders = run.loaders.views(samples, views)
-    embedded = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
-    return EmbeddingLoader(
-        torch.cat([view.values for view in embedded]),
-        torch.cat([labels[view.indices % len(labels)] for view in embedded]),
-        batch_size=batch_size,
-        seed=run.config.seed,
-        processes=run.loaders.processes,
-    )
-
-
-def _embedded_validation(run: OpenRun, network: MPFGVC) -> Validate | None:
-    """What validates stage 2: the held-out photographs, embedded once."""
-    samples = run.photos.subset("validation")
-    if not samples:
-        return None
-    held_out = embed_photos(network.image_encoder, run.loaders.evaluation(samples), fabric=run.fabric)
-    labels = labels_of(samples)
-    return partial(evaluate_embeddings, network, held_out, labels, split="validation", sources=Stage2.sources)
-
-
-def _objective(run: OpenRun, settings: StageConfig) -> Objective:
-    weights = None
-    if settings.class_weights == "balanced":
-        labels = labels_of(run.photos.subset("train"))
-        weights = balanced_weights(labels.bincount(minlength=len(run.photos.classes)))
-        weights = weights.to(run.fabric.device)
-    return Objective(settings.label_smoothing, weights)
 
 
 def _with_absolute_paths(config: Config) -> Config:

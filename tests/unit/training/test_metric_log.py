@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mpfgvc.training.metric_log import MetricLog
-from mpfgvc.training.metric_rows import COLUMNS, Row
+from mpfgvc.training.metric_rows import COLUMNS, Row, training_seconds
 
 STEPS = [("stage1", 3), ("stage1", 6), ("stage1", 9), ("stage2", 4), ("stage2", 8)]
 
@@ -271,3 +271,23 @@ def test_a_disk_that_becomes_full_stops_neither_the_training_nor_its_end(tmp_pat
     assert [line.split(" is not ")[0] for line in said] == [f"mpfgvc: {name}" for name in names]
     assert all("File too large" in line for line in said)
     assert len(_steps(tmp_path)) > 1
+
+
+def test_the_pass_before_a_stage_is_its_epoch_0_once_however_often_a_run_passes(tmp_path: Path) -> None:
+    log = _log(tmp_path)
+    log.rewind("stage1", 0)
+    log.epoch({"stage": "stage1", "epoch": 1, "step": 3, "loss": 0.5, "seconds": 1.5})
+    log.passed("stage2", 0.25)
+    log.rewind("stage2", 0)
+    log.epoch({"stage": "stage2", "epoch": 1, "step": 4, "loss": 0.5, "seconds": 2.0})
+    resumed = _log(tmp_path)
+    resumed.passed("stage2", 0.75)
+    resumed.rewind("stage2", 4)
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:3] for line in lines] == [
+        ["stage1", "1", "3"],
+        ["stage2", "0", "0"],
+        ["stage2", "1", "4"],
+    ]
+    assert training_seconds(tmp_path / "metrics.csv") == 1.5 + 0.75 + 2.0
+    assert training_seconds(tmp_path / "none.csv") == 0

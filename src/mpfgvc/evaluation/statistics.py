@@ -1,0 +1,120 @@
+"""How sure an accuracy is, and whether two models differ, by the photographs that they were tested on.
+
+The unit is the photograph: a model is trained with several seeds, and a photograph counts as often as it was
+tested. `seen` is that number for each photograph, `right` how often the model was right; the accuracy is
+sum(right) / sum(seen). With one test split all photographs have the same weight; where a split is drawn by
+the seed, a photograph may be in the test of some seeds only.
+
+Intervals: bootstrap over photographs, BCa (Efron, 1987). Two models: the same of their difference, and the
+sign-flip test (Fisher): under the null hypothesis each photograph's difference could have had either sign.
+With one seed that is McNemar's exact test. Needs scipy, the extra `compare`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpfgvc.errors import ConfigError
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+_AT_ONCE = 10**7
+"""Numbers that a batch of resamples may hold."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of 95 %."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An accuracy minus that of a reference, on the same photographs; `p_value` is two-sided."""
+
+    mean: float
+    interval: Interval
+    p_value: float
+
+
+def accuracy_interval(right: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
+    """The interval of sum(right) / sum(seen). The same data give the same interval."""
+    return _interval(right, seen)
+
+
+def paired_difference(
+    right: NDArray[np.int64], reference: NDArray[np.int64], seen: NDArray[np.int64]
+) -> Difference:
+    """How a model differs from a reference that saw the same photographs equally often."""
+    differences = right - reference
+    return Difference(
+        mean=float(differences.sum() / seen.sum()),
+        interval=_interval(differences, seen),
+        p_value=_sign_flip_test(differences[differences != 0]),
+    )
+
+
+def refuse_missing_scipy() -> None:
+    """Raise ConfigError if scipy is not installed, before anything is trained in vain."""
+    _stats()
+
+
+def _interval(values: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
+    """The bootstrap interval of sum(values) / sum(seen) over photographs."""
+    if (values * seen[0] == values[0] * seen).all():  # every resample is the same
+        point = float(values.sum() / seen.sum())
+        return Interval(point, point)
+    low, high = _bootstrap(values, seen, "BCa")
+    if not (np.isfinite(low) and np.isfinite(high)):  # too few photographs to correct for bias
+        low, high = _bootstrap(values, seen, "percentile")
+    return Interval(float(low), float(high))
+
+
+def _bootstrap(values: NDArray[np.int64], seen: NDArray[np.int64], method: str) -> tuple[float, float]:
+    found = _stats().bootstrap(
+        (values, seen),
+        _ratio,
+        n_resamples=RESAMPLES,
+        batch=max(1, _AT_ONCE // len(values)),
+        paired=True,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method=method,
+        rng=np.random.default_rng(0),
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+def _ratio(values: NDArray[np.int64], seen: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = values.sum(axis=axis) / seen.sum(axis=axis)
+    return ratio
+
+
+def _sign_flip_test(differences: NDArray[np.int64]) -> float:
+    """The p-value of differences none of which is 0; zeros have no sign to flip."""
+    if len(differences) < 2:
+        return 1.0  # a single one is as large with either sign
+    found = _stats().permutation_test(
+        (differences,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, _AT_ONCE // len(differences)),
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def _stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError:
+        raise ConfigError(
+            "a comparison needs scipy for its intervals: pip install 'mpfgvc[compare]'"
+        ) from None
+    return stats

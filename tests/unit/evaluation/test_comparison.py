@@ -1,0 +1,117 @@
+"""The rows of a comparison by hand, and its forms on disk."""
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from mpfgvc.errors import DataError
+from mpfgvc.evaluation.answers import Answers
+from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
+from mpfgvc.evaluation.comparison_files import write_comparison_files
+from mpfgvc.evaluation.comparison_page import Scale
+
+
+def run(seed: int, fusion: str, *, paths: str = "pqrst", vision: str = "xxxxx", peak: int = 0) -> RunResult:
+    predicted = {"vision": tuple(vision[: len(paths)]), "fusion": tuple(fusion)}
+    answers = Answers(paths=tuple(paths), labels=("a",) * len(paths), predicted=predicted)
+    return RunResult(seed=seed, answers=answers, seconds=60.0 * (seed + 1), peak_bytes=peak or None)
+
+
+def recipe(name: str, *runs: RunResult, prediction: str = "fusion") -> RecipeResults:
+    changes = {} if name == "full" else {"model.kept_tokens": "<all>"}
+    return RecipeResults(name=name, prediction=prediction, runs=runs, changes=changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    full = recipe("full", run(0, "aaaax", peak=3 * 2**30), run(1, "aaaxx", peak=2 * 2**30))
+    probe = recipe("<probe>", run(0, "aaxxx"), run(1, "axxxx", vision="aaxxx"))
+    return compared([full, probe], reference="full", split="test")
+
+
+def test_a_row_has_means_over_seeds_and_the_difference_by_photograph(comparison: Comparison) -> None:
+    full, probe = comparison.rows
+    assert (full.accuracies, full.accuracy, full.difference) == ((0.8, 0.6), 0.7, None)
+    assert full.deviation == pytest.approx(0.1414, abs=1e-4)
+    assert (full.minutes, full.peak_bytes, probe.peak_bytes) == (1.5, 3 * 2**30, None)
+    assert probe.difference is not None
+    assert probe.difference.mean == pytest.approx(0.3 - 0.7)
+    # Photographs differ by 0, -1, -2, -1, 0 answers: flipped signs reach a sum of 4 in 2 of 8 ways.
+    assert probe.difference.p_value == pytest.approx(2 / 8)
+    assert probe.sources == pytest.approx({"vision": 0.2, "fusion": 0.3})
+    assert comparison.photographs == 5
+
+
+def test_what_counts_is_the_source_that_the_recipe_answers_with() -> None:
+    full = recipe("full", run(0, "xxxxx"))
+    probe = recipe("probe", run(0, "xxxxx", vision="aaaax"), prediction="vision")
+    assert compared([full, probe], reference="full", split="test").rows[1].accuracy == 0.8
+
+
+def test_a_split_that_is_drawn_by_the_seed_is_compared_seed_by_seed() -> None:
+    full = recipe("full", run(0, "ax", paths="pq"), run(1, "aa", paths="qr"))
+    other = recipe("other", run(0, "aa", paths="pq"), run(1, "ax", paths="qr"))
+    comparison = compared([full, other], reference="full", split="validation")
+    assert comparison.photographs == 3
+    assert [row.accuracy for row in comparison.rows] == [0.75, 0.75]
+    assert comparison.rows[1].difference is not None
+    assert comparison.rows[1].difference.mean == 0
+
+
+def test_recipes_that_saw_other_photographs_are_refused() -> None:
+    full, other = recipe("full", run(0, "aa", paths="pq")), recipe("other", run(0, "aa", paths="pr"))
+    with pytest.raises(DataError, match=r"other was tested on other photographs than full \(seed 0\)"):
+        compared([full, other], reference="full", split="test")
+
+
+def test_the_files_say_the_same_and_the_page_needs_no_other(comparison: Comparison, tmp_path: Path) -> None:
+    write_comparison_files(comparison, tmp_path / "out")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text())))
+    document = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert document == json.loads(json.dumps(comparison.to_dict()))
+    for row, other in zip(rows, document["recipes"], strict=True):
+        assert row["recipe"] == other["name"]
+        assert float(row["accuracy"]) == other["accuracy"]
+        assert [float(row["seed_0"]), float(row["seed_1"])] == other["accuracies"]
+    markdown = (tmp_path / "out" / "table.md").read_text()
+    assert "| full | 70.0 | 14.1 |" in markdown
+    assert "| -40.0 |" in markdown
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "&lt;probe&gt;" in page
+    assert "<probe>" not in page
+    assert not re.search(r"(src|href)=|@import|url\(|<script", page)
+    assert page.count("<circle") == 2 * (1 + 2) + 1, "a mean and two seeds each, then one difference"
+    assert balanced(page)
+
+
+def balanced(page: str) -> bool:
+    """Whether every tag that is opened is closed, in order."""
+    opened: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag != "meta":
+                opened.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            assert opened.pop() == tag
+
+    Tags().feed(page)
+    return not opened
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (41.2, 43.9), (-0.003, 0.02), (0, 730), (5, 5)])
+def test_an_axis_has_a_few_round_marks_inside_it(low: float, high: float) -> None:
+    scale = Scale.over([low, high])
+    assert 3 <= len(scale.ticks) <= 11
+    assert scale.low <= min(scale.ticks)
+    assert max(scale.ticks) <= scale.high
+    assert all(0 < float(scale.place(value).rstrip("%")) < 100 for value in (low, high))
