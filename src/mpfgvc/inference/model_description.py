@@ -29,6 +29,7 @@ OLDER: dict[str, str | int | float | bool | None] = {
     "descriptions": None,
     "selection": "attention",
     "prediction": "fusion",
+    "projection": "auto",
 }
 """What a model was whose file does not name these settings, as they came after it."""
 

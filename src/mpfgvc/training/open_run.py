@@ -90,6 +90,8 @@ def open_run(
     tell = say if processes.is_first else _say_nothing
     _refuse_uneven_batches(config, processes)
     network = MPFGVC.from_config(config.model, photos.classes, seed=config.seed)
+    for note in network.notes:
+        tell(note)
     identity = Identity.of(network, photo_list)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:
