@@ -33,6 +33,7 @@ SETTINGS: dict[str, Any] = {
     "text_cfg": {"width": 24, "heads": 3, "layers": 2},
 }
 """16 patches, images 48 wide, texts 24 wide, both 20 wide in the end."""
+PREPARED = Preprocessing(image_size=(64, 64), mean=(0.4, 0.5, 0.6), std=(0.1, 0.1, 0.1))
 PAIRS = [
     ("vit_base_patch16_clip_224.openai", "ViT-B-16", "openai"),
     ("vit_base_patch16_clip_quickgelu_224.openai", "ViT-B-16-quickgelu", "openai"),
@@ -88,7 +89,7 @@ def test_a_pair_of_the_hub_starts_with_the_logits_of_its_clip(
     note = f"projection 48 -> 20: the towers' own, both are of one CLIP and compute {activation}"
     assert (network.aligned, network.notes[-1]) == (True, note)
     _assert_zero_shot(network, clip)
-    saved = SavedModel(network=network, preprocessing=Preprocessing(image_size=(64, 64)), config=config)
+    saved = SavedModel(network=network, preprocessing=PREPARED, config=config)
     save_model(saved, hub / "model")
     _assert_zero_shot(load_model(hub / "model").network, clip)
 

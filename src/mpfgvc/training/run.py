@@ -37,6 +37,7 @@ from mpfgvc.training.loop import Loop, TrainingBatches, Validate
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.optim import copy_into
 from mpfgvc.training.stages import Stage, Stage1, Stage2
+from mpfgvc.training.weight_averaging import check_pretrained_share, train_averaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     photos = read_photos(config.data, seed=config.seed)
     word = config.model.supercategory or photos.supercategory
     config = replace(config, model=replace(config.model, supercategory=word))
+    check_pretrained_share(config, photos)
     check_settings(config.model, photos.classes)
     fabric = start_fabric(config.device, config.precision)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
@@ -130,7 +132,10 @@ def train_stage1(run: OpenRun) -> None:
         copy_into(stage.trained(), weights)
         return
     batches = run.loaders.training(run.photos.subset("train"))
-    weights = _loop(run, stage, batches, _validation(run)).run()
+    validate = _validation(run)
+    weights = train_averaged(
+        stage, lambda: _loop(run, stage, batches, validate).run(), validate=validate, tell=run.tell
+    )
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 

@@ -32,7 +32,7 @@ def test_a_model_comes_back_with_the_projection_that_it_was_saved_with(
     network.projection = projection
     features = torch.randn(3, embed, generator=torch.Generator().manual_seed(1))
     network.text.features.copy_(features)
-    preprocessing = Preprocessing(image_size=(48, 80))
+    preprocessing = Preprocessing(image_size=(48, 80), mean=(0.4, 0.5, 0.6), std=(0.1, 0.1, 0.1))
     save_model(SavedModel(network=network, preprocessing=preprocessing, config=config), tmp_path / "model")
     again = load_model(tmp_path / "model").network
     with torch.no_grad():
