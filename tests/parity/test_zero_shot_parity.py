@@ -87,7 +87,7 @@ def test_a_pair_of_the_hub_starts_with_the_logits_of_its_clip(
     network = MPFGVC.from_config(config, CLASSES)
     activation = "QuickGELU" if tag == "openai" else "GELU"
     note = f"projection 48 -> 20: the towers' own, both are of one CLIP and compute {activation}"
-    assert (network.aligned, network.notes[-1]) == (True, note)
+    assert (network.start.aligned, network.start.notes[-1]) == (True, note)
     _assert_zero_shot(network, clip)
     saved = SavedModel(network=network, preprocessing=PREPARED, config=config)
     save_model(saved, hub / "model")
@@ -98,7 +98,7 @@ def test_a_pair_of_the_hub_starts_with_the_logits_of_its_clip(
 def test_a_pair_of_local_files_starts_with_the_logits_of_its_clip(tmp_path: Path, quick: str) -> None:
     clip = _clip(quick_gelu=bool(quick))
     network = MPFGVC.from_config(_local(clip, clip, tmp_path, quick=quick), CLASSES)
-    assert network.aligned
+    assert network.start.aligned
     _assert_zero_shot(network, clip)
 
 
@@ -106,33 +106,33 @@ def test_a_resized_pair_is_still_a_pair(tmp_path: Path, monkeypatch: pytest.Monk
     clip = _clip()
     config = _local(clip, clip, tmp_path)
     monkeypatch.setitem(TIMM_SIZES, "img_size", (96, 48))
-    assert MPFGVC.from_config(config, CLASSES).aligned
+    assert MPFGVC.from_config(config, CLASSES).start.aligned
 
 
 def test_towers_of_two_trainings_start_at_random(tmp_path: Path) -> None:
     clip, other = _clip(), _clip(seed=4)
     network = MPFGVC.from_config(_local(clip, other, tmp_path), CLASSES, seed=3)
-    assert not network.aligned
-    assert network.notes == (
+    assert not network.start.aligned
+    assert network.start.notes == (
         "projection 48 -> 20: random, the text tower was trained with another image tower than this one",
     )
     same = MPFGVC.from_config(_local(clip, clip, tmp_path, projection="random"), CLASSES, seed=3)
     assert torch.equal(network.projection.weight, same.projection.weight)
-    assert not same.aligned
+    assert not same.start.aligned
 
 
 def test_a_tower_that_was_tuned_in_its_last_block_is_not_its_clips(tmp_path: Path) -> None:
     clip, tuned = _clip(), _clip()
     with torch.no_grad():
         tuned.visual.transformer.resblocks[-1].mlp.c_proj.weight[3, 5] += 0.02
-    assert not MPFGVC.from_config(_local(tuned, clip, tmp_path), CLASSES).aligned
+    assert not MPFGVC.from_config(_local(tuned, clip, tmp_path), CLASSES).start.aligned
 
 
 def test_half_precision_in_one_of_the_files_does_not_part_a_pair(tmp_path: Path) -> None:
     clip = _clip()
     config = _local(clip, clip, tmp_path)
     _save({name: value.half() for name, value in clip.state_dict().items()}, tmp_path / "clip.safetensors")
-    assert MPFGVC.from_config(config, CLASSES).aligned
+    assert MPFGVC.from_config(config, CLASSES).start.aligned
 
 
 def test_a_text_tower_alone_proves_nothing_but_the_setting_vouches_for_it(tmp_path: Path) -> None:
@@ -142,8 +142,8 @@ def test_a_text_tower_alone_proves_nothing_but_the_setting_vouches_for_it(tmp_pa
     texts = {name: value for name, value in state.items() if not name.startswith("visual.")}
     _save(texts, tmp_path / "clip.safetensors")
     unproven = MPFGVC.from_config(_of_files(tmp_path), CLASSES)
-    assert not unproven.aligned
-    assert "set model.projection to pretrained" in unproven.notes[0]
+    assert not unproven.start.aligned
+    assert "set model.projection to pretrained" in unproven.start.notes[0]
     vouched = MPFGVC.from_config(_of_files(tmp_path, projection="pretrained"), CLASSES)
     _assert_zero_shot(vouched, clip)
 
@@ -182,8 +182,8 @@ def test_a_random_tower_belongs_to_no_pair(tmp_path: Path, side: str) -> None:
     else:
         text = TextTowerConfig(name=text.name, pretrained=None)
     network = MPFGVC.from_config(_config(image, text), CLASSES)
-    assert not network.aligned
-    assert "random weights" in network.notes[0]
+    assert not network.start.aligned
+    assert "random weights" in network.start.notes[0]
 
 
 def _clip(*, quick_gelu: bool = False, seed: int = 9) -> Any:

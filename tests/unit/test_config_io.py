@@ -34,7 +34,7 @@ def test_an_unknown_recipe_is_refused_with_the_list() -> None:
 
 
 def test_the_recipes_are_those_of_the_package() -> None:
-    assert recipe_names() == ["cub", "dogs", "folder", "food101", "nabirds", "synthetic", "vit_tiny"]
+    assert recipe_names() == ["clip", "cub", "dogs", "folder", "food101", "nabirds", "synthetic", "vit_tiny"]
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,8 @@ class Evaluation:
     classes: tuple[str, ...]
     sources: Mapping[str, SourceMetrics]
     set: Literal["run", "external"] = "run"
-    """run: a split of the photographs that the run began with; external: another labelled set."""
+    """run: a split of the photographs that the run began with, or that settings name; external: another
+    labelled set."""
     precision: Precision = "fp32"
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()

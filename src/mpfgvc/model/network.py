@@ -21,7 +21,7 @@ from mpfgvc.config import ModelConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
-from mpfgvc.model.towers.alignment import projection_start
+from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
 from mpfgvc.model.towers.text_tower import build_text_and_visual, build_text_tower, check_text_weights
 from mpfgvc.seeding import seeded
@@ -64,8 +64,7 @@ class MPFGVC(nn.Module):
     `text` gives the text features of all classes: `ClassPrompts` in stage 1,
     `ClassEmbeddings` afterwards. `classes` are the names behind the logits.
 
-    `aligned`: whether towers and projection come from one training, so that the text logits mean
-    something before any other. `notes` are lines for people about the start.
+    `start` says where the projection started, and whether the text logits mean something before training.
     """
 
     def __init__(
@@ -88,8 +87,7 @@ class MPFGVC(nn.Module):
         self.classes = tuple(classes)
         self.embed = embed
         self.temperature = temperature
-        self.aligned = False
-        self.notes: tuple[str, ...] = ()
+        self.start = ProjectionStart(aligned=False, reason="its towers are not known to be of one training")
 
     @classmethod
     def from_config(cls, config: ModelConfig, classes: Sequence[str], *, seed: int = 0) -> "MPFGVC":
@@ -108,9 +106,8 @@ class MPFGVC(nn.Module):
             chunk=config.prompt_chunk,
         )
         network = cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
-        start = projection_start(config, network.image_encoder.tower, text_tower, visual)
-        network.projection = start.layer() or network.projection
-        network.aligned, network.notes = start.aligned, start.notes
+        network.start = projection_start(config, network.image_encoder.tower, text_tower, visual)
+        network.projection = network.start.layer() or network.projection
         return network
 
     @classmethod
@@ -216,7 +213,6 @@ class MPFGVC(nn.Module):
                 temperature=self.temperature,
             )
         twin.projection, twin.classifier = self.projection, self.classifier
-        twin.aligned, twin.notes = self.aligned, self.notes
         return twin.train(self.training)
 
 
