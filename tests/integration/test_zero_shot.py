@@ -29,7 +29,6 @@ def test_the_bundled_pair_is_evaluated_without_a_run(cli: Cli, tmp_path: Path) -
 
 
 def test_the_prompts_of_the_settings_decide(cli: Cli) -> None:
-    """A colour that only the words know: thornbills differ from sunchats by nothing a random prompt says."""
     words = [*BIRDS, "--model.kept_tokens=null", "--split", "train"]
     random = json.loads(cli("evaluate", "--zero-shot", "--json", *words)[1])
     named = ["--model.prompt_ending=class", "--model.context_init=a photo of a"]
@@ -57,7 +56,7 @@ def test_a_table_shows_the_source_text_only(cli: Cli) -> None:
         (["evaluate", "--zero-shot", "--model.kept_token=3"], "did you mean model.kept_tokens?"),
         (
             ["evaluate", "--zero-shot", "--splitt=train"],
-            "unknown option --splitt=train; did you mean --split?",
+            "did you mean --split?",
         ),
         (["evaluate", "--zero-shot", "--config", "folder"], "data.root is not set; give the folder"),
         (
@@ -66,7 +65,7 @@ def test_a_table_shows_the_source_text_only(cli: Cli) -> None:
         ),
         (
             ["evaluate", "--zero-shot", *BIRDS, "--model.text_tower.pretrained=null"],
-            "must be of one training for zero-shot, got mpfgvc-birds and mpfgvc-birds (the text tower has random",
+            "for zero-shot, got mpfgvc-birds and mpfgvc-birds (the text tower has random weights)",
         ),
     ],
 )
@@ -76,7 +75,7 @@ def test_what_cannot_be_is_refused_in_one_line(cli: Cli, words: list[str], line:
     assert line in stderr
 
 
-def test_towers_of_two_trainings_are_refused(cub_subset: Path, shared: Path) -> None:
+def test_towers_of_two_trainings_are_refused(shared: Path) -> None:
     """A pretrained tower of ImageNet beside the bundled text tower."""
     overrides = parse_overrides([*BIRDS, "--model.image_tower.name=vit_tiny_patch16_224"])
     weights = str(shared / "weights" / "vit_tiny_patch16_224.safetensors")

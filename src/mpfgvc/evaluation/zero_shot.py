@@ -59,11 +59,9 @@ def _aligned_network(config: Config, photos: PhotoSet) -> MPFGVC:
     check_settings(settings, photos.classes)
     network = MPFGVC.from_config(settings, photos.classes, seed=config.seed).eval()
     if not network.start.aligned:
-        pair = f"{settings.image_tower.name} and {settings.text_tower.name} are not known to be"
-        hint = "choose a CLIP's own towers, such as --config clip"
-        raise ConfigError(
-            f"zero-shot needs two towers of one training; {pair}, {network.start.reason}; {hint}"
-        )
+        names = f"{settings.image_tower.name} and {settings.text_tower.name} ({network.start.reason})"
+        rule = "model.image_tower and model.text_tower must be of one training for zero-shot"
+        raise ConfigError(f"{rule}, got {names}; choose a CLIP's own two, such as --config clip")
     return network
 
 
