@@ -27,12 +27,12 @@ from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Split
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.devices import start_fabric
+from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.environment import describe_environment
-from mpfgvc.training.loaders import preprocessing_of
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

@@ -34,11 +34,11 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.readers.synthetic import DrawnSample
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.inference.saved_model import load_model
+from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.selection import attention_rollout
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.loaders import preprocessing_of
 
 Ranking = Callable[[Tensor], Tensor]  # images -> a score for each patch
 Curves = dict[str, NDArray[np.float64]]  # by ranking: (pictures, K)

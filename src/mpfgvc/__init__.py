@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
+    from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
     from mpfgvc.inference.guess import Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
@@ -33,6 +34,7 @@ _HOMES = {
     "Predictor": "mpfgvc.inference.predictor",
     "Run": "mpfgvc.training.run",
     "evaluate": "mpfgvc.evaluation.evaluate",
+    "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
     "load_config": "mpfgvc.config_io",
     "resume": "mpfgvc.training.run",
     "train": "mpfgvc.training.run",
@@ -52,6 +54,7 @@ __all__ = [
     "Predictor",
     "Run",
     "evaluate",
+    "evaluate_zero_shot",
     "load_config",
     "resume",
     "train",

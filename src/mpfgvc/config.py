@@ -38,11 +38,13 @@ class ImageTowerConfig:
     """The image tower: a timm vision transformer with a class token."""
 
     name: str = "vit_base_patch16_224.augreg_in21k"
-    """Name of a timm model, with or without its pretrained tag; or mpfgvc-birds, which is bundled."""
+    """Name of a timm model, with or without its pretrained tag; or mpfgvc-birds, which is bundled. Weights
+    of the hub that were trained with the quick GELU are computed with it under either of timm's names."""
     pretrained: bool = True
     """Load timm's weights for this name from the hub, or the bundled ones."""
     weights: str | None = None
-    """Local .safetensors file with timm's parameter names, used instead of the hub."""
+    """Local .safetensors file with timm's parameter names, used instead of the hub; the name decides the
+    activation, so OpenAI's own weights need vit_base_patch16_clip_quickgelu_224."""
     image_size: int | list[int] | None = None
     """Input size in pixels: one number, or [height, width]; null = the tower's own, 224 by default."""
     drop_path: float = 0.0
@@ -99,6 +101,10 @@ class ModelConfig:
     rollout: attention rollout up to that block; random: chance. The last two are there to compare with."""
     prediction: Source = "fusion"
     """The source of logits that the model answers with (the paper: fusion)."""
+    projection: Literal["auto", "pretrained", "random"] = "auto"
+    """Where the projection of image embeddings into the space of the texts starts. auto: as the towers' own,
+    if the weights of the text tower are a whole CLIP whose image tower is this one, else at random;
+    pretrained: as their own, from a local file whose head.weight is one if need be, or refused."""
     prompt_chunk: int = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""
@@ -268,6 +274,9 @@ class Stage1Config(StageConfig):
     """Weight of the loss of the linear classifier, L_v; 0 = without it."""
     text_weight: float = 1.0
     """Weight of the loss over the class texts, L_i2t; 0 = without them."""
+    pretrained_share: float | Literal["validation"] = 0.0
+    """Share of the pretrained image tower in its average with the trained one (WiSE-FT). 0..1; validation:
+    the best of 0, 0.1 .. 0.9 on the validation photographs, at the cost of at most 10 evaluations."""
     accumulate: int = 1
     """Micro-batches in one optimiser step; more of them need less memory."""
     sampled_classes: int | None = None
@@ -283,6 +292,8 @@ class Stage1Config(StageConfig):
         some = self.vision_weight > 0 or self.text_weight > 0
         rule = "must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to train"
         _check(some, "stage1.text_weight", rule, self.text_weight)
+        if self.pretrained_share != "validation":
+            _check_range("stage1.pretrained_share", self.pretrained_share, 0, 1)
         _check_range("stage1.accumulate", self.accumulate, 1, None)
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"

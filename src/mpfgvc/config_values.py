@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache, reduce
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from mpfgvc.config import Config
 from mpfgvc.errors import ConfigError
@@ -25,6 +25,8 @@ from mpfgvc.errors import ConfigError
 _REPLACED = {"stage2.flip": "stage2.views"}
 """Settings that older run folders may hold, and what they became."""
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,18})")
+_UNIONS = (UnionType, Union)
+"""`float | None` is the one, `float | Literal[...]` the other."""
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 Kind: TypeAlias = Any
@@ -116,8 +118,9 @@ def is_group(kind: Kind) -> bool:
 
 
 def is_text(kind: Kind) -> bool:
-    """Whether a setting of this type takes a word as it is typed."""
-    return any(each is str or _origin(each) is Literal for each in _alternatives(kind))
+    """Whether a setting of this type takes a word as it is typed; one that may be a number does not."""
+    kinds = _alternatives(kind)
+    return any(each is str or _origin(each) is Literal for each in kinds) and not {int, float} & set(kinds)
 
 
 def _convert(kind: Kind, value: object) -> object:
@@ -195,7 +198,7 @@ def _origin(kind: Kind) -> Any:
 
 
 def _alternatives(kind: Kind) -> tuple[Kind, ...]:
-    return get_args(kind) if _origin(kind) is UnionType else (kind,)
+    return get_args(kind) if _origin(kind) in _UNIONS else (kind,)
 
 
 def _is_choice(kind: Kind) -> bool:
@@ -214,10 +217,11 @@ def in_words(kind: Kind) -> str:
     """What a setting of this type must be, such as `a whole number or null`."""
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
     if _origin(kind) is Literal:
-        return "one of " + ", ".join(map(str, get_args(kind)))
+        choices = ", ".join(map(str, get_args(kind)))
+        return f"one of {choices}" if len(get_args(kind)) > 1 else choices
     if _origin(kind) is list:
         return f"a list of {in_words(get_args(kind)[0]).removeprefix('a ')}s"
-    if _origin(kind) is UnionType:
+    if _origin(kind) in _UNIONS:
         return " or ".join(in_words(each) for each in get_args(kind))
     return words.get(kind, "null")
 

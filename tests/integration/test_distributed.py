@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
+from safetensors.torch import load_file, save_file
 
 from mpfgvc import Config
 from mpfgvc.config_io import dump_config
@@ -69,6 +71,31 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
     alone, together = (
         json.loads(_mpfgvc("evaluate", runs[0], "--json", processes=processes)) for processes in (1, 2)
     )
+    assert together == alone
+
+
+@pytest.mark.slow
+def test_two_processes_choose_the_same_average_of_towers(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    tower = tmp_path / "tower.safetensors"
+    save_file(timm.create_model("test_vit", num_classes=0, img_size=48).state_dict(), tower)
+    overrides = {"model.image_tower.weights": str(tower), "stage1.pretrained_share": "validation"}
+    config = tmp_path / "config.yaml"
+    config.write_text(dump_config(tiny(overrides | {"stage1.tower_lr": 3e-3, "stage2.epochs": 1})))
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for processes, run in enumerate(runs, start=1):
+        _mpfgvc("train", "--config", config, "--out", run, processes=processes)
+    one, two = (load_file(run / "stage1.safetensors") for run in runs)
+    for name, weight in one.items():  # the next share moves some tensor by 4e-4
+        assert (two[name] - weight).abs().mean() < 1e-4, name
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_two_towers_as_one_does() -> None:
+    words = ["--data.birds.species=5", "--data.birds.test=3", "--data.workers=0", "--json"]
+    alone, together = (
+        json.loads(_mpfgvc("evaluate", "--zero-shot", *words, processes=processes)) for processes in (1, 2)
+    )
+    assert alone["count"] == 15
     assert together == alone
 
 

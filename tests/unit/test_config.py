@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mpfgvc.config import Config, ImageTowerConfig, ModelConfig, Stage1Config, Stage2Config
-from mpfgvc.config_io import config_to_dict, load_config, recipe, recipe_names
+from mpfgvc.config_io import config_to_dict, load_config, parse_overrides, recipe, recipe_names
 from mpfgvc.errors import ConfigError
 
 
@@ -57,6 +57,10 @@ def test_the_head_of_a_recipe_shows_it_by_name(name: str) -> None:
         (lambda: ModelConfig(kept_tokens=0), "model.kept_tokens must be at least 1, got 0"),
         (lambda: ModelConfig(supercategory=" "), "model.supercategory must hold a word, such as bird, got  "),
         (lambda: ModelConfig(temperature=float("nan")), "model.temperature must be above 0, got nan"),
+        (
+            lambda: Stage1Config(pretrained_share=1.2),
+            "stage1.pretrained_share must be between 0 and 1, got 1.2",
+        ),
         (lambda: Stage1Config(lr=float("inf")), "stage1.lr must be at least 0, got inf"),
         (
             lambda: Stage1Config(vision_weight=0, text_weight=0),
@@ -94,3 +98,11 @@ def test_a_broken_rule_names_its_setting_and_the_value(make: Any, line: str) -> 
     with pytest.raises(ConfigError) as refusal:
         make()
     assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize(("word", "share"), [("validation", "validation"), ("0.3", 0.3), ("1", 1.0)])
+def test_a_setting_may_be_a_number_or_a_word(word: str, share: object) -> None:
+    overrides = parse_overrides([f"--stage1.pretrained_share={word}"])
+    assert load_config(overrides=overrides).stage1.pretrained_share == share
+    with pytest.raises(ConfigError, match=r"pretrained_share must be a number or validation, got best"):
+        parse_overrides(["--stage1.pretrained_share=best"])

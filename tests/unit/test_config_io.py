@@ -44,6 +44,7 @@ def test_an_unknown_recipe_is_refused_with_the_list() -> None:
 
 def test_the_recipes_are_those_of_the_package() -> None:
     assert recipe_names() == [
+        "clip",
         "cub",
         "dogs",
         "flowers102",

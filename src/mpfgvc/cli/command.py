@@ -4,9 +4,11 @@ Each verb has a file of its own, which defines a `Command`. It imports torch and
 it runs, so `mpfgvc --help` and a refused option are instant.
 """
 
+from __future__ import annotations
+
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NoReturn, get_args
 
 from mpfgvc.cli import output
@@ -34,6 +36,12 @@ class Command:
     """What Ctrl-C says."""
     more_help: Callable[[], str] = str
     """Text for the end of its `--help`, made when it is asked for."""
+    with_option: Mapping[str, Command] = field(default_factory=dict)
+    """Options that make another command of it, with words of its own: --zero-shot."""
+
+    def chosen(self, words: Sequence[str]) -> Command:
+        """The command that these words mean: this one, or another that one of them makes of it."""
+        return next((other for option, other in self.with_option.items() if option in words), self)
 
 
 class Parser(ArgumentParser):
@@ -62,6 +70,16 @@ def add_json(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
+def add_config(parser: ArgumentParser) -> None:
+    """`--config`."""
+    parser.add_argument(
+        "--config",
+        metavar="RECIPE",
+        help="name of a recipe, such as cub, or a YAML file, such as ./mine.yaml (default: folder if data "
+        "are named, else synthetic); settings on the command line go on top",
+    )
+
+
 def add_device(parser: ArgumentParser) -> None:
     """`--device` and `--precision`."""
     parser.add_argument(
@@ -70,6 +88,11 @@ def add_device(parser: ArgumentParser) -> None:
         default="auto",
         help="where to compute; auto takes an accelerator if there is one (default: auto)",
     )
+    add_precision(parser)
+
+
+def add_precision(parser: ArgumentParser) -> None:
+    """`--precision`."""
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),

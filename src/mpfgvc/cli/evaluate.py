@@ -1,13 +1,39 @@
-"""`mpfgvc evaluate`: the accuracies of a run on a split of its dataset."""
+"""`mpfgvc evaluate`: the accuracies of a run on a split of its dataset, or of two towers without any run."""
+
+from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json
+from mpfgvc.cli.command import Command, add_config, add_dataset_place, add_device, add_json, add_precision
+from mpfgvc.config_io import default_recipe, load_config, parse_overrides
+from mpfgvc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mpfgvc.evaluation.metrics import Evaluation
 
 
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="run folder of a training")
+    _add_shared_options(parser)
+    add_dataset_place(parser)
+    add_device(parser)
+
+
+def _add_zero_shot_options(parser: ArgumentParser) -> None:
+    add_config(parser)
+    _add_shared_options(parser)
+    add_precision(parser)
+
+
+def _add_shared_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--zero-shot",
+        action="store_true",
+        help="evaluate a CLIP's towers without any training; takes settings as train does, and no RUN "
+        "(its own help: mpfgvc evaluate --zero-shot --help)",
+    )
     add_json(parser)
     parser.add_argument(
         "--split",
@@ -15,11 +41,15 @@ def _add_options(parser: ArgumentParser) -> None:
         default="test",
         help="which photographs to evaluate (default: test)",
     )
-    add_dataset_place(parser)
-    add_device(parser)
     parser.add_argument(
         "--report", metavar="FOLDER", help="write a table of classes and one of confusions (CSV) here"
     )
+
+
+def _settings_help() -> str:
+    from mpfgvc.cli.settings_help import settings_help
+
+    return settings_help()
 
 
 def _run(options: Namespace) -> None:
@@ -33,6 +63,25 @@ def _run(options: Namespace) -> None:
         device=options.device,
         precision=options.precision,
     )
+    _show(evaluation, options)
+
+
+def _run_zero_shot(options: Namespace) -> None:
+    words = options.settings
+    if words and not words[0].startswith("--"):
+        hint = "name towers and photographs by settings, such as --config clip --data.root photos/"
+        raise ConfigError(f"--zero-shot takes no RUN, got {words[0]}; {hint}")
+    overrides = parse_overrides(words)
+    config = load_config(options.config or default_recipe(overrides), overrides=overrides)
+    from mpfgvc.data.place import dataset_root
+
+    dataset_root(config.data)  # refused here, it costs no import of torch
+    from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
+
+    _show(evaluate_zero_shot(config, split=options.split, precision=options.precision), options)
+
+
+def _show(evaluation: Evaluation, options: Namespace) -> None:
     if not output.is_first_process():
         return
     if options.report is not None:
@@ -47,10 +96,20 @@ def _run(options: Namespace) -> None:
     write_evaluation(evaluation)
 
 
+ZERO_SHOT = Command(
+    name="evaluate",
+    summary="accuracies of two towers of one training, before any other, on the test split",
+    add_options=_add_zero_shot_options,
+    run=_run_zero_shot,
+    takes_settings=True,
+    shares_work=True,
+    more_help=_settings_help,
+)
 COMMAND = Command(
     name="evaluate",
     summary="accuracies of a run on its test split",
     add_options=_add_options,
     run=_run,
     shares_work=True,
+    with_option={"--zero-shot": ZERO_SHOT},
 )

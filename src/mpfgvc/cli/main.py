@@ -9,6 +9,7 @@ its traceback. A new command is a file beside this one and a line in `COMMANDS`.
 import difflib
 import logging
 import re
+import sys
 import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -81,7 +82,8 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 
     Raises ConfigError for words that the command does not know. `--help` prints and exits.
     """
-    options, rest = _parser().parse_known_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = _parser(words).parse_known_args(words)
     options.settings = rest
     for word in rest:
         _refuse_unknown_option(options.command, options.parser, word)
@@ -98,7 +100,8 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
         raise ConfigError(f"unknown option {word}; {hint}")
 
 
-def _parser() -> Parser:
+def _parser(words: Sequence[str]) -> Parser:
+    """The parser of all commands, each in the form that the words ask for."""
     description = "Fine-grained visual classification with MP-FGVC."
     parser = Parser(prog="mpfgvc", description=description, allow_abbrev=False)
     top = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -106,7 +109,7 @@ def _parser() -> Parser:
     for name, summary in GROUPS.items():
         group = top.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
         groups[name] = group.add_subparsers(required=True, metavar="ACTION")
-    for command in COMMANDS:
+    for command in [each.chosen(words) for each in COMMANDS]:
         group_name, _, action = command.name.rpartition(" ")
         sub = (groups[group_name] if group_name else top).add_parser(
             action,

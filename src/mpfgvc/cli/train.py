@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_json
+from mpfgvc.cli.command import Command, add_config, add_json
 from mpfgvc.config_io import default_recipe, load_config, parse_overrides
 from mpfgvc.errors import ConfigError
 
@@ -24,12 +24,7 @@ _RESUMABLE = ("data.root", "data.manifest", "device")
 
 def _add_options(parser: ArgumentParser) -> None:
     add_json(parser)
-    parser.add_argument(
-        "--config",
-        metavar="RECIPE",
-        help="name of a recipe, such as cub, or a YAML file, such as ./mine.yaml (default: folder if data "
-        "are named, else synthetic); settings on the command line go on top",
-    )
+    add_config(parser)
     parser.add_argument(
         "--base",
         metavar="RECIPE",

@@ -125,7 +125,8 @@ class Evaluation:
     prediction: Source = "fusion"
     """The source that the model answers with."""
     set: Literal["run", "external"] = "run"
-    """run: a split of the photographs that the run began with; external: another labelled set."""
+    """run: a split of the photographs that the run began with, or that settings name; external: another
+    labelled set."""
     precision: Precision = "fp32"
     answers: Answers | None = None
     """What each source said about each photograph; None if only counts were kept."""

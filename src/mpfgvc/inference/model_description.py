@@ -30,6 +30,7 @@ OLDER: dict[str, str | int | float | bool | None] = {
     "prompt_weight": 0.05,
     "selection": "attention",
     "prediction": "fusion",
+    "projection": "auto",
 }
 """What a model was whose file does not name these settings, as they came after it."""
 

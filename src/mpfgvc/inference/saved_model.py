@@ -7,6 +7,7 @@ What is read is checked before it is used, the cheapest first: digests,
 description, shapes of the stored tensors, and only then is a network built.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.towers.activations import trained_name
 from mpfgvc.storage.digests import check_digest, write_with_digest
 from mpfgvc.storage.tensor_header import StoredTensor, read_header
 from mpfgvc.storage.whole_files import new_folder
@@ -48,7 +50,8 @@ def save_model(saved: SavedModel, folder: Path) -> None:
     """Write a model folder in one step. Raises OutputError."""
     network = saved.network.deployed()
     tower = saved.config.image_tower
-    if ":" in tower.name:  # a hub's name: the folder must do without the hub
+    if ":" in tower.name or trained_name(tower.name) != tower.name:
+        # A hub's name, which must do without the hub, or one that was built under another (activations.py).
         tower = replace(tower, name=network.image_encoder.tower.architecture)
     description = ModelDescription(
         classes=network.classes,
@@ -80,8 +83,11 @@ def load_model(source: str | Path) -> SavedModel:
     for file in (described, weights):
         check_digest(file)
     description = ModelDescription.read(described)
-    _check_shapes(_plan(description, described), weights)
-    network = MPFGVC.deployed_from_config(description.model, description.classes, embed=description.embed)
+    stored = _header(weights)
+    _check_shapes(_plan(description, described, stored), stored, weights)
+    network = MPFGVC.deployed_from_config(
+        description.model, description.classes, embed=description.embed, stored=stored
+    )
     _load_tensors(network, weights)
     return SavedModel(
         network=network.eval(),
@@ -91,12 +97,19 @@ def load_model(source: str | Path) -> SavedModel:
     )
 
 
-def _plan(description: ModelDescription, path: Path) -> MPFGVC:
+def _header(path: Path) -> dict[str, StoredTensor]:
+    try:
+        return read_header(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}; restore it or train again") from None
+
+
+def _plan(description: ModelDescription, path: Path, stored: Collection[str]) -> MPFGVC:
     """The network without its tensors: their names and shapes only, so any size costs nothing."""
     try:
         with torch.device("meta"):
             network = MPFGVC.deployed_from_config(
-                description.model, description.classes, embed=description.embed
+                description.model, description.classes, embed=description.embed, stored=stored
             )
     except MpfgvcError as error:
         raise CheckpointError(f"{path}: {error}; restore the file or train again") from None
@@ -110,12 +123,8 @@ def _plan(description: ModelDescription, path: Path) -> MPFGVC:
     return network
 
 
-def _check_shapes(network: MPFGVC, path: Path) -> None:
-    """Refuse a weights file whose header does not list the network's tensors."""
-    try:
-        stored = read_header(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path}: {one_line(error)}; restore it or train again") from None
+def _check_shapes(network: MPFGVC, stored: dict[str, StoredTensor], path: Path) -> None:
+    """Refuse a weights file whose header, `stored`, does not list the network's tensors."""
     wanted = {name: StoredTensor(tuple(value.shape), "F32") for name, value in network.state_dict().items()}
     for name in sorted(wanted.keys() | stored.keys()):
         if stored.get(name) != wanted.get(name):

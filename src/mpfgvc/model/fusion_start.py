@@ -66,11 +66,11 @@ def _exact(tensor: Tensor) -> Tensor:
 
 
 def _projection(network: MPFGVC) -> tuple[Float[Tensor, "embed width"], Float[Tensor, " embed"]]:
-    """P and p; the identity where the widths are equal."""
-    if isinstance(network.projection, nn.Linear):
-        return _exact(network.projection.weight), _exact(network.projection.bias)
-    width = network.embed
-    return torch.eye(width, dtype=torch.float64), torch.zeros(width, dtype=torch.float64)
+    """P and p; P is the identity where there is no projection, p is zero where it has no bias."""
+    layer, zero = network.projection, torch.zeros(network.embed, dtype=torch.float64)
+    if not isinstance(layer, nn.Linear):
+        return torch.eye(network.embed, dtype=torch.float64), zero
+    return _exact(layer.weight), zero if layer.bias is None else _exact(layer.bias)
 
 
 def _text_values(

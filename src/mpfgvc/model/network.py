@@ -3,13 +3,13 @@
     V             = image encoder(images)         selection inside, section 1
     T^c           = class prompts()               section 2
     vision logits = Linear(V)
-    text logits   = cos(Linear(V), T^c) / tau     the projection only where widths differ
+    text logits   = cos(W V, T^c) / tau           W where widths differ, or where the towers have one
     fusion logits = VLFM(V, T)                    section 3
 
 The paper predicts by the fusion logits; `model.prediction` may name another source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,8 +23,9 @@ from mpfgvc.model.descriptions import class_descriptions, division_notes
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
+from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
-from mpfgvc.model.towers.text_tower import build_text_tower, check_text_weights
+from mpfgvc.model.towers.text_tower import build_text_and_visual, build_text_tower, check_text_weights
 from mpfgvc.seeding import seeded
 
 SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")
@@ -66,7 +67,8 @@ class MPFGVC(nn.Module):
 
     `text` gives the text features of all classes: `ClassPrompts` in stage 1,
     `ClassEmbeddings` afterwards. `classes` are the names behind the logits,
-    `prediction` is the source that it answers with.
+    `prediction` is the source that it answers with. `start` says where the projection
+    started, and whether the text logits mean something before training.
     """
 
     def __init__(
@@ -84,13 +86,14 @@ class MPFGVC(nn.Module):
         width = image_encoder.tower.width
         self.image_encoder = image_encoder
         self.text = text
-        self.projection = nn.Identity() if width == embed else nn.Linear(width, embed)
+        self.projection = nn.Identity() if width == embed else nn.Linear(width, embed, bias=False)
         self.classifier = nn.Linear(width, len(classes))
         self.fusion = fusion
         self.classes = tuple(classes)
         self.embed = embed
         self.temperature = temperature
         self.prediction: Source = prediction
+        self.start = ProjectionStart(aligned=False, reason="its towers are not known to be of one training")
 
     @classmethod
     def from_config(
@@ -103,11 +106,12 @@ class MPFGVC(nn.Module):
     ) -> "MPFGVC":
         """A network ready for stage 1, with the pretrained towers that `config` names.
 
-        New parts start from `seed`. `sentences` describe each class: those of `config.descriptions`, which
+        New parts start from `seed`; the projection starts as the towers' own if they are a pair
+        (towers/alignment.py). `sentences` describe each class: those of `config.descriptions`, which
         data/description_file.py reads. Raises ConfigError or CheckpointError as the towers do.
         """
         _refuse_without_sentences(config, sentences)
-        text_tower = build_text_tower(config.text_tower, seed=seed)
+        text_tower, visual = build_text_and_visual(config.text_tower, seed=seed)
         text = ClassPrompts(
             tower=text_tower,
             endings=prompt_endings(config, classes),
@@ -118,13 +122,27 @@ class MPFGVC(nn.Module):
             seed=seed,
             chunk=config.prompt_chunk,
         )
-        return cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
+        network = cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
+        network.start = projection_start(config, network.image_encoder.tower, text_tower, visual)
+        network.projection = network.start.layer() or network.projection
+        return network
 
     @classmethod
-    def deployed_from_config(cls, config: ModelConfig, classes: Sequence[str], *, embed: int) -> "MPFGVC":
-        """A network without text tower, its tensors still to be loaded; `embed` is the width of its text."""
+    def deployed_from_config(
+        cls, config: ModelConfig, classes: Sequence[str], *, embed: int, stored: Collection[str] = ()
+    ) -> "MPFGVC":
+        """A network without text tower, its tensors still to be loaded; `embed` is the width of its text.
+
+        `stored` names these tensors. They say whether there is a projection between equal widths, as an
+        aligned pair may have, and whether it has a bias, as those of older versions do.
+        """
         text = ClassEmbeddings(torch.zeros(len(classes), embed))
-        return cls._from_parts(config, classes, text, embed=embed, seed=0, load_weights=False)
+        network = cls._from_parts(config, classes, text, embed=embed, seed=0, load_weights=False)
+        if "projection.weight" in stored:
+            width = network.image_encoder.tower.width
+            with seeded(0):
+                network.projection = nn.Linear(width, embed, bias="projection.bias" in stored)
+        return network
 
     @classmethod
     def _from_parts(

@@ -9,7 +9,6 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform, test_transform, train_transform
 from mpfgvc.launcher import Processes
-from mpfgvc.model.towers.image_tower import TowerInput
 from mpfgvc.seeding import seed_of
 
 
@@ -68,15 +67,3 @@ class Loaders:
             on_error=self.settings.on_error,
             seed=seed,
         )
-
-
-def preprocessing_of(tower: TowerInput, settings: DataConfig) -> Preprocessing:
-    """How test photographs are prepared: as the tower's own were, where the settings leave it open."""
-    return Preprocessing(
-        image_size=tower.image_size,
-        resize=settings.resize,
-        crop_ratio=settings.crop_ratio or tower.crop_ratio,
-        mean=tower.mean,
-        std=tower.std,
-        interpolation=tower.interpolation,  # type: ignore[arg-type]
-    )

@@ -16,6 +16,7 @@ from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.devices import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
+from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.progress import say
@@ -25,7 +26,7 @@ from mpfgvc.storage.whole_files import make_folder
 from mpfgvc.training.checkpoint import TrainingState, load_state
 from mpfgvc.training.environment import describe_environment
 from mpfgvc.training.identity import Identity
-from mpfgvc.training.loaders import Loaders, preprocessing_of
+from mpfgvc.training.loaders import Loaders
 from mpfgvc.training.loop import Session
 from mpfgvc.training.metric_log import MetricLog
 
@@ -95,6 +96,8 @@ def open_run(
     _refuse_uneven_batches(config, processes)
     sentences = descriptions.sentences
     network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
+    for note in network.start.notes:
+        tell(note)
     identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:

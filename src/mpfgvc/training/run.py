@@ -32,6 +32,7 @@ from mpfgvc.model.network import check_settings
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.train_stages import train_stage1, train_stage2
+from mpfgvc.training.weight_averaging import check_pretrained_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     if not isinstance(config, Config):
         raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
     config, photos = resolve(config)
+    check_pretrained_share(config, photos)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))

@@ -23,6 +23,7 @@ from mpfgvc.training.loop import Loop, TrainingBatches, Validate
 from mpfgvc.training.open_run import OpenRun
 from mpfgvc.training.optim import copy_into
 from mpfgvc.training.stages import Stage, Stage1, Stage2
+from mpfgvc.training.weight_averaging import train_averaged
 
 
 def train_stage1(run: OpenRun) -> None:
@@ -36,7 +37,9 @@ def train_stage1(run: OpenRun) -> None:
         copy_into(stage.trained(), weights)
         return
     batches = run.loaders.training(run.photos.subset("train"))
-    weights = _loop(run, stage, batches, _validation(run, stage.sources)).run()
+    validate = _validation(run, stage.sources)
+    loop = _loop(run, stage, batches, validate)
+    weights = train_averaged(stage, loop.run, validate=validate, tell=run.tell)
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 

@@ -21,8 +21,15 @@ REFUSED = [
     ["predict", "run", "photos", "--top", "0"],
     ["explain", "run", "-o", "why.jpg"],
     ["data", "synthesize", "--out", "x", "--seed", "5"],
+    ["evaluate"],
+    ["evaluate", "--zero-shot", "--config", "clip"],
 ]
-HELP = [["--help"], ["data", "--help"], *[[*command.name.split(), "--help"] for command in COMMANDS]]
+HELP = [
+    ["--help"],
+    ["data", "--help"],
+    ["evaluate", "--zero-shot", "--help"],
+    *[[*command.name.split(), "--help"] for command in COMMANDS],
+]
 
 
 def test_help_and_refusals_import_no_torch() -> None:
@@ -40,7 +47,8 @@ def test_help_and_refusals_import_no_torch() -> None:
 def test_every_command_has_a_help(cli: Cli, words: list[str]) -> None:
     code, stdout, stderr = cli(*words)
     assert (code, stderr) == (0, "")
-    assert stdout.startswith(f"usage: mpfgvc {' '.join(words[:-1])}".rstrip())
+    command = " ".join(word for word in words if not word.startswith("--"))
+    assert stdout.startswith(f"usage: mpfgvc {command}".rstrip())
 
 
 def test_the_help_of_train_explains_every_setting_with_type_and_default(cli: Cli) -> None:

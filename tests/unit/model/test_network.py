@@ -60,7 +60,7 @@ def test_text_logits_are_cosines_over_the_temperature(network: MPFGVC, images: T
     output, text_features = network(images), network.text()
     assert isinstance(network.projection, nn.Linear), "64 wide images, 20 wide text"
     for image in range(2):
-        projected = network.projection.weight @ output.embedding[image] + network.projection.bias
+        projected = network.projection.weight @ output.embedding[image]
         for index in range(5):
             dot = (projected * text_features[index]).sum()
             cosine = dot / (projected.square().sum().sqrt() * text_features[index].square().sum().sqrt())

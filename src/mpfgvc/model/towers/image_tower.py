@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.model.towers.activations import trained_name
 from mpfgvc.model.towers.bundled import IMAGE_TOWERS, bundled_image_weights
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
@@ -121,6 +122,11 @@ class ImageTower(nn.Module):
         return str(self.transformer.default_cfg["architecture"])
 
     @property
+    def activation(self) -> str:
+        """The activation inside its blocks, such as GELU or QuickGELU."""
+        return type(getattr(self.transformer.blocks[0].mlp, "act", None)).__name__
+
+    @property
     def depth(self) -> int:
         """Depth of the final norm: the number of blocks plus 1."""
         return len(self.transformer.blocks) + 1
@@ -129,7 +135,8 @@ class ImageTower(nn.Module):
 def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) -> ImageTower:
     """The tower that `config` names, with its weights; random ones where there are none to load.
 
-    Position embeddings are resized to `config.image_size`. `load_weights=False` skips the loading.
+    Position embeddings are resized to `config.image_size`. `load_weights=False` skips the loading. Weights
+    of the hub get the activation that they were trained with (`trained_name`).
 
     Raises ConfigError for a name that timm does not know or a tower that selection
     cannot use, CheckpointError for weights that are not available or do not fit.
@@ -141,7 +148,7 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
     if not load_weights or not (config.pretrained or config.weights):
         return ImageTower(_create(config.name, pretrained=False, **options))
     if config.weights is None and config.name not in IMAGE_TOWERS:
-        return ImageTower(_create(config.name, pretrained=True, **options))
+        return ImageTower(_create(trained_name(config.name), pretrained=True, **options))
     path = bundled_image_weights() if config.weights is None else Path(config.weights)
     _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
     overlay = {"file": str(path), "custom_load": False}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.model.towers.activations import quick_gelu
 from mpfgvc.model.towers.bundled import BUNDLED, TEXT_TOWERS, bundled_text_weights
 from mpfgvc.seeding import seeded
 from mpfgvc.storage.tensor_header import read_header
@@ -46,6 +47,12 @@ class TextTower(nn.Module):
         self.tokenizer = open_clip.SimpleTokenizer()
         self.start: int = self.tokenizer.sot_token_id
         self.end: int = self.tokenizer.eot_token_id
+
+    @property
+    def activation(self) -> str:
+        """The activation inside its blocks, such as GELU or QuickGELU."""
+        mlp = getattr(self.transformer.transformer.resblocks[0], "mlp", None)
+        return type(getattr(mlp, "gelu", None)).__name__
 
     def forward(
         self,
@@ -116,17 +123,30 @@ def build_text_tower(config: TextTowerConfig, *, seed: int = 0, load_weights: bo
     Raises ConfigError for an unknown name or a tower that cannot carry class
     prompts, CheckpointError for weights that are not available or do not fit.
     """
+    return _build(config, seed=seed, load_weights=load_weights)[0]
+
+
+def build_text_and_visual(config: TextTowerConfig, *, seed: int = 0) -> tuple[TextTower, dict[str, Tensor]]:
+    """The text tower as `build_text_tower` makes it, and the image part of the CLIP that it comes from.
+
+    The image part has open_clip's names, `visual.`; it is empty where the weights hold none.
+    """
+    tower, state = _build(config, seed=seed, load_weights=True)
+    return tower, {name: value for name, value in state.items() if name.startswith("visual.")}
+
+
+def _build(config: TextTowerConfig, *, seed: int, load_weights: bool) -> tuple[TextTower, dict[str, Tensor]]:
+    """The text tower, and all the tensors of the file that its weights come from."""
     settings = _settings(config.name)
     _refuse_unsupported(config.name, settings["text_cfg"])
     with seeded(seed):
         transformer = _build_text_tower(
-            settings["embed_dim"], CLIPTextCfg(**settings["text_cfg"]), _quick_gelu(config, settings)
+            settings["embed_dim"], CLIPTextCfg(**settings["text_cfg"]), quick_gelu(config, settings)
         )
-    if load_weights:
-        state = _stored_weights(config, transformer.state_dict())
-        if state is not None:
-            _load(transformer, state, config)
-    return TextTower(transformer).requires_grad_(False).eval()
+    state = _stored_weights(config, transformer.state_dict()) if load_weights else None
+    if state is not None:
+        _load(transformer, state, config)
+    return TextTower(transformer).requires_grad_(False).eval(), state or {}
 
 
 def check_text_weights(config: TextTowerConfig) -> None:
@@ -170,17 +190,6 @@ def _refuse_unsupported(name: str, text: dict[str, Any]) -> None:
     if reason is not None:
         hint = "choose a CLIP text tower such as ViT-B-16"
         raise ConfigError(f"model.text_tower.name: {name} cannot be used, {reason}; {hint}")
-
-
-def _quick_gelu(config: TextTowerConfig, settings: dict[str, Any]) -> bool:
-    """Whether the weights were trained with the quick GELU; a tag knows better than a name.
-
-    open_clip only warns when `ViT-B-16` and the tag `openai` disagree, and computes wrong features.
-    """
-    if config.pretrained is None or config.weights is not None or config.name in TEXT_TOWERS:
-        return bool(settings.get("quick_gelu", False))
-    tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
-    return bool(tag.get("quick_gelu", settings.get("quick_gelu", False)))
 
 
 def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[str, Tensor] | None:

@@ -1,0 +1,73 @@
+"""Evaluate a pair of towers without any training: each photograph goes to the nearest class text.
+
+Only towers of one training can do that (towers/alignment.py). The class texts are the prompts before the
+first step, so what they say is up to `model.context_init`, `prompt_ending` and `descriptions`.
+"""
+
+from dataclasses import replace
+
+from mpfgvc.config import Config, Precision
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.transforms import test_transform
+from mpfgvc.devices import start_fabric
+from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.inference.saved_model import SavedModel
+from mpfgvc.inference.tower_preprocessing import preprocessing_of
+from mpfgvc.launcher import Processes
+from mpfgvc.model.network import MPFGVC, check_settings
+
+
+def evaluate_zero_shot(config: Config, *, split: Split = "test", precision: Precision = "fp32") -> Evaluation:
+    """Evaluate the towers of some settings on a split that a training with them would see.
+
+    Only the source `text` is there. Raises ConfigError for towers that were not trained together,
+    DataError for a split without photographs, CheckpointError for weights that are not available.
+    """
+    photos = read_photos(config.data, seed=config.seed)
+    samples = photos.subset(split)
+    if not samples:
+        raise DataError(f"the dataset has no {split} split; choose another --split")
+    network = _aligned_network(config, photos)
+    fabric = start_fabric(config.device, precision)
+    preprocessing = preprocessing_of(network.image_encoder.tower.input, config.data)
+    loader = EvaluationLoader(
+        samples,
+        test_transform(preprocessing),
+        batch_size=config.stage1.batch_size,
+        processes=Processes.here(),
+        workers=config.data.workers,
+        model_on_cpu=fabric.device.type == "cpu",
+        on_error=config.data.on_error,
+    )
+    notes = (*photos.notes, *network.start.notes, *_selection_note(network))
+    saved = SavedModel(network=network.deployed(), preprocessing=preprocessing, config=config.model)
+    predictor = Predictor.packed(saved, device=fabric.device, precision=precision)
+    evaluation = evaluate_photos(
+        predictor.inference, loader, labels_of(samples), split=split, sources=("text",)
+    )
+    return replace(evaluation, notes=(*notes, *evaluation.notes))
+
+
+def _aligned_network(config: Config, photos: PhotoSet) -> MPFGVC:
+    word = config.model.supercategory or photos.supercategory
+    settings = replace(config.model, supercategory=word)
+    check_settings(settings, photos.classes)
+    network = MPFGVC.from_config(settings, photos.classes, seed=config.seed).eval()
+    if not network.start.aligned:
+        names = f"{settings.image_tower.name} and {settings.text_tower.name} ({network.start.reason})"
+        rule = "model.image_tower and model.text_tower must be of one training for zero-shot"
+        raise ConfigError(f"{rule}, got {names}; choose a CLIP's own two, such as --config clip")
+    return network
+
+
+def _selection_note(network: MPFGVC) -> list[str]:
+    encoder = network.image_encoder
+    if encoder.kept_tokens == encoder.tower.patches:
+        return []
+    kept = f"{encoder.kept_tokens} of {encoder.tower.patches} patches were kept"
+    return [f"{kept}; the towers were trained with all: model.kept_tokens null"]

@@ -1,0 +1,163 @@
+"""Aligned towers: is an image tower the one that the text tower was trained with?
+
+The file of a whole CLIP holds both towers and the projection of image embeddings into the space of the
+texts. So names are not asked: a pair is aligned if every tensor of the image tower is the one in the text
+tower's file. A fine-tuned tower, or one of another training, is not. Only the bundled pair, which was
+trained together and has equal widths, is known by its name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from mpfgvc.config import ModelConfig
+from mpfgvc.errors import ConfigError
+from mpfgvc.model.towers.activations import trained_name
+from mpfgvc.model.towers.bundled import BUNDLED
+from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.model.towers.text_tower import TextTower
+
+ROUNDING = 2.0**-8
+"""Relative difference of equal weights of which one was stored in bfloat16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionStart:
+    """Where the projection V -> E starts.
+
+    `weight` is the towers' own projection, (embed, width); without one it is random where widths differ.
+    `aligned`: whether the cosines mean something before any training. `reason` says why, or why not.
+    """
+
+    aligned: bool
+    reason: str
+    weight: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    """Lines for people."""
+
+    def layer(self) -> nn.Linear | None:
+        """The towers' own projection, to be trained."""
+        if self.weight is None:
+            return None
+        embed, width = self.weight.shape
+        layer = nn.Linear(width, embed, bias=False, device="meta")  # draws no numbers
+        layer.weight = nn.Parameter(self.weight.clone())
+        return layer
+
+
+def projection_start(
+    config: ModelConfig, image_tower: ImageTower, text_tower: TextTower, visual: Mapping[str, Tensor]
+) -> ProjectionStart:
+    """Where the projection of this pair starts, as `model.projection` says.
+
+    `visual` is the image part of the text tower's file (`build_text_and_visual`). Raises ConfigError for
+    one CLIP whose halves compute different activations, and for `pretrained` if the pair is not aligned.
+    """
+    start = _start(config, image_tower, text_tower, visual)
+    if config.projection == "pretrained" and not start.aligned:
+        hint = "set it to random, or choose two towers of one training"
+        raise ConfigError(f"model.projection cannot be pretrained, {start.reason}; {hint}")
+    notes = []
+    name, built = config.image_tower.name, image_tower.architecture
+    if name != (own := trained_name(name)) and own.startswith(f"{built}."):
+        notes.append(f"image tower: {built}, as the weights of {name} were trained with QuickGELU")
+    if start.weight is not None or image_tower.width != text_tower.embed:
+        kind = "random" if start.weight is None else "the towers' own"
+        notes.append(f"projection {image_tower.width} -> {text_tower.embed}: {kind}, {start.reason}")
+    return replace(start, notes=tuple(notes))
+
+
+def _start(
+    config: ModelConfig, image_tower: ImageTower, text_tower: TextTower, visual: Mapping[str, Tensor]
+) -> ProjectionStart:
+    untrained = _untrained(config)
+    if config.projection == "random" or untrained is not None:
+        return ProjectionStart(aligned=False, reason=untrained or "as model.projection says")
+    if _bundled(config):
+        return ProjectionStart(aligned=True, reason="the bundled towers were trained together")
+    if not visual:
+        return _on_trust(config, image_tower, text_tower)
+    if not _holds(visual, image_tower):
+        reason = "the text tower was trained with another image tower than this one"
+        return ProjectionStart(aligned=False, reason=reason)
+    _refuse_two_activations(config, image_tower, text_tower)
+    weight = visual["visual.proj"].float().T.contiguous()
+    reason = f"both are of one CLIP and compute {image_tower.activation}"
+    return ProjectionStart(aligned=True, weight=weight, reason=reason)
+
+
+def _untrained(config: ModelConfig) -> str | None:
+    """What says that a tower is random, if one is."""
+    image, text = config.image_tower, config.text_tower
+    if not (image.pretrained or image.weights):
+        return "the image tower starts from random weights"
+    if text.pretrained is None and text.weights is None:
+        return "the text tower has random weights"
+    return None
+
+
+def _bundled(config: ModelConfig) -> bool:
+    image, text = config.image_tower, config.text_tower
+    if image.weights is not None or text.weights is not None:
+        return False
+    return (image.name, text.name, text.pretrained) == ("mpfgvc-birds", "mpfgvc-birds", BUNDLED)
+
+
+def _holds(visual: Mapping[str, Tensor], tower: ImageTower) -> bool:
+    """Whether the image part of a CLIP is this tower, tensor by tensor, and has a projection."""
+    transformer = tower.transformer
+    if type(transformer) is not VisionTransformer or "visual.class_embedding" not in visual:
+        return False
+    if "visual.proj" not in visual or len(visual["visual.proj"]) != tower.width:
+        return False
+    try:
+        own = checkpoint_filter_fn(dict(visual), transformer)
+    except (RuntimeError, ValueError):  # positions of another kind of grid
+        return False
+    return all(_same(own.get(name), value) for name, value in transformer.state_dict().items())
+
+
+def _same(one: Tensor | None, other: Tensor) -> bool:
+    if one is None or one.shape != other.shape:
+        return False
+    return torch.allclose(one.float(), other.float(), rtol=ROUNDING, atol=1e-6)
+
+
+def _refuse_two_activations(config: ModelConfig, image_tower: ImageTower, text_tower: TextTower) -> None:
+    if image_tower.activation == text_tower.activation:
+        return
+    rule = "must be names with the same activation, as their weights are one CLIP's"
+    got = f"{image_tower.activation} by {image_tower.architecture} and {text_tower.activation} by "
+    hint = "both libraries write quickgelu into the names that compute it"
+    raise ConfigError(
+        f"model.image_tower.name and model.text_tower.name {rule}, got {got}{config.text_tower.name}; {hint}"
+    )
+
+
+def _on_trust(config: ModelConfig, image_tower: ImageTower, text_tower: TextTower) -> ProjectionStart:
+    """The projection in the image tower's own file, if `model.projection` vouches for the pair."""
+    nothing = "the weights of the text tower hold no image tower to compare with"
+    path = config.image_tower.weights
+    weight = None if path is None else _head(Path(path), (text_tower.embed, image_tower.width))
+    if weight is None:
+        return ProjectionStart(aligned=False, reason=nothing)
+    if config.projection != "pretrained":
+        reason = f"{nothing}; if they are of one training, set model.projection to pretrained"
+        return ProjectionStart(aligned=False, reason=reason)
+    _refuse_two_activations(config, image_tower, text_tower)
+    reason = f"head.weight of {path}, as model.projection says; both compute {image_tower.activation}"
+    return ProjectionStart(aligned=True, weight=weight, reason=reason)
+
+
+def _head(path: Path, shape: tuple[int, int]) -> Tensor | None:
+    """timm's head in a file, if it is a projection to `shape`: a CLIP's has no bias, or one of zeros."""
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        head = file.get_tensor("head.weight").float() if "head.weight" in names else None
+        bias = file.get_tensor("head.bias") if "head.bias" in names else torch.zeros(1)
+    return head if head is not None and head.shape == shape and not bias.any() else None
