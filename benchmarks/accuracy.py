@@ -30,6 +30,7 @@ from common import (
     environment_of,
     once,
     parse_settings,
+    protocol,
     scored_split,
     settings_of,
     spread,
@@ -48,7 +49,7 @@ def main() -> None:
     options, overrides = _parse()
     scores: dict[str, list[Scores]] = {method: [] for method in options.methods}
     for seed in options.seeds:
-        config = settings_of(options.config, overrides | _protocol(seed, options.validate))
+        config = settings_of(options.config, overrides | protocol(seed, options.validate))
         for method in options.methods:
             scores[method].append(once(METHODS[method], config, options.work / f"{method}-{seed}"))
     summary = {
@@ -90,11 +91,6 @@ def mpfgvc(config: Config, folder: Path) -> Scores:
 
 
 METHODS: dict[str, Method] = {"probe": probe, "finetune": finetune, "mpfgvc": mpfgvc}
-
-
-def _protocol(seed: int, validate: float) -> Overrides:
-    """What the protocol decides, over all other settings."""
-    return {"seed": seed, "data.validation": validate, "final_test": not validate}
 
 
 def _regression(tokens: Tensor, labels: Tensor) -> nn.Linear:

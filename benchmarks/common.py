@@ -117,6 +117,11 @@ def photographs(folder: str | Path) -> list[Path]:
     return sorted(Path(folder).rglob("*.jpg"))
 
 
+def protocol(seed: int, validate: float) -> Overrides:
+    """What a comparison decides over all other settings; `validate` is the share of training to score on."""
+    return {"seed": seed, "data.validation": validate, "final_test": not validate}
+
+
 def scored_split(config: Config) -> Split:
     """The split that methods are compared on: validation while settings are being chosen."""
     return "test" if config.final_test else "validation"
