@@ -64,13 +64,13 @@ def _measure(options: Namespace) -> None:
     curves = {name: np.mean([curve[name] for curve, _ in results], axis=0) for name in results[0][0]}
     pictures, patches = curves["after"].shape
     kept = _kept(options.kept, {kept for _, kept in results}, patches)
-    coverage = {name: _summary(curve[:, kept - 1], kept / patches) for name, curve in curves.items()}
-    coverage["after minus before"] = interval(curves["after"][:, kept - 1] - curves["before"][:, kept - 1])
+    figures = {name: _summary(curve[:, kept - 1], kept / patches) for name, curve in curves.items()}
+    figures["after minus before"] = interval(curves["after"][:, kept - 1] - curves["before"][:, kept - 1])
     print(f"{pictures} pictures, {len(results)} runs, K = {kept} of {patches}, chance {kept / patches:.3f}")
-    for name, values in coverage.items():
+    for name, values in figures.items():
         print(f"{name:20s}", "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
     document: dict[str, Any] = {"claim": "selection_quality", "pictures": pictures, "runs": len(results)}
-    document |= {"kept": kept, "patches": patches, "coverage": coverage}
+    document |= {"kept": kept, "patches": patches, "coverage": figures}
     document["curves"] = {name: curve.mean(axis=0).tolist() for name, curve in curves.items()}
     write_result("selection_quality", document)
 
@@ -85,21 +85,25 @@ def _kept(wanted: int | None, own: set[int], patches: int) -> int:
     return kept
 
 
+def rankings(config: Config, trained: ImageEncoder) -> dict[str, Ranking]:
+    """The scores of the patches by the image encoder of a run, before and after training, and by rollout."""
+    before = ImageEncoder(tower=build_image_tower(config.model.image_tower), kept_tokens=None).eval()
+    return {
+        "after": lambda batch: trained(batch).scores,
+        "before": lambda batch: before(batch).scores,
+        "rollout": lambda batch: rollout(trained.tower.transformer, batch),
+    }
+
+
 def _curves(run: Path) -> tuple[Curves, int]:
     """Coverage over K by every ranking, for each picture of a run's test split, and the run's own K."""
     config = RunFolder(run).read_config()
     if config.data.dataset != "synthetic":
         raise SystemExit("selection_quality needs runs of the synthetic birds: their parts are known")
     trained = load_model(run).network.image_encoder
-    before = ImageEncoder(tower=build_image_tower(config.model.image_tower), kept_tokens=None)
     images, shares = _pictures(config, trained.tower)
-    rankings: dict[str, Ranking] = {
-        "after": lambda batch: trained(batch).scores,
-        "before": lambda batch: before.eval()(batch).scores,
-        "rollout": lambda batch: rollout(trained.tower.transformer, batch),
-    }
-    curves = {name: _coverage(ranking, images, shares) for name, ranking in rankings.items()}
-    return curves, trained.kept_tokens
+    orders = {name: best_first(ranking, images) for name, ranking in rankings(config, trained).items()}
+    return {name: covered(shares, order) for name, order in orders.items()}, trained.kept_tokens
 
 
 def _parse() -> Namespace:
@@ -154,10 +158,16 @@ def _per_patch(mask: NDArray[np.bool_], grid: tuple[int, int]) -> NDArray[np.flo
 
 
 @torch.inference_mode()
-def _coverage(ranking: Ranking, images: Tensor, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Coverage by the first 1, 2, ... N patches: (pictures, patches)."""
-    order = torch.cat([ranking(batch) for batch in images.split(100)]).argsort(dim=1, descending=True)
-    curve: NDArray[np.float64] = np.take_along_axis(shares, order.numpy(), axis=1).cumsum(axis=1)
+def best_first(ranking: Ranking, images: Tensor) -> NDArray[np.int64]:
+    """The patches of each image in the order of their scores: (pictures, patches)."""
+    scores = torch.cat([ranking(batch) for batch in images.split(100)])
+    order: NDArray[np.int64] = scores.argsort(dim=1, descending=True).numpy()
+    return order
+
+
+def covered(shares: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What the first 1, 2, ... N patches hold of the shares of all patches: (pictures, patches)."""
+    curve: NDArray[np.float64] = np.take_along_axis(shares, order, axis=1).cumsum(axis=1)
     return curve
 
 

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import Resize
@@ -81,10 +82,7 @@ def normalise(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> 
 
 def scale(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """The image scaled so that it covers `scaled_size`, or is exactly of that size with `squash`."""
-    height, width = preprocessing.scaled_size
-    if preprocessing.resize == "short":
-        factor = max(height / image.height, width / image.width)
-        height, width = max(height, int(image.height * factor)), max(width, int(image.width * factor))
+    height, width = _scaled_shape((image.height, image.width), preprocessing)
     if image.size == (width, height):
         return image
     return image.resize((width, height), _FILTERS[preprocessing.interpolation])
@@ -93,23 +91,58 @@ def scale(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The middle (height, width) pixels of an image that has at least as many."""
     height, width = size
-    top, left = round((image.height - height) / 2), round((image.width - width) / 2)
+    top, left = _corner((image.height, image.width), size)
     return image.crop((left, top, left + width, top + height))
 
 
-def _middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The part of a very elongated image that the centre crop can show, so only that is scaled.
+def points_in_view(
+    points: np.ndarray, shape: tuple[int, int], preprocessing: Preprocessing
+) -> NDArray[np.float64]:
+    """Where `prepare` puts points of a photograph: (points, 2) of y and x, in pixels from its top left.
 
-    Other images stay whole: cut off, they would be scaled by a factor that differs in its last digits.
+    `shape` is the (height, width) of the upright photograph. Points that the crop cuts away are below 0, or
+    at or above `image_size`.
     """
-    if preprocessing.resize != "short" or max(image.size) <= _ELONGATED * min(image.size):
-        return image
+    middle = _middle_shape(shape, preprocessing)
+    scaled = _scaled_shape(middle, preprocessing)
+    in_middle = points - np.array(_corner(shape, middle), dtype=np.float64)
+    in_scaled = in_middle * np.divide(scaled, middle)
+    return in_scaled - np.array(_corner(scaled, preprocessing.image_size), dtype=np.float64)
+
+
+def _scaled_shape(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """(height, width) that `scale` gives an image of this shape."""
     height, width = preprocessing.scaled_size
-    shrink = min(image.height / height, image.width / width)
+    if preprocessing.resize == "squash":
+        return height, width
+    factor = max(height / shape[0], width / shape[1])
+    return max(height, int(shape[0] * factor)), max(width, int(shape[1] * factor))
+
+
+def _corner(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """(top, left) of the middle part of this size."""
+    return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
+
+
+def _middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """The part of a very elongated image that the centre crop can show, so only that is scaled."""
+    shape = image.height, image.width
+    middle = _middle_shape(shape, preprocessing)
+    return image if middle == shape else centre_crop(image, middle)
+
+
+def _middle_shape(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """(height, width) of that part.
+
+    Images that are not elongated stay whole: cut off, they would be scaled by a factor that differs in its
+    last digits.
+    """
+    if preprocessing.resize != "short" or max(shape) <= _ELONGATED * min(shape):
+        return shape
+    height, width = preprocessing.scaled_size
+    shrink = min(shape[0] / height, shape[1] / width)
     margin = _FILTER_REACH * max(1.0, shrink)
-    return centre_crop(
-        image, (_shown(image.height, height * shrink + margin), _shown(image.width, width * shrink + margin))
-    )
+    return _shown(shape[0], height * shrink + margin), _shown(shape[1], width * shrink + margin)
 
 
 def _shown(side: int, needed: float) -> int:

@@ -6,7 +6,14 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from mpfgvc.data.preprocessing import Preprocessing, centre_crop, normalise, prepare, scale
+from mpfgvc.data.preprocessing import (
+    Preprocessing,
+    centre_crop,
+    normalise,
+    points_in_view,
+    prepare,
+    scale,
+)
 from mpfgvc.errors import ConfigError
 
 NORM = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
@@ -81,3 +88,17 @@ def test_scaling_an_elongated_image_makes_no_large_one(monkeypatch):
 def test_values_that_break_a_rule_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         Preprocessing(**{"image_size": (24, 18), **NORM, **change})
+
+
+@pytest.mark.parametrize("resize", ["short", "squash"])
+@pytest.mark.parametrize("shape", [(90, 61), (40, 130), (30, 391)])
+def test_a_point_is_mapped_to_where_the_prepared_photograph_shows_it(resize, shape) -> None:
+    plain = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    preprocessing = Preprocessing(image_size=(48, 56), resize=resize, crop_ratio=0.8, **plain)
+    y, x = shape[0] // 2 - 3, shape[1] // 2 + 4
+    pixels = np.zeros((*shape, 3), dtype=np.uint8)
+    pixels[y, x] = 255
+    shown = prepare(Image.fromarray(pixels), preprocessing)[0]
+    brightest = np.unravel_index(shown.argmax(), shown.shape)
+    (found,) = points_in_view(np.array([[y + 0.5, x + 0.5]]), shape, preprocessing)
+    assert np.abs(found - np.add(brightest, 0.5)).max() <= 1
