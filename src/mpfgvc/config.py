@@ -260,9 +260,12 @@ class Stage1Config(StageConfig):
     """Stage 1 trains the image tower, the learnable tokens, a classifier and a projection."""
 
     name: ClassVar[str] = "stage1"
-    start: Literal["noise", "features"] = "noise"
-    """Where classifier, projection and prompts start. noise: random; features: fitted, in seconds, on the
-    embeddings that the untrained tower gives of the training photographs."""
+    start: Literal["features", "noise"] = "features"
+    """Where classifier, projection and prompts start. features: fitted, in seconds, on the embeddings that
+    the pretrained tower gives of the training photographs; noise: random, which is better if that tower
+    knows little of such photographs, and wants more epochs at a higher tower_lr."""
+    epochs: int = 10
+    """Passes over the training photographs; 0 = the tower stays as it is."""
     patience: int | None = 5
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
@@ -316,17 +319,16 @@ class Stage2Config(StageConfig):
     """Stage 2 trains the fusion module on embeddings that the frozen towers computed once."""
 
     name: ClassVar[str] = "stage2"
-    epochs: int = 40
+    epochs: int = 20
     """Passes over the stored embeddings."""
     batch_size: int = 64
     """Embeddings in one optimiser step, summed over processes."""
-    lr: float = 3e-4
+    lr: float = 1e-4
     """Peak learning rate of the fusion module."""
-    label_smoothing: float = 0.1
-    """Share of the target spread over all classes. 0..1."""
-    start: Literal["noise", "stage1"] = "noise"
-    """Where the fusion module starts. noise: random; stage1: from the classifier and the texts of stage 1,
-    which wants about a tenth of the rate."""
+    start: Literal["stage1", "noise"] = "stage1"
+    """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; label smoothing
+    would first unlearn them. noise: random, which wants up to ten times the rate, twice the epochs and
+    label smoothing 0.1."""
     views: int = 1
     """Views of each training photograph that are embedded and stored: first the one that a test would see,
     then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""

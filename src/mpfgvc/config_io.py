@@ -33,9 +33,9 @@ def load_config(
 ) -> Config:
     """The settings of a recipe or a YAML file, with `overrides` on top.
 
-    `source` is the name of a recipe, such as `cub` or `ablations/probe`, or the path of a file: a Path, or
-    text that has a separator or ends in .yaml or .yml. So `cub` is always the recipe, even beside a file of
-    that name, which is `./cub`. None = the defaults, which are those of the recipe `folder`.
+    `source` is the name of a recipe, such as `cub` or `frozen` (short for `ablations/frozen`), or the path of
+    a file: a Path, or text that has a separator or ends in .yaml or .yml. So `cub` is always the recipe, even
+    beside a file of that name, which is `./cub`. None = the defaults, which are those of the recipe `folder`.
 
     A file may state only how it differs from another: `base: cub`, or `base: default` for the recipe that a
     training without one has. `base` takes the place of the recipe that it is based on in the end.
@@ -73,11 +73,17 @@ def ablation_names() -> list[str]:
 
 
 def recipe(name: str) -> Path:
-    """The file of a recipe that comes with the package. Raises ConfigError with the list if there is none."""
-    names = ablation_names() if name.startswith(_ABLATIONS) else recipe_names()
-    if name in names:
-        return _RECIPES / f"{name}.yaml"
-    near = difflib.get_close_matches(name, names, n=1)
+    """The file of a recipe that comes with the package; `frozen` is short for `ablations/frozen`.
+
+    Raises ConfigError with the list if there is none.
+    """
+    ablations = ablation_names()
+    for found in (name, _ABLATIONS + name):
+        if found in (*recipe_names(), *ablations):
+            return _RECIPES / f"{found}.yaml"
+    names = ablations if name.startswith(_ABLATIONS) else recipe_names()
+    short = [] if name.startswith(_ABLATIONS) else [each.removeprefix(_ABLATIONS) for each in ablations]
+    near = difflib.get_close_matches(name, [*names, *short], n=1)
     instead = f"did you mean {near[0]}?" if near else f"a file needs a path, such as ./{name}"
     raise ConfigError(f"unknown recipe {name}; there are {', '.join(names)}; {instead}")
 

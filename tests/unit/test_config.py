@@ -68,7 +68,11 @@ def test_the_head_of_a_recipe_shows_it_by_name(name: str) -> None:
             "train, got 0",
         ),
         (
-            lambda: Config(model=ModelConfig(prediction="text"), stage1=Stage1Config(text_weight=0)),
+            lambda: Config(
+                model=ModelConfig(prediction="text"),
+                stage1=Stage1Config(text_weight=0),
+                stage2=Stage2Config(start="noise"),
+            ),
             "model.prediction must be fusion or what stage 1 trains (vision), got text",
         ),
         (

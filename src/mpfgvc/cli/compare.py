@@ -95,9 +95,7 @@ def _load(options: Namespace) -> dict[str, Config]:
         name = Path(word).stem
         if name in recipes:
             raise ConfigError(f"two recipes are called {name}; give each another name")
-        ablation = f"ablations/{word}"
-        source = ablation if ablation in ablation_names() else word
-        recipes[name] = load_ablation(source, settings=settings, base=options.base)
+        recipes[name] = load_ablation(word, settings=settings, base=options.base)
     return recipes
 
 
