@@ -150,7 +150,7 @@ def test_an_ablation_changes_what_its_name_says() -> None:
         "random",
         "rollout",
     )
-    for name, epochs in (("probe", 0), ("full-fine-tuning", 3), ("without-text", 3)):
+    for name, epochs in (("probe", 0), ("full-fine-tuning", 4), ("without-text", 4)):
         config = of(name)
         assert (config.model.prediction, config.stage1.sources) == ("vision", ("vision",))
         assert (config.stage1.epochs, config.stage2.epochs) == (epochs, 0)
