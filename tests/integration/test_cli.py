@@ -27,7 +27,8 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
     }
     heading, *rows = (out / "metrics.csv").read_text().splitlines()
     assert heading.startswith("stage,epoch,step,loss,accuracy")
-    assert [row.split(",")[0] for row in rows] == ["stage1", "stage2", "stage2"]
+    stages = ["features", "features", "stage1", "stage2", "stage2"]  # with a row for each pass
+    assert [row.split(",")[0] for row in rows] == stages
 
 
 def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tmp_path: Path) -> None:
