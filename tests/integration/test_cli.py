@@ -14,9 +14,11 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
     cli: Cli, tiny_words: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    code, stdout, _ = cli("train", "--json", "--out", out, *tiny_words)
+    code, stdout, stderr = cli("train", "--json", "--out", out, *tiny_words)
     document = json.loads(stdout)
     assert code == 0
+    for bar in ("features, embedding", "features", "stage1", "stage2, embedding", "stage2"):
+        assert f"{bar}: 100%" in stderr
     assert document["run"] == str(out)
     assert document["metrics"]["count"] == 15
     assert {path.name for path in out.iterdir()} >= {

@@ -6,6 +6,7 @@ transform becomes deterministic by a seed, so a few random views of each
 photograph can be kept as well.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,8 +35,17 @@ class Embeddings:
 
 
 @torch.inference_mode()
-def embed_photos(encoder: ImageEncoder, loader: EvaluationLoader, *, fabric: Fabric) -> Embeddings:
-    """V of all the photographs of a loader, over all processes together, in the training's precision."""
+def embed_photos(
+    encoder: ImageEncoder,
+    loader: EvaluationLoader,
+    *,
+    fabric: Fabric,
+    seen: Callable[[int], None] | None = None,
+) -> Embeddings:
+    """V of all the photographs of a loader, over all processes together, in the training's precision.
+
+    `seen` is called with the number of photographs of this process that each batch embedded.
+    """
     encoder.eval()
     compute = Compute.of(fabric)
     values = [torch.zeros(0, encoder.tower.width)]  # a process may have no photograph
@@ -46,5 +56,7 @@ def embed_photos(encoder: ImageEncoder, loader: EvaluationLoader, *, fabric: Fab
         embedding = encode_in_parts(encoder, batch.images, compute).embedding
         values.append(embedding.float().cpu())
         indices += batch.indices
+        if seen is not None:
+            seen(len(batch.indices))
     order = torch.tensor(indices, dtype=torch.long)
     return Embeddings(values=gather_in_order(torch.cat(values), order), indices=gather_in_order(order, order))

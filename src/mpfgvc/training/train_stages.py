@@ -20,6 +20,7 @@ from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.feature_start import FeatureStart, OneLongEpoch, batch_size_of
 from mpfgvc.training.logistic_regression import fit_logistic_regression
 from mpfgvc.training.loop import Loop, TrainingBatches, Validate
+from mpfgvc.training.metric_log import MetricLog
 from mpfgvc.training.open_run import OpenRun
 from mpfgvc.training.optim import copy_into
 from mpfgvc.training.stages import Stage, Stage1, Stage2
@@ -97,14 +98,19 @@ def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
 def _embedded_batches(
     run: OpenRun, network: MPFGVC, stage: str, *, views: int, batch_size: int
 ) -> EmbeddingLoader:
-    """Embeddings of the training photographs for a stage, computed once; the metrics get the seconds."""
+    """Embeddings of the training photographs for a stage, computed once, with a bar and a row of its own."""
     samples = run.photos.subset("train")
-    labels = labels_of(samples)
-    loaders = run.loaders.views(samples, views)
+    labels, log = labels_of(samples), run.session.log
     started = time.perf_counter()
-    embedded = [embed_photos(network.image_encoder, loader, fabric=run.fabric) for loader in loaders]
-    if run.session.log is not None:
-        run.session.log.passed(stage, time.perf_counter() - started)
+    seen = None
+    if log is not None:
+        log.start_stage(f"{stage}, embedding", total=views * len(samples), done=0)
+        seen = partial(_count, log, run.loaders.processes.world)
+    encoder, loaders = network.image_encoder, run.loaders.views(samples, views)
+    embedded = [embed_photos(encoder, loader, fabric=run.fabric, seen=seen) for loader in loaders]
+    if log is not None:
+        log.end_stage()
+        log.passed(stage, time.perf_counter() - started)
     return EmbeddingLoader(
         torch.cat([view.values for view in embedded]),
         torch.cat([labels[view.indices % len(labels)] for view in embedded]),
@@ -112,6 +118,11 @@ def _embedded_batches(
         seed=run.config.seed,
         processes=run.loaders.processes,
     )
+
+
+def _count(log: MetricLog, processes: int, photographs: int) -> None:
+    """Advance the bar as if every process were as far as this one."""
+    log.step(processes * photographs)
 
 
 def _embedded_validation(run: OpenRun, network: MPFGVC) -> Validate | None:
