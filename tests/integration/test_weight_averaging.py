@@ -13,7 +13,7 @@ from mpfgvc import Config, ConfigError, resume, train
 from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.training import run as training
+from mpfgvc.training import train_stages as training
 from mpfgvc.training.stages import Stage1
 from mpfgvc.training.weight_averaging import SHARES, train_averaged
 

@@ -7,7 +7,7 @@ continues from a checkpoint ends with the same bits as a run that was never stop
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -85,16 +85,19 @@ class Loop:
     def run(self) -> dict[str, Tensor]:
         """Train to the end and return the trained weights, which the stage then holds."""
         self._restore()
-        if self.log is not None:
-            self.log.rewind(self.stage.name, self.state.step)
-            size = self.settings.batch_size
-            self.log.start_stage(self.stage.name, total=self.total_steps * size, done=self.state.step * size)
-        while self.state.step < self.total_steps and not self._is_stale():
-            self._train_epoch(*divmod(self.state.step, self.batches.steps))
-        if self.log is not None:
-            self.log.end_stage()
+        with self._progress():
+            while self.state.step < self.total_steps and not self._is_stale():
+                self._train_epoch(*divmod(self.state.step, self.batches.steps))
         self._take_final_weights()
         return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+
+    def _progress(self) -> AbstractContextManager[None]:
+        """The bar of the stage; the log forgets what came after the step from which it goes on."""
+        if self.log is None:
+            return nullcontext()
+        self.log.rewind(self.stage.name, self.state.step)
+        size, done = self.settings.batch_size, self.state.step
+        return self.log.progress(self.stage.name, total=self.total_steps * size, done=done * size)
 
     def _train_epoch(self, epoch: int, first_step: int) -> None:
         self.wrapped.train()

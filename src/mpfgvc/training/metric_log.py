@@ -34,9 +34,15 @@ class MetricLog:
         self.rows = [row for row in rows if is_before(row, stage, step)]
         self._write()
 
-    def start_stage(self, stage: str, *, total: int, done: int) -> None:
-        """Open the progress bar of a stage that will see `total` images and has seen `done`."""
-        self.bar = Bar(stage, total=total, done=done)
+    @contextmanager
+    def progress(self, label: str, *, total: int, done: int = 0) -> Iterator[None]:
+        """A bar, within the block, of work that will see `total` images and has seen `done`."""
+        self.bar = Bar(label, total=total, done=done)
+        try:
+            yield
+        finally:
+            self.bar.close()
+            self.bar = None
 
     def step(self, images: int) -> None:
         """An optimiser step on so many images was done."""
@@ -67,11 +73,6 @@ class MetricLog:
         later = [row for row in rows if str(row["stage"]) >= stage and int(row["epoch"]) > 0]
         self.rows = [*earlier, {"stage": stage, "epoch": 0, "step": 0, "seconds": seconds}, *later]
         self._write()
-
-    def end_stage(self) -> None:
-        """Close the progress bar."""
-        if self.bar is not None:
-            self.bar.close()
 
     def _read(self) -> list[Row]:
         """The rows that can be read; a file with other lines is kept under another name."""

@@ -101,15 +101,14 @@ def _embedded_batches(
     """Embeddings of the training photographs for a stage, computed once, with a bar and a row of its own."""
     samples = run.photos.subset("train")
     labels, log = labels_of(samples), run.session.log
-    started = time.perf_counter()
-    seen = None
-    if log is not None:
-        log.start_stage(f"{stage}, embedding", total=views * len(samples), done=0)
-        seen = partial(_count, log, run.loaders.processes.world)
     encoder, loaders = network.image_encoder, run.loaders.views(samples, views)
-    embedded = [embed_photos(encoder, loader, fabric=run.fabric, seen=seen) for loader in loaders]
-    if log is not None:
-        log.end_stage()
+    started = time.perf_counter()
+    if log is None:
+        embedded = [embed_photos(encoder, loader, fabric=run.fabric) for loader in loaders]
+    else:
+        seen = partial(_count, log, run.loaders.processes.world)
+        with log.progress(f"{stage}, embedding", total=views * len(samples)):
+            embedded = [embed_photos(encoder, loader, fabric=run.fabric, seen=seen) for loader in loaders]
         log.passed(stage, time.perf_counter() - started)
     return EmbeddingLoader(
         torch.cat([view.values for view in embedded]),

@@ -53,7 +53,6 @@ def _resume(folder: Path) -> None:
     log = _log(folder)
     log.rewind("stage2", 4)
     log.epoch(_row("stage2", 8))
-    log.end_stage()
 
 
 def test_a_row_has_a_cell_for_each_column(tmp_path: Path) -> None:
@@ -263,7 +262,6 @@ def test_a_disk_that_becomes_full_stops_neither_the_training_nor_its_end(tmp_pat
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "for step in range(1, 40):\n"
         "    log.epoch({'stage': 'stage1', 'epoch': step, 'step': step, 'loss': 0.5, 'seconds': 1.5})\n"
-        "log.end_stage()\n"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     said = sorted(done.stderr.splitlines())
