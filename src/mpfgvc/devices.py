@@ -4,7 +4,6 @@ Every process calls `start_fabric`, and they find each other with no further fla
 writes. At the end, what processes tell each other.
 """
 
-import atexit
 import os
 import shlex
 import shutil
@@ -46,8 +45,6 @@ def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
         plugins=plugins,
     )
     fabric.launch()
-    if processes.world > 1:
-        atexit.register(_leave_processes)
     return fabric
 
 
@@ -124,12 +121,6 @@ def gather_in_order(values: Tensor, positions: Tensor) -> Tensor:
     parts = gather((values, positions))
     order = torch.cat([part[1] for part in parts]).argsort()
     return torch.cat([part[0] for part in parts])[order]
-
-
-def _leave_processes() -> None:
-    """End the group of processes before the interpreter ends: a thread of it that is left aborts it."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
 
 
 class _Launched(ClusterEnvironment):
