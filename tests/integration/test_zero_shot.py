@@ -11,7 +11,18 @@ from mpfgvc.config_io import parse_overrides
 
 Cli = Callable[..., tuple[int, str, str]]
 BIRDS = ["--data.birds.species=6", "--data.birds.train=4", "--data.birds.test=3", "--data.workers=0"]
-KEYS = {"split", "set", "count", "top1", "top5", "mean_class", "precision", "sources", "left_out"} | {
+KEYS = {
+    "split",
+    "set",
+    "count",
+    "top1",
+    "top5",
+    "mean_class",
+    "prediction",
+    "precision",
+    "sources",
+    "left_out",
+} | {
     "absent_classes",
     "notes",
 }
