@@ -1,20 +1,30 @@
-"""`python -m mpfgvc`, also under torchrun."""
+"""The `mpfgvc` command, and `python -m mpfgvc`; also under torchrun and srun."""
 
 import atexit
 import logging
 import os
 import sys
+from typing import NoReturn
 
 from mpfgvc.cli.main import main
 from mpfgvc.launcher import Processes
 
-if __name__ == "__main__":
+
+def command() -> NoReturn:
+    """Run the command line and end this process with its exit code.
+
+    One of several processes ends itself, after its exit functions: threads of gloo that outlive the
+    interpreter's end abort it now and then, when all work is done.
+    """
     code = main()
     if Processes.here().world > 1:
-        # Threads of gloo that outlive the interpreter's end abort it now and then, after all work is done.
         atexit._run_exitfuncs()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    command()

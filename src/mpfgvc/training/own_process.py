@@ -15,12 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 from mpfgvc.config import Config
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, MpfgvcError, OutputError
-from mpfgvc.evaluation.answers import save_answers
+from mpfgvc.evaluation.answers import Answers, save_answers
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.whole_files import write_text
@@ -81,8 +82,8 @@ def carry_out(job: Job) -> None:
     else:
         train(job.config, out=folder.path)
     if job.split != "test":
-        answers = evaluate(folder.path, split=job.split, device=job.config.device).answers
-        assert answers is not None  # noqa: S101 - photographs were evaluated, not embeddings
+        evaluation = evaluate(folder.path, split=job.split, device=job.config.device)
+        answers = cast("Answers", evaluation.answers)  # there are some where photographs were evaluated
         save_answers(answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
 
 
@@ -108,7 +109,8 @@ def _child(job: Job, sender: Connection) -> None:
 def _watch(folder: Path) -> None:
     """Record the memory now and then; end this process when the one that started it is gone."""
     parent = multiprocessing.parent_process()
-    assert parent is not None  # noqa: S101 - multiprocessing started this process
+    if parent is None:  # it was not started by another one
+        return
     parent.join(RECORD_SECONDS)
     while parent.is_alive():
         with suppress(OutputError):
