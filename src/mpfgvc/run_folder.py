@@ -10,6 +10,7 @@
     model/               the trained model (inference/saved_model.py)
     predictions-test.csv what was answered about each test photograph (evaluation/answers.py)
     evaluation.json      the test result, written last: a run that has it is finished
+    embeddings.parquet   the embeddings of its photographs, if `mpfgvc embed RUN` wrote them
     memory.json          the most memory that its processes had; of a run that `mpfgvc compare` trained
 
 A file that is reloaded has its digest beside it (digests.py). A run is written by one
@@ -53,6 +54,7 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.checkpoint = self.path / "checkpoint.pt"
         self.stage1 = self.path / "stage1.safetensors"
+        self.embeddings = self.path / "embeddings.parquet"
         self.memory = self.path / "memory.json"
         self.is_new = False
 

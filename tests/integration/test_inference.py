@@ -352,7 +352,7 @@ def test_files_are_predicted_in_their_order_with_the_reason_of_each_failure(
 def test_any_iterable_of_paths_is_streamed_a_part_at_a_time(
     predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpfgvc.inference.predictor.PATHS_AHEAD", 5)
+    monkeypatch.setattr("mpfgvc.inference.file_stream.PATHS_AHEAD", 5)
     taken: list[Path] = []
 
     def endless() -> Iterator[Path]:

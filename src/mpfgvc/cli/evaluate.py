@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="run folder of a training")
     _add_shared_options(parser)
+    parser.add_argument(
+        "--recall",
+        metavar="K",
+        type=int,
+        nargs="+",
+        default=[],
+        help="also recall@K: how often one of the K nearest photographs has the same class, such as 1 2 4 8",
+    )
     add_dataset_place(parser)
     add_device(parser)
 
@@ -53,6 +61,8 @@ def _settings_help() -> str:
 
 
 def _run(options: Namespace) -> None:
+    if any(count < 1 for count in options.recall):
+        raise ConfigError(f"--recall must be numbers of at least 1, got {' '.join(map(str, options.recall))}")
     from mpfgvc.evaluation.evaluate import evaluate
 
     evaluation = evaluate(
@@ -62,6 +72,7 @@ def _run(options: Namespace) -> None:
         manifest=options.manifest,
         device=options.device,
         precision=options.precision,
+        recall=options.recall,
     )
     _show(evaluation, options)
 

@@ -14,7 +14,7 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from mpfgvc.cli import compare, data, evaluate, explain, output, predict, train
+from mpfgvc.cli import compare, data, embed, evaluate, explain, output, predict, search, train
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
@@ -24,6 +24,8 @@ COMMANDS: tuple[Command, ...] = (
     evaluate.COMMAND,
     predict.COMMAND,
     explain.COMMAND,
+    embed.COMMAND,
+    search.COMMAND,
     compare.COMMAND,
     *data.COMMANDS,
 )

@@ -46,6 +46,9 @@ def write_evaluation(evaluation: Evaluation) -> None:
         accuracies = (metrics.top1, metrics.top5, metrics.mean_class)
         table.add_row(source, *(f"{100 * accuracy:.1f}" for accuracy in accuracies))
     _write(table)
+    if evaluation.recall:
+        shares = ", ".join(f"{100 * share:.1f} at {count}" for count, share in evaluation.recall.items())
+        output.write_line(f"recall among the nearest photographs, %: {shares}")
     _write_mistakes([printable(name) for name in evaluation.classes], evaluation.main)
     for note in evaluation.notes:
         say(note)

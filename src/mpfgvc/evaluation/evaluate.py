@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfgvc.config import Precision
@@ -21,6 +23,7 @@ from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
 from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer, best_classes
+from mpfgvc.evaluation.retrieval import recall_at
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
@@ -37,8 +40,11 @@ def evaluate(
     manifest: str | Path | None = None,
     device: str = "auto",
     precision: Precision = "fp32",
+    recall: Sequence[int] = (),
 ) -> Evaluation:
     """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
+
+    `recall` are the k of recall@k (retrieval.py), which compares each photograph with each other.
 
     `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
     all of it is evaluated (choice.py tells the two apart). Raises CheckpointError for a run without model,
@@ -62,7 +68,7 @@ def evaluate(
         on_error=config.data.on_error,
     )
     labels = labels_of(choice.samples)
-    evaluation = evaluate_photos(predictor.inference, loader, labels, split=split)
+    evaluation = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
     return replace(
         evaluation,
         set=choice.set,
@@ -79,6 +85,7 @@ def evaluate_photos(
     *,
     split: str,
     sources: Sequence[str] = SOURCES,
+    recall: Sequence[int] = (),
 ) -> Evaluation:
     """Evaluate a network on the photographs of a loader, over all processes together.
 
@@ -88,6 +95,7 @@ def evaluate_photos(
     network = inference.network.eval()
     unreadable: list[int] = []
     scorer, predicted = Scorer(network.classes, sources), dict[int, tuple[int, ...]]()
+    embedded: dict[int, NDArray[np.float32]] = {}
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
         if not batch.indices:
@@ -99,7 +107,9 @@ def evaluate_photos(
         scorer.add(logits, truth, names)
         best = zip(*(best_classes(each).tolist() for each in logits.values()), strict=True)
         predicted.update(zip(batch.indices, best, strict=True))
-    shares = gather((scorer, unreadable, predicted))
+        if recall:
+            embedded.update(zip(batch.indices, output.embedding.float().cpu().numpy(), strict=True))
+    shares = gather((scorer, unreadable, predicted, embedded))
     first, *others = (share[0] for share in shares)
     indices = sorted(index for share in shares for index in share[1])
     paths = tuple(str(loader.photographs[index].path) for index in indices)
@@ -111,6 +121,7 @@ def evaluate_photos(
         prediction=network.prediction,
         precision=inference.compute.precision,
         answers=_answers(everything, loader, labels, network.classes, sources),
+        recall=_recall({index: each for share in shares for index, each in share[3].items()}, labels, recall),
         left_out=LeftOut(unreadable=paths),
     )
     if evaluation.count == 0 and paths:
@@ -140,6 +151,16 @@ def evaluate_embeddings(
     return Evaluation(
         split=split, classes=network.classes, sources=scorer.metrics(), prediction=network.prediction
     )
+
+
+def _recall(
+    embedded: Mapping[int, NDArray[np.float32]], labels: Int[Tensor, " photographs"], counts: Sequence[int]
+) -> dict[int, float]:
+    """Recall@k of the photographs that were embedded, by their index."""
+    if not (counts and embedded):
+        return {}
+    indices = sorted(embedded)
+    return recall_at(np.stack([embedded[index] for index in indices]), labels[indices].numpy(), counts)
 
 
 def _answers(

@@ -130,6 +130,8 @@ class Evaluation:
     precision: Precision = "fp32"
     answers: Answers | None = None
     """What each source said about each photograph; None if only counts were kept."""
+    recall: Mapping[int, float] = field(default_factory=dict)
+    """Recall@k by k (retrieval.py), 0..1; empty if it was not asked for."""
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     """Lines for people: what was left out and why, how the photographs were chosen."""
@@ -175,6 +177,7 @@ class Evaluation:
             "prediction": self.prediction,
             "precision": self.precision,
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
+            **({"recall": {str(k): share for k, share in self.recall.items()}} if self.recall else {}),
             "left_out": self.left_out.to_dict(),
             "absent_classes": list(self.absent_classes),
             "notes": list(self.notes),

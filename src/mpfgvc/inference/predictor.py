@@ -4,40 +4,37 @@
     predictor("bird.jpg", top=5)            # a list of Guess, best first
     predictor(["a.jpg", pil_image, array])  # a list of such lists
     predictor.predict_files(paths)          # a stream, for any number of files
+    predictor.embed("bird.jpg")             # V, to compare photographs by
 
 Probabilities are the softmax of one source of logits: the one that the model answers with
 (`model.prediction`; the paper's is `fusion`), or another if `source` names it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, get_args, overload
 
 import torch
+from jaxtyping import Float
 from PIL.Image import Image
+from torch import Tensor
 
 from mpfgvc.config import Precision, Source
-from mpfgvc.data.loading import EvaluationLoader
-from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.devices import find_device
-from mpfgvc.errors import DataError
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
+from mpfgvc.inference.file_stream import Answer, FileAnswer, FileStream
 from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.inference.guess import Guess, Prediction
 from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
 
-PATHS_AHEAD = 4096
-"""Paths that `predict_files` takes from its iterable at a time."""
-
 
 class Predictor:
     """A trained model, ready for images of any size and kind.
 
-    `network`, `classes`, `preprocessing` and `transform` are the model's own; `inference` runs it.
+    `network`, `classes`, `digest`, `preprocessing` and `transform` are the model's own; `inference` runs it.
     A predictor can be copied, pickled and sent to another process.
 
     Raises ConfigError for an unknown source, device or precision.
@@ -59,7 +56,7 @@ class Predictor:
         )
         self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
-        self.classes = self.network.classes
+        self.classes, self.digest = self.network.classes, saved.digest
         self.source: Source = self.network.prediction if source is None else source
 
     @classmethod
@@ -133,20 +130,47 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """A prediction for each file, in the order of `paths`, made while the results are consumed.
 
-        Memory does not grow with the number of files: `PATHS_AHEAD` paths are taken from the iterable at a
-        time. Loader processes decode beside the model and end when the iterator is closed. A file that
-        cannot be read has no guesses but a `failure`. Raises ConfigError or DataError for the arguments
-        at once, and DataError later for what is not a path in the iterable.
+        Memory does not grow with the number of files (file_stream.py). A file that cannot be read has no
+        guesses but a `failure`. Raises ConfigError or DataError for the arguments at once, and DataError
+        later for what is not a path in the iterable.
         """
         refuse_below(1, "top", top)
-        refuse_below(1, "batch_size", batch_size)
-        if workers is not None:
-            refuse_below(0, "workers", workers)
-        if isinstance(paths, str | Path | bytes) or not isinstance(paths, Iterable):
-            raise DataError(f"predict_files takes several paths, such as a list, got {paths!r:.80}")
-        if isinstance(paths, Sequence):
-            paths = [_as_path(path) for path in paths]
-        return self._stream(iter(paths), top=top, batch_size=batch_size, workers=workers)
+
+        def ranked(images: Tensor, names: Sequence[str]) -> list[tuple[Guess, ...]]:
+            return [tuple(guesses) for guesses in self.rank(self.inference(images, names), top)]
+
+        stream = self._stream("predict_files", ranked, batch_size, workers)
+        return (
+            Prediction(path=each.path, guesses=each.answer or (), failure=each.failure)
+            for each in stream.answers(paths)
+        )
+
+    def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float[Tensor, "..."]:
+        """The embedding V of an image, (width,), or of each of several, (images, width); float32, on the CPU.
+
+        Its cosine says how alike two photographs are to the model. Raises DataError as a prediction does.
+        """
+        if is_one_image(images):
+            return self.embed([images])[0]  # type: ignore[list-item]
+        sources = several_images(images)  # type: ignore[arg-type]
+        if not sources:
+            return torch.zeros(0, self.network.image_encoder.tower.width)
+        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
+        return self._embeddings(pixels, [_name(*each) for each in enumerate(sources)])
+
+    def embed_files(
+        self, paths: Iterable[str | Path], *, batch_size: int = 32, workers: int | None = None
+    ) -> Iterator[FileAnswer[Tensor]]:
+        """The embedding of each file, as `predict_files` streams predictions: `answer` is V, (width,)."""
+        return self.embedder(batch_size=batch_size, workers=workers).answers(paths)
+
+    def embedder(self, *, batch_size: int = 32, workers: int | None = None) -> FileStream[Tensor]:
+        """What embeds files, or the photographs of a dataset, one after the other (file_stream.py)."""
+
+        def rows(images: Tensor, names: Sequence[str]) -> list[Tensor]:
+            return list(self._embeddings(images, names))
+
+        return self._stream("embed_files", rows, batch_size, workers)
 
     def rank(self, output: Output, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that an output of the network is about."""
@@ -161,34 +185,24 @@ class Predictor:
         """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""
         return open_image(image, at_least=self.transform.at_least)
 
-    def _stream(
-        self, paths: Iterator[str | Path], *, top: int, batch_size: int, workers: int | None
-    ) -> Iterator[Prediction]:
-        while chunk := [Photograph(path=_as_path(path)) for path in islice(paths, PATHS_AHEAD)]:
-            loader = EvaluationLoader(
-                chunk,
-                self.transform,
-                batch_size=batch_size,
-                workers=workers if len(chunk) > batch_size else 0,
-                model_on_cpu=self.device.type == "cpu",
-                on_error="skip",
-            )
-            yield from self._predict(loader, top)
+    def _embeddings(self, images: Tensor, names: Sequence[str]) -> Float[Tensor, "batch width"]:
+        return self.inference(images, names).embedding.float().cpu()
 
-    def _predict(self, loader: EvaluationLoader, top: int) -> Iterator[Prediction]:
-        for batch in loader:
-            paths = [loader.photographs[index].path for index in batch.indices]
-            done = {
-                failure.index: Prediction(
-                    path=loader.photographs[failure.index].path, guesses=(), failure=failure.reason
-                )
-                for failure in batch.unreadable
-            }
-            if paths:
-                ranked = self.rank(self.inference(batch.images, [str(path) for path in paths]), top)
-                for index, path, guesses in zip(batch.indices, paths, ranked, strict=True):
-                    done[index] = Prediction(path=path, guesses=tuple(guesses))
-            yield from (done[index] for index in sorted(done))
+    def _stream(
+        self,
+        name: str,
+        run: Callable[[Tensor, Sequence[str]], Sequence[Answer]],
+        batch_size: int,
+        workers: int | None,
+    ) -> FileStream[Answer]:
+        return FileStream(
+            name=name,
+            transform=self.transform,
+            run=run,
+            on_cpu=self.device.type == "cpu",
+            batch_size=batch_size,
+            workers=workers,
+        )
 
 
 def _check_options(source: str | None, precision: str) -> None:
@@ -200,9 +214,3 @@ def _check_options(source: str | None, precision: str) -> None:
 def _name(place: int, source: ImageSource) -> str:
     """What errors call an image."""
     return str(source) if isinstance(source, str | Path) else f"image {place}"
-
-
-def _as_path(path: str | Path) -> Path:
-    if not isinstance(path, str | Path):
-        raise DataError(f"predict_files takes paths, got {path!r:.80}")
-    return Path(path)

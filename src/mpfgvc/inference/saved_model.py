@@ -23,7 +23,7 @@ from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.activations import trained_name
-from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.storage.digests import check_digest, stored_digest, write_with_digest
 from mpfgvc.storage.tensor_header import StoredTensor, read_header
 from mpfgvc.storage.whole_files import new_folder
 
@@ -37,13 +37,15 @@ FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
 class SavedModel:
     """A deployed network, its preprocessing, and the config it was built from.
 
-    `name` is what errors call the model; for one that was loaded, its folder.
+    `name` is what errors call the model; for one that was loaded, its folder. `digest` is the SHA-256 of
+    the weights file that it was loaded from, "" for a model in memory or a file without one.
     """
 
     network: MPFGVC
     preprocessing: Preprocessing
     config: ModelConfig
     name: str = "the model"
+    digest: str = ""
 
 
 def save_model(saved: SavedModel, folder: Path) -> None:
@@ -94,6 +96,7 @@ def load_model(source: str | Path) -> SavedModel:
         preprocessing=description.preprocessing,
         config=description.model,
         name=str(folder),
+        digest=stored_digest(weights),
     )
 
 

@@ -45,6 +45,15 @@ def check_digest(path: Path) -> bool:
     return lines is not None
 
 
+def stored_digest(path: Path) -> str:
+    """The digest that is stored beside a file; "" if there is none, or one of two. It is not checked here.
+
+    Raises CheckpointError if it cannot be read.
+    """
+    lines = _read_digests(path) or []
+    return lines[0].lstrip(b"\\")[:64].decode() if len(lines) == 1 else ""
+
+
 def _matches(path: Path, lines: list[bytes]) -> bool:
     """Whether the content fits one of the lines. Raises CheckpointError if it cannot be read."""
     try:

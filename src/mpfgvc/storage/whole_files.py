@@ -36,6 +36,21 @@ def write_bytes(path: Path, content: bytes) -> None:
         _sync_folder(path.parent)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A hidden name that takes the name `path`, replacing what was there, if the block succeeds.
+
+    For a file that is written piece by piece. Raises OutputError for what the system refuses, within the
+    block, too.
+    """
+    with _output_errors(path), _part_of(path) as part:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+
+
 def write_text(path: Path, content: str) -> None:
     """Replace a text file by `content` in one step; names of files keep their bytes. Raises OutputError."""
     write_bytes(path, content.encode(errors="surrogateescape"))

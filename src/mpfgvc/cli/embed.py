@@ -1,0 +1,85 @@
+"""`mpfgvc embed`: the embeddings of photographs, in a Parquet file that `search` and `explain` read."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import (
+    Command,
+    add_dataset_place,
+    add_device,
+    add_json,
+    add_model,
+    check_positive,
+)
+from mpfgvc.errors import ConfigError
+from mpfgvc.progress import printable, say
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "photos",
+        metavar="PHOTO",
+        nargs="*",
+        help="files, folders or globs (default: all photographs of the run, with their classes)",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="Parquet file to write (default: embeddings.parquet in the run folder, for the run's own)",
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
+    add_json(parser)
+    add_dataset_place(parser)
+    add_device(parser)
+
+
+def _run(options: Namespace) -> int:
+    check_positive(options, "batch-size")
+    if options.photos and options.out is None:
+        raise ConfigError("--out must name a file for the embeddings, such as -o embeddings.parquet")
+    from mpfgvc.inference.embedding_file import refuse_missing_pyarrow
+
+    refuse_missing_pyarrow()
+    from mpfgvc.data.image_files import find_images
+    from mpfgvc.inference.embed import embed_paths, embed_run
+    from mpfgvc.inference.predictor import Predictor
+
+    notes: tuple[str, ...] = ()
+    if options.photos:
+        listing = find_images(options.photos)
+        predictor = Predictor.from_pretrained(
+            options.model, device=options.device, precision=options.precision
+        )
+        embedded = embed_paths(
+            predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size
+        )
+        notes = tuple(listing.left_out())
+    else:
+        embedded = embed_run(
+            options.model,
+            out=None if options.out is None else Path(options.out),
+            root=options.root,
+            manifest=options.manifest,
+            batch_size=options.batch_size,
+            device=options.device,
+            precision=options.precision,
+        )
+    for note in (*notes, *embedded.notes):
+        say(note)
+    if options.json:
+        output.write_json(embedded.to_dict())
+    else:
+        output.write_line(f"embeddings  {printable(str(embedded.path))}, {embedded.count} photographs")
+    return 2 if embedded.unreadable else 0
+
+
+COMMAND = Command(
+    name="embed",
+    summary="write the embeddings of photographs, to search and compare by",
+    add_options=_add_options,
+    run=_run,
+    interrupted="interrupted; nothing was written",
+)

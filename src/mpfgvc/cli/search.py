@@ -1,0 +1,77 @@
+"""`mpfgvc search`: the photographs that look most like others to the model, by their embeddings."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_device, add_json, add_model, check_positive
+from mpfgvc.errors import DataError
+from mpfgvc.progress import printable
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.search import Neighbour
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="files, folders or globs")
+    parser.add_argument(
+        "--in",
+        dest="index",
+        metavar="FILE",
+        help="where to look: a Parquet file of mpfgvc embed (default: embeddings.parquet in the run folder)",
+    )
+    parser.add_argument("--top", type=int, default=5, help="photographs that are found (default: 5)")
+    add_json(parser)
+    add_device(parser)
+
+
+def _run(options: Namespace) -> None:
+    check_positive(options, "top")
+    from mpfgvc.data.image_files import find_images
+    from mpfgvc.inference.predictor import Predictor
+    from mpfgvc.inference.search import index_for
+
+    photographs = find_images(options.photos).photographs
+    index_file = _index_file(options)
+    predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
+    index = index_for(predictor, index_file)
+    queries = predictor.embed(photographs).numpy()
+    found = list(zip(photographs, index.nearest(queries, top=options.top), strict=True))
+    if options.json:
+        documents = [
+            {"path": str(path), "nearest": [vars(each) for each in neighbours]} for path, neighbours in found
+        ]
+        output.write_json(documents)
+        return
+    for path, neighbours in found:
+        lines = [str(path), *(_line(each) for each in neighbours)]
+        output.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _index_file(options: Namespace) -> Path:
+    """The file that is named, or that of the run. Raises DataError if the run has none."""
+    if options.index is not None:
+        return Path(options.index)
+    from mpfgvc.run_folder import RunFolder
+
+    own = RunFolder(options.model).embeddings
+    if not own.is_file():
+        hint = f"make it with mpfgvc embed {options.model}, or name another with --in"
+        raise DataError(f"there are no embeddings to search: {own} does not exist; {hint}")
+    return own
+
+
+def _line(each: Neighbour) -> str:
+    return f"  {each.similarity:.3f}  {each.label or ''}  {each.path}"
+
+
+COMMAND = Command(
+    name="search",
+    summary="find the photographs that look most alike to the model",
+    add_options=_add_options,
+    run=_run,
+)

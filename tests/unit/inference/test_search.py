@@ -1,0 +1,90 @@
+"""Nearest photographs by the cosine of embeddings."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpfgvc import ConfigError, DataError
+from mpfgvc.inference.embedding_file import EmbeddedPhoto, EmbeddingTable, read_embeddings, write_embeddings
+from mpfgvc.inference.search import EmbeddingIndex
+
+
+def _table(values: np.ndarray, labels: tuple[str | None, ...] | None = None) -> EmbeddingTable:
+    count = len(values)
+    return EmbeddingTable(
+        paths=tuple(f"{index}.jpg" for index in range(count)),
+        labels=labels or (None,) * count,
+        splits=(None,) * count,
+        values=values.astype(np.float32),
+    )
+
+
+def test_the_nearest_are_those_of_a_plain_loop_over_all_cosines() -> None:
+    generator = np.random.default_rng(0)
+    values, queries = generator.normal(size=(60, 7)), generator.normal(size=(3, 7)).astype(np.float32)
+    found = EmbeddingIndex(_table(values)).nearest(queries, top=5)
+    for query, neighbours in zip(queries, found, strict=True):
+        cosines = [
+            (float(query @ value / np.linalg.norm(query) / np.linalg.norm(value)), f"{index}.jpg")
+            for index, value in enumerate(values)
+        ]
+        best = sorted(cosines, reverse=True)[:5]
+        assert [each.path for each in neighbours] == [path for _, path in best]
+        assert [each.similarity for each in neighbours] == pytest.approx([c for c, _ in best], abs=1e-6)
+
+
+def test_of_equally_near_ones_the_first_comes_first_and_there_are_at_most_as_many_as_there_are() -> None:
+    index = EmbeddingIndex(_table(np.array([[0, 2.0], [1, 0], [0, 1], [0, 5]])))
+    ((*found,),) = index.nearest(np.array([[0, 1]], dtype=np.float32), top=2)
+    assert [each.path for each in found] == ["0.jpg", "2.jpg"]
+    ((*found,),) = index.nearest(np.array([[0, 1]], dtype=np.float32), top=9)
+    assert [each.path for each in found] == ["0.jpg", "2.jpg", "3.jpg", "1.jpg"]
+
+
+def test_a_class_can_be_asked_for() -> None:
+    index = EmbeddingIndex(_table(np.eye(4), ("finch", "wren", None, "finch")))
+    ((*found,),) = index.nearest(np.array([[0, 1, 0, 0.5]], dtype=np.float32), label="finch")
+    assert [(each.path, each.label) for each in found] == [("3.jpg", "finch"), ("0.jpg", "finch")]
+    assert index.nearest(np.ones((1, 4), dtype=np.float32), label="owl") == [[]]
+
+
+def test_a_file_gives_back_what_was_written_also_in_several_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpfgvc.inference.embedding_file.ROWS_AT_ONCE", 2)
+    values = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    with write_embeddings(tmp_path / "e.parquet", width=3, model="abc") as file:
+        for index, value in enumerate(values):
+            file.add(EmbeddedPhoto(path=f"{index}", embedding=value, label="x" if index else None))
+    table = read_embeddings(tmp_path / "e.parquet")
+    np.testing.assert_array_equal(table.values, values)
+    assert (table.model, table.paths, table.labels) == ("abc", tuple("01234"), (None, *"xxxx"))
+    assert table.splits == (None,) * 5
+
+
+def test_a_file_that_was_not_finished_is_not_there_and_another_one_stays(tmp_path: Path) -> None:
+    out = tmp_path / "e.parquet"
+    with (
+        pytest.raises(ValueError, match="Length of item not correct"),
+        write_embeddings(out, width=3, model="") as file,
+    ):
+        file.add(EmbeddedPhoto(path="a", embedding=np.zeros((1, 3, 3), dtype=np.float32)))
+    assert list(tmp_path.iterdir()) == []
+    with write_embeddings(out, width=3, model="old"):
+        pass
+    with pytest.raises(DataError), write_embeddings(out, width=3, model="new"):
+        raise DataError("stop")
+    assert read_embeddings(out).model == "old"
+    assert read_embeddings(out).values.shape == (0, 3)
+
+
+def test_other_parquet_files_are_refused(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"path": ["a"]}), tmp_path / "other.parquet")
+    with pytest.raises(DataError, match="is not a file of mpfgvc embed"):
+        read_embeddings(tmp_path / "other.parquet")
+    with pytest.raises(ConfigError, match="top must be a whole number of at least 1, got 0"):
+        EmbeddingIndex(_table(np.eye(2))).nearest(np.eye(2, dtype=np.float32), top=0)
