@@ -49,6 +49,22 @@ class EncodedImages(NamedTuple):
     scores: Float[Tensor, "batch patches"]
 
 
+class Selected(NamedTuple):
+    """What leaves the second-to-last block, and what the choice was made from.
+
+    tokens: class token, registers and the kept patches in the order of `kept`
+    rope: the positions of all patches; `rope.at(kept)` are those of the tokens
+    query, keys: of the class token and of all tokens, in the second-to-last block
+    """
+
+    tokens: Float[Tensor, "batch prefix_and_kept width"]
+    rope: Rope
+    kept: Int[Tensor, "batch kept"]
+    scores: Float[Tensor, "batch patches"]
+    query: Float[Tensor, "batch heads 1 depth"]
+    keys: Float[Tensor, "batch heads tokens depth"]
+
+
 class ImageEncoder(nn.Module):
     """An image tower of which only the `kept_tokens` best patches by `selection` reach the last block.
 
@@ -76,24 +92,44 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         """Encode normalised images of the tower's input size."""
+        selected = self.select(images)
+        return EncodedImages(
+            self.finish(selected.tokens, selected.rope.at(selected.kept)), selected.kept, selected.scores
+        )
+
+    def select(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> Selected:
+        """All blocks but the last, with the selection inside the second-to-last one."""
         prefix = self.tower.prefix_tokens
-        block, last_block = self.tower.last_two_blocks()
+        block, _ = self.tower.last_two_blocks()
         maps: list[Tensor] | None = [] if self.selection == "rollout" else None
         tokens, rope = self.tower.before_last_two_blocks(images, maps=maps)
 
         memory = block.keys_and_values(tokens, rope)
+        query = block.queries(tokens[:, :1])
         with torch.no_grad():
-            scores = self._scores(block, tokens, memory, rope, maps)[:, prefix:]
+            scores = self._scores(block, query, tokens, memory, rope, maps)[:, prefix:]
             kept = top_patches(scores, self.kept_tokens)
 
         survivors = keep_tokens(tokens, kept, prefix=prefix)
-        kept_rope = rope.at(kept)
-        survivors = block(survivors, memory, kept_rope)
-        class_token = last_block(survivors[:, :1], last_block.keys_and_values(survivors, kept_rope))
-        return EncodedImages(self.tower.final_norm(class_token[:, 0]), kept, scores)
+        survivors = block(survivors, memory, rope.at(kept))
+        return Selected(survivors, rope, kept, scores, query, memory.keys)
+
+    def finish(
+        self, tokens: Float[Tensor, "batch prefix_and_kept width"], rope: Rope
+    ) -> Float[Tensor, "batch width"]:
+        """V from tokens that enter the last block, whose patches have the positions `rope`."""
+        _, last_block = self.tower.last_two_blocks()
+        class_token = last_block(tokens[:, :1], last_block.keys_and_values(tokens, rope))
+        return self.tower.final_norm(class_token[:, 0])
 
     def _scores(
-        self, block: SplitBlock, tokens: Tensor, memory: KeysAndValues, rope: Rope, maps: list[Tensor] | None
+        self,
+        block: SplitBlock,
+        query: Tensor,
+        tokens: Tensor,
+        memory: KeysAndValues,
+        rope: Rope,
+        maps: list[Tensor] | None,
     ) -> Float[Tensor, "batch tokens"]:
         """A score of every token that enters the second-to-last block; those of the prefix mean nothing."""
         if maps is not None:
@@ -101,4 +137,4 @@ class ImageEncoder(nn.Module):
         if self.selection == "random":
             batch, count = tokens.shape[:2]
             return random_scores(batch, count, device=tokens.device, training=self.training)
-        return class_attention(block.queries(tokens[:, :1]), memory.keys, scale=block.scale)
+        return class_attention(query, memory.keys, scale=block.scale)
