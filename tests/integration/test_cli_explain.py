@@ -28,6 +28,10 @@ def test_explain_draws_photographs_and_names_the_kept_patches(
     assert document["photographs"][0]["guesses"][0]["label"] == predicted.label
     kept = document["photographs"][0]["kept"]
     assert len(kept) == len({tuple(place) for place in kept}) == 4
+    evidence = document["photographs"][0]["evidence"]
+    assert evidence["answer"] == predicted.label != evidence["against"]
+    assert len(evidence["change"]) == 4
+    assert evidence["difference"] >= 0
     assert Image.open(out).width > 700
 
 
@@ -55,12 +59,105 @@ def test_a_test_photograph_is_read_as_a_prediction_reads_it(
 
 
 def test_explain_refuses_what_it_cannot_draw(cli: Cli, finished: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "one.png")
     for words, line in (
         (["explain", finished, "-o", tmp_path / "why.jpg"], "--out must end in .png"),
         (["explain", finished, "-o", tmp_path / "why.png", "--top", 0], "must be at least 1"),
         (["explain", tmp_path, "-o", tmp_path / "why.png"], "is not a run folder"),
         (["explain", finished, tmp_path / "none.jpg", "-o", tmp_path / "why.png"], "no photographs in"),
         (["explain", finished, "-o", tmp_path / "missing" / "why.png"], "cannot write"),
+        (["explain", finished, "-o", tmp_path / "why.png", "--nearest", -1], "--nearest must be at least 0"),
+        (
+            ["explain", finished, "-o", tmp_path / "why.png", "--changes"],
+            "--changes compares two photographs",
+        ),
+        (
+            ["explain", finished, tmp_path / "one.png", "-o", tmp_path / "why.png", "--changes"],
+            "--changes compares two photographs, got 1",
+        ),
     ):
         code, _, stderr = cli(*words)
         assert (code, line in stderr) == (2, True), stderr
+
+
+def test_more_photographs_than_rows_make_a_contact_sheet(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    sizes = {}
+    for layout in ([], ["--layout", "rows"], ["--layout", "sheet"]):
+        code, stdout, _ = cli("explain", finished, photos / "test", "-o", tmp_path / "why.png", *layout)
+        assert (code, "15 photographs" in stdout) == (0, True)
+        sizes[tuple(layout)] = Image.open(tmp_path / "why.png").size
+    assert sizes[()] == sizes["--layout", "sheet"]
+    assert sizes[()][1] < sizes["--layout", "rows"][1]
+
+
+def test_what_is_left_out_of_a_picture_is_said(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "photos"
+    shutil.copytree(photos / "test" / "disc", copy)
+    (copy / "broken.jpg").write_bytes(b"no photograph")
+    code, stdout, stderr = cli("explain", finished, copy, "-o", tmp_path / "why.png", "--json")
+    assert code == 2
+    assert "broken.jpg" in stderr
+    assert len(json.loads(stdout)["photographs"]) == len(list(copy.iterdir())) - 1
+    code, _, stderr = cli("explain", finished, copy / "broken.jpg", "-o", tmp_path / "none.png")
+    assert (code, (tmp_path / "none.png").exists()) == (2, False)
+    code, _, stderr = cli("explain", finished, photos / "test", "--most", 3, "-o", tmp_path / "why.png")
+    assert (code, "drawing the first 3 of 15 photographs" in stderr) == (0, True)
+
+
+def test_an_embedded_run_shows_the_nearest_training_photographs_of_both_classes(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert cli("embed", run)[0] == 0
+    file = sorted((photos / "train" / "disc").iterdir())[0]
+    code, stdout, _ = cli("explain", run, file, "-o", tmp_path / "why.png", "--nearest", 2, "--json")
+    (document,) = json.loads(stdout)["photographs"]
+    nearest, evidence = document["nearest"], document["evidence"]
+    assert code == 0
+    assert list(nearest) == [evidence["answer"], evidence["against"]]
+    for label, found in nearest.items():
+        assert len(found) == 2
+        assert found[0]["similarity"] >= found[1]["similarity"]
+        for each in found:
+            assert Path(each["path"]).parent == photos / "train" / label
+            assert Path(each["path"]) != file, "not the photograph itself"
+    code, stdout, _ = cli("explain", run, file, "-o", tmp_path / "why.png", "--nearest", 0, "--json")
+    assert "nearest" not in json.loads(stdout)["photographs"][0]
+
+
+def test_the_attention_of_every_head_is_there_as_data(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    file = sorted((photos / "test" / "disc").iterdir())[0]
+    _, stdout, _ = cli("explain", finished, file, "-o", tmp_path / "why.png", "--heads", "--json")
+    (document,) = json.loads(stdout)["photographs"]
+    grid = Predictor.from_pretrained(finished).network.image_encoder.tower.grid
+    heads, attention = np.array(document["heads"]), np.array(document["attention"])
+    assert heads.shape[1:] == attention.shape == grid
+    assert (heads.sum(axis=(1, 2)) <= 1.0001).all()
+    np.testing.assert_allclose(heads.sum(axis=0) / heads.sum(), attention, atol=1e-4)
+
+
+def test_two_photographs_are_compared_by_their_kept_patches(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    files = sorted((photos / "test" / "disc").iterdir())[:2]
+    code, stdout, _ = cli("explain", finished, *files, "--changes", "-o", tmp_path / "why.png", "--json")
+    document = json.loads(stdout)
+    first, second = ({tuple(place) for place in each["kept"]} for each in document["photographs"])
+    changed = {kind: {tuple(place) for place in places} for kind, places in document["changed"].items()}
+    assert code == 0
+    assert changed == {"both": first & second, "only_first": first - second, "only_second": second - first}
+
+
+def test_the_library_explains_one_photograph(finished: Path, photos: Path) -> None:
+    predictor = Predictor.from_pretrained(finished)
+    file = sorted((photos / "test" / "disc").iterdir())[0]
+    explanation = predictor.explain(file, top=2)
+    assert explanation.guesses == predictor(file, top=2)
+    assert explanation.guesses[0].label == explanation.answer

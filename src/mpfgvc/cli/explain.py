@@ -1,10 +1,9 @@
-"""`mpfgvc explain`: a picture of what predictions rest on: the patches that were kept."""
+"""`mpfgvc explain`: a picture of what predictions rest on: the kept patches, and what each of them says."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import (
@@ -15,13 +14,18 @@ from mpfgvc.cli.command import (
     add_model,
     check_positive,
 )
-from mpfgvc.errors import ConfigError
-from mpfgvc.progress import printable
+from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.progress import printable, say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from PIL.Image import Image
+
+    from mpfgvc.inference.explanation_picture import TitledExplanation
+
+ROWS, SHEET = 4, 60
+"""Photographs that are drawn as rows, and on a contact sheet, at most."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -35,38 +39,127 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("-o", "--out", metavar="PNG", required=True, help="picture to write")
     add_json(parser)
     parser.add_argument("--top", type=int, default=3, help="guesses for each photograph (default: 3)")
-    parser.add_argument("--most", type=int, default=4, help="photographs in the picture at most (default: 4)")
+    parser.add_argument(
+        "--most",
+        type=int,
+        help=f"photographs in the picture at most (default: {SHEET}, or {ROWS} if none are named)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("rows", "sheet"),
+        help=f"a row of views for each photograph, or a contact sheet (default: rows up to {ROWS} of them)",
+    )
+    parser.add_argument(
+        "--nearest",
+        type=int,
+        default=3,
+        help="training photographs of the answer and of the runner-up that look most alike, in each row, if "
+        "mpfgvc embed RUN was run; 0 shows none (default: 3)",
+    )
+    parser.add_argument(
+        "--heads", action="store_true", help="the attention of each head, too, in the rows and in the JSON"
+    )
+    parser.add_argument(
+        "--changes", action="store_true", help="of two photographs: the kept patches that changed"
+    )
     add_dataset_place(parser)
     add_device(parser)
 
 
-def _run(options: Namespace) -> None:
-    check_positive(options, "top", "most")
+def _run(options: Namespace) -> int:
+    _check(options)
+    from mpfgvc.inference.explanation_picture import save_picture
+
+    named = _named_images(options)
+    explained, unreadable = _explain(options, named)
+    for line in unreadable:
+        say(line)
+    save_picture(_picture(options, explained), options.out)
+    if options.json:
+        output.write_json(_document(options, explained))
+    else:
+        output.write_line(f"picture     {printable(options.out)}, {len(explained)} photographs")
+    return 2 if unreadable else 0
+
+
+def _check(options: Namespace) -> None:
+    check_positive(options, "top", *(["most"] if options.most is not None else []))
+    if options.nearest < 0:
+        raise ConfigError(f"--nearest must be at least 0, got {options.nearest}")
     if not options.out.lower().endswith(".png"):
         raise ConfigError(f"--out must end in .png, got {options.out}")
+    if options.changes and not options.photos:
+        raise ConfigError("--changes compares two photographs; name them")
+
+
+def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
+    """The photographs with their titles; says how many of those that were named are left out."""
     from mpfgvc.data.image_files import find_images
-    from mpfgvc.inference.explain import explain, named_test_images
-    from mpfgvc.inference.explanation_picture import save_picture
+    from mpfgvc.inference.explain import named_test_images
+
+    if not options.photos:
+        return named_test_images(
+            options.model, options.most or ROWS, root=options.root, manifest=options.manifest
+        )
+    found = find_images(options.photos).photographs
+    if options.changes and len(found) != 2:
+        raise ConfigError(f"--changes compares two photographs, got {len(found)}")
+    most = options.most or SHEET
+    if len(found) > most:
+        say(f"drawing the first {most} of {len(found)} photographs; --most draws more")
+    return [(str(path), path) for path in found[:most]]
+
+
+def _explain(
+    options: Namespace, named: list[tuple[str, Path | Image]]
+) -> tuple[list[TitledExplanation], list[str]]:
+    """The explanations, and a line for each photograph that cannot be read. Raises DataError if none can."""
+    from mpfgvc.inference.explain import explain
+    from mpfgvc.inference.nearest_photos import RunPhotos
     from mpfgvc.inference.predictor import Predictor
 
-    images: Sequence[tuple[str, Path | Image]]
-    if options.photos:
-        images = [(str(path), path) for path in find_images(options.photos).photographs[: options.most]]
-    else:
-        images = named_test_images(options.model, options.most, root=options.root, manifest=options.manifest)
     predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
-    explanations = [(name, explain(predictor, image, top=options.top)) for name, image in images]
-    save_picture(explanations, options.out)
-    if options.json:
-        documents = [{"path": name, **explanation.to_dict()} for name, explanation in explanations]
-        output.write_json({"picture": options.out, "photographs": documents})
-    else:
-        output.write_line(f"picture     {printable(options.out)}")
+    photos = (
+        RunPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
+        if options.nearest
+        else None
+    )
+    explained: list[TitledExplanation] = []
+    unreadable: list[DataError] = []
+    for name, image in named:
+        try:
+            explanation = explain(predictor, image, top=options.top, photos=photos, nearest=options.nearest)
+        except DataError as error:
+            unreadable.append(error)
+        else:
+            explained.append((name, explanation))
+    if unreadable and (not explained or options.changes):
+        raise unreadable[0]
+    return explained, [str(error) for error in unreadable]
+
+
+def _picture(options: Namespace, explained: list[TitledExplanation]) -> Image:
+    from mpfgvc.inference.explanation_picture import contact_sheet, draw, draw_change
+
+    if options.changes:
+        return draw_change(*explained)
+    layout = options.layout or ("rows" if len(explained) <= ROWS else "sheet")
+    return contact_sheet(explained) if layout == "sheet" else draw(explained, heads=options.heads)
+
+
+def _document(options: Namespace, explained: list[TitledExplanation]) -> dict[str, Any]:
+    documents = [{"path": name, **each.to_dict(maps=options.heads)} for name, each in explained]
+    document: dict[str, Any] = {"picture": options.out, "photographs": documents}
+    if options.changes:
+        from mpfgvc.inference.kept_change import kept_change
+
+        document["changed"] = kept_change(explained[0][1], explained[1][1]).to_dict()
+    return document
 
 
 COMMAND = Command(
     name="explain",
-    summary="draw what a prediction rests on: the patches that were kept",
+    summary="draw what a prediction rests on: the kept patches, and what each of them says",
     add_options=_add_options,
     run=_run,
 )

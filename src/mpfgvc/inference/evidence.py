@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mpfgvc.config import Source
-from mpfgvc.inference.forward import Compute
-from mpfgvc.model.image_encoder import ImageEncoder, Selected
-from mpfgvc.model.network import MPFGVC
+from mpfgvc.inference.forward import Inference
+from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder, Selected
+from mpfgvc.model.network import Output
 
 TOKENS_AT_ONCE = 1 << 15
 """Tokens that the last block is given at a time; more would only need more memory."""
@@ -26,37 +26,46 @@ TOKENS_AT_ONCE = 1 << 15
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the kept patches of one image say, in the order of `kept`, best first."""
+    """What the network says about one image, and what each kept patch has to do with it."""
 
+    output: Output
+    """As for a prediction of this image alone."""
     answer: int
     against: int
     """The runner-up."""
     difference: float
     """Logit of the answer minus that of the runner-up."""
     change: Float[Tensor, " kept"]
-    """How far the difference falls without each patch."""
+    """How far the difference falls without each patch, in the order of `output.kept`."""
     heads: Float[Tensor, "heads patches"]
     """Attention of the class token in each head of the second-to-last block; a row sums to at most 1."""
 
 
 @torch.inference_mode()
-def evidence_of(
-    network: MPFGVC, image: Float[Tensor, "3 height width"], *, source: Source, compute: Compute
+def evidence_in(
+    inference: Inference, image: Float[Tensor, "3 height width"], name: str, *, source: Source
 ) -> Evidence:
-    """The evidence in a normalised image for what `source` answers. The network must have two classes."""
+    """The evidence in a normalised image, called `name`, for what `source` answers; of two classes at least.
+
+    Raises CheckpointError as every prediction does, where a logit is not finite.
+    """
+    network, compute = inference.network, inference.compute
     encoder = network.image_encoder
     with compute.autocast():
         selected = encoder.select(image[None].to(compute.device))
-        whole = encoder.finish(selected.tokens, selected.rope.at(selected.kept))
-        embeddings = torch.cat([whole, leave_each_out(encoder, selected)])
-        logits: Tensor = getattr(network.logits(embeddings), source).float()
-    answer, against = logits[0].topk(2).indices.tolist()
-    difference = (logits[:, answer] - logits[:, against]).cpu()
+        embedding = encoder.finish(selected.tokens, selected.rope.at(selected.kept))
+        output = network.classify(EncodedImages(embedding, selected.kept, selected.scores))
+        inference.check(output, [name])
+        without: Tensor = getattr(network.logits(leave_each_out(encoder, selected)), source)
+    whole: Tensor = getattr(output, source)[0].float()
+    answer, against = whole.topk(2).indices.tolist()
+    difference = (whole[answer] - whole[against]).cpu()
     return Evidence(
+        output=output,
         answer=answer,
         against=against,
-        difference=float(difference[0]),
-        change=difference[0] - difference[1:],
+        difference=float(difference),
+        change=difference - (without[:, answer] - without[:, against]).float().cpu(),
         heads=_head_attention(encoder, selected).cpu(),
     )
 

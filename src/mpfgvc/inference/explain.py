@@ -1,11 +1,14 @@
-"""What a prediction rests on: the patches that the class token keeps, and its attention to all of them.
+"""What a prediction rests on: the kept patches, what each of them says, and photographs that look alike.
 
-The attention is that of the second-to-last block (METHOD section 1), from which the K
-patches were chosen; with another `model.selection`, what these were chosen by.
-`explanation_picture.py` draws it.
+    predictor.explain("bird.jpg")
+
+The attention is that of the class token in the second-to-last block (METHOD section 1), from which the K
+patches were chosen; with another `model.selection`, what these were chosen by. Which of them speak for the
+answer and which against it is computed in evidence.py. `explanation_picture.py` draws it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,15 @@ from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.inference.arguments import refuse_below
+from mpfgvc.inference.evidence import Evidence, evidence_in
 from mpfgvc.inference.guess import Guess
 from mpfgvc.inference.image_source import ImageSource
+from mpfgvc.inference.nearest_photos import LikePhoto, RunPhotos
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.run_folder import RunFolder
+
+DIGITS = 5
+"""Significant digits of the numbers in documents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +44,19 @@ class Explanation:
     attention: NDArray[np.float32]
     """Share of the class token's attention to patches that each patch has, (rows, columns); sums to 1.
     With another `selection`, the share in what the patches were chosen by."""
+    heads: NDArray[np.float32]
+    """Attention of the class token in each head of the second-to-last block, (heads, rows, columns). What is
+    missing to a sum of 1 goes to the class token itself and to registers."""
+    answer: str
+    against: str
+    """The runner-up."""
+    difference: float
+    """Logit of the answer minus that of the runner-up."""
+    change: list[float]
+    """How far the difference falls without each patch, in the order of `kept`: above 0 a patch speaks for the
+    answer, below 0 for the runner-up."""
+    nearest: Mapping[str, Sequence[LikePhoto]] = field(default_factory=dict)
+    """The nearest training photographs of the answer and of the runner-up, if they were asked for."""
     selection: Selection = "attention"
     """What the patches were chosen by."""
 
@@ -46,29 +67,68 @@ class Explanation:
         mask[tuple(zip(*self.kept, strict=True))] = True
         return mask
 
-    def to_dict(self) -> dict[str, Any]:
-        """An entry of the document of `mpfgvc explain --json`."""
-        return {"guesses": [vars(guess) for guess in self.guesses], "kept": self.kept}
+    @property
+    def change_map(self) -> NDArray[np.float32]:
+        """`change` at the place of each patch, (rows, columns); 0 where no patch was kept."""
+        changes = np.zeros(self.attention.shape, dtype=np.float32)
+        changes[tuple(zip(*self.kept, strict=True))] = self.change
+        return changes
+
+    def to_dict(self, *, maps: bool = False) -> dict[str, Any]:
+        """An entry of the document of `mpfgvc explain --json`; `maps` adds the attention of every patch."""
+        document: dict[str, Any] = {
+            "guesses": [vars(guess) for guess in self.guesses],
+            "kept": self.kept,
+            "evidence": {
+                "answer": self.answer,
+                "against": self.against,
+                "difference": _rounded(self.difference),
+                "change": [_rounded(value) for value in self.change],
+            },
+        }
+        if self.nearest:
+            document["nearest"] = {
+                label: [each.to_dict() for each in photos] for label, photos in self.nearest.items()
+            }
+        if maps:
+            document["attention"] = _rows(self.attention)
+            document["heads"] = [_rows(head) for head in self.heads]
+        return document
 
 
-def explain(predictor: Predictor, image: ImageSource, *, top: int = 3) -> Explanation:
-    """Predict one image and say which patches were kept.
+def explain(
+    predictor: Predictor,
+    image: ImageSource,
+    *,
+    top: int = 3,
+    photos: RunPhotos | None = None,
+    nearest: int = 3,
+) -> Explanation:
+    """Predict one image and say what the answer rests on.
 
+    `photos` (nearest_photos.py) adds the `nearest` training photographs of the answer and of the runner-up.
     Raises DataError for an unreadable image, ConfigError for `top`, CheckpointError for a damaged model.
     """
     refuse_below(1, "top", top)
     preprocessing = predictor.preprocessing
     seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     name = str(image) if isinstance(image, str | Path) else "the given image"
-    output = predictor.inference(torch.from_numpy(normalise(seen, preprocessing))[None], [name])
+    pixels = torch.from_numpy(normalise(seen, preprocessing))
+    found = evidence_in(predictor.inference, pixels, name, source=predictor.source)
     grid = predictor.network.image_encoder.tower.grid
-    scores = output.scores[0].float().cpu().numpy().reshape(grid)
-    rows, columns = np.unravel_index(output.kept[0].cpu().numpy(), grid)
+    answer, against = (predictor.classes[place] for place in (found.answer, found.against))
+    scores = found.output.scores[0].float().cpu().numpy().reshape(grid)
     return Explanation(
         image=seen,
-        guesses=predictor.rank(output, top)[0],
-        kept=list(zip(rows.tolist(), columns.tolist(), strict=True)),
+        guesses=predictor.rank(found.output, top)[0],
+        kept=_places(found, grid),
         attention=scores / scores.sum(),
+        heads=found.heads.numpy().reshape(-1, *grid),
+        answer=answer,
+        against=against,
+        difference=found.difference,
+        change=found.change.tolist(),
+        nearest=_nearest(photos, found, (answer, against), nearest, name),
         selection=predictor.network.image_encoder.selection,
     )
 
@@ -94,3 +154,25 @@ def named_test_images(
         (f"{classes[each.label]}: {each.path.name}", each.path if each.has_file else each.read())
         for each in chosen
     ]
+
+
+def _places(found: Evidence, grid: tuple[int, int]) -> list[tuple[int, int]]:
+    rows, columns = np.unravel_index(found.output.kept[0].cpu().numpy(), grid)
+    return list(zip(rows.tolist(), columns.tolist(), strict=True))
+
+
+def _nearest(
+    photos: RunPhotos | None, found: Evidence, labels: tuple[str, str], count: int, name: str
+) -> dict[str, list[LikePhoto]]:
+    if photos is None:
+        return {}
+    embedding = found.output.embedding[0].float().cpu().numpy()
+    return {label: photos.like(embedding, label, count=count, other_than=name) for label in labels}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _rows(grid: NDArray[np.float32]) -> list[list[float]]:
+    return [[_rounded(value) for value in row] for row in grid.tolist()]

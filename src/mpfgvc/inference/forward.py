@@ -56,12 +56,16 @@ class Inference:
         Raises CheckpointError that names the model and the photograph where a logit is not finite.
         """
         output = forward_in_parts(self.network, images, self.compute)
+        self.check(output, names)
+        return output
+
+    def check(self, output: Output, names: Sequence[str]) -> None:
+        """Raise CheckpointError that names the first photograph of which a logit is not finite."""
         finite = torch.stack([getattr(output, source).isfinite().all(dim=1) for source in SOURCES]).all(dim=0)
         if not finite.all():
             first = names[int(finite.logical_not().nonzero()[0])]
             reason = f"{self.model}: its output for {first} is not finite"
             raise CheckpointError(f"{reason}; its weights are damaged, restore them or train again")
-        return output
 
 
 @torch.inference_mode()

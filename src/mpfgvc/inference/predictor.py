@@ -5,6 +5,7 @@
     predictor(["a.jpg", pil_image, array])  # a list of such lists
     predictor.predict_files(paths)          # a stream, for any number of files
     predictor.embed("bird.jpg")             # V, to compare photographs by
+    predictor.explain("bird.jpg")           # the kept patches, and what each of them says
 
 Probabilities are the softmax of one source of logits: the one that the model answers with
 (`model.prediction`; the paper's is `fusion`), or another if `source` names it.
@@ -12,7 +13,7 @@ Probabilities are the softmax of one source of logits: the one that the model an
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Self, get_args, overload
+from typing import TYPE_CHECKING, Self, get_args, overload
 
 import torch
 from jaxtyping import Float
@@ -29,6 +30,9 @@ from mpfgvc.inference.guess import Guess, Prediction
 from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.explain import Explanation
 
 
 class Predictor:
@@ -171,6 +175,12 @@ class Predictor:
             return list(self._embeddings(images, names))
 
         return self._stream("embed_files", rows, batch_size, workers)
+
+    def explain(self, image: ImageSource, *, top: int = 3) -> "Explanation":
+        """What the prediction for an image rests on (explain.py). Raises what a prediction raises."""
+        from mpfgvc.inference.explain import explain
+
+        return explain(self, image, top=top)
 
     def rank(self, output: Output, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that an output of the network is about."""

@@ -32,18 +32,29 @@ class EmbeddingIndex:
         self.table = table
         self._unit = unit_rows(table.values)
         self._labels = np.array(table.labels, dtype=object)
+        self._splits = np.array(table.splits, dtype=object)
 
     def nearest(
-        self, queries: NDArray[np.float32], *, top: int = 5, label: str | None = None
+        self,
+        queries: NDArray[np.float32],
+        *,
+        top: int = 5,
+        label: str | None = None,
+        split: str | None = None,
     ) -> list[list[Neighbour]]:
         """The `top` nearest photographs of each query, (queries, width), nearest first.
 
-        `label` looks only at the photographs of this class. Of equal ones the first of the table comes first.
-        Raises ConfigError for `top`.
+        `label` and `split` look only at the photographs of this class and of this split. Of equal ones the
+        first of the table comes first. Raises ConfigError for `top`.
         """
         refuse_below(1, "top", top)
-        rows = np.arange(len(self.table)) if label is None else np.flatnonzero(self._labels == label)
-        unit = self._unit if label is None else self._unit[rows]
+        wanted = np.ones(len(self.table), dtype=bool)
+        if label is not None:
+            wanted &= self._labels == label
+        if split is not None:
+            wanted &= self._splits == split
+        rows = np.flatnonzero(wanted)
+        unit = self._unit if wanted.all() else self._unit[rows]
         similarities = unit_rows(queries) @ unit.T
         return [self._neighbours(rows[best], row[best]) for row in similarities for best in [_best(row, top)]]
 

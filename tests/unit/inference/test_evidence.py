@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from mpfgvc.config import ImageTowerConfig
-from mpfgvc.inference.evidence import evidence_of, leave_each_out
-from mpfgvc.inference.forward import Compute
+from mpfgvc.errors import CheckpointError
+from mpfgvc.inference.evidence import evidence_in, leave_each_out
+from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.network import MPFGVC
@@ -13,7 +14,6 @@ from mpfgvc.model.prompts import ClassEmbeddings
 from mpfgvc.model.selection import keep_tokens
 from mpfgvc.model.towers.image_tower import build_image_tower
 
-CPU = Compute(device=torch.device("cpu"))
 TOWERS = ["test_vit", "vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"]
 """Plain, with registers, with rotary positions."""
 
@@ -22,6 +22,10 @@ def _encoder(name: str, kept: int) -> ImageEncoder:
     torch.manual_seed(0)
     tower = build_image_tower(ImageTowerConfig(name=name, pretrained=False, image_size=56))
     return ImageEncoder(tower=tower, kept_tokens=kept).eval()
+
+
+def _inference(kept: int = 5) -> Inference:
+    return Inference(network=_network(kept), compute=Compute(device=torch.device("cpu")))
 
 
 def _network(kept: int = 5) -> MPFGVC:
@@ -61,9 +65,10 @@ def test_a_patch_is_left_out_as_if_it_had_not_been_kept(name: str) -> None:
 
 @torch.no_grad()
 def test_the_change_is_that_of_the_difference_between_the_two_best_logits() -> None:
-    network, image = _network(), torch.randn(3, 56, 56)
+    inference, image = _inference(), torch.randn(3, 56, 56)
+    network = inference.network
     logits = network(image[None]).text[0]
-    evidence = evidence_of(network, image, source="text", compute=CPU)
+    evidence = evidence_in(inference, image, "a.png", source="text")
     assert [evidence.answer, evidence.against] == logits.topk(2).indices.tolist()
     assert evidence.difference == pytest.approx(
         (logits.topk(2).values @ torch.tensor([1.0, -1.0])).item(), abs=1e-4
@@ -76,18 +81,36 @@ def test_the_change_is_that_of_the_difference_between_the_two_best_logits() -> N
 
 @torch.no_grad()
 def test_the_heads_together_are_the_scores() -> None:
-    network, image = _network(), torch.randn(3, 56, 56)
-    evidence = evidence_of(network, image, source="vision", compute=CPU)
-    torch.testing.assert_close(
-        evidence.heads.sum(dim=0), network.image_encoder(image[None]).scores[0], atol=1e-5, rtol=0
+    inference, image = _inference(), torch.randn(3, 56, 56)
+    evidence = evidence_in(inference, image, "a.png", source="vision")
+    scores = inference.network.image_encoder(image[None]).scores[0]
+    torch.testing.assert_close(evidence.heads.sum(dim=0), scores, atol=1e-5, rtol=0)
+
+
+def test_the_output_is_that_of_a_prediction_of_this_image_alone() -> None:
+    inference, image = _inference(), torch.randn(3, 56, 56)
+    predicted, output = (
+        inference(image[None], ["a.png"]),
+        evidence_in(inference, image, "a.png", source="fusion").output,
     )
+    assert output.prediction == predicted.prediction
+    for name in ("vision", "text", "fusion", "embedding", "kept", "scores"):
+        torch.testing.assert_close(getattr(output, name), getattr(predicted, name), atol=0, rtol=0)
+
+
+def test_weights_that_are_damaged_are_named_with_the_photograph() -> None:
+    inference = _inference()
+    with torch.no_grad():
+        inference.network.classifier.weight[0, 0] = torch.nan
+    with pytest.raises(CheckpointError, match=r"its output for a\.png is not finite"):
+        evidence_in(inference, torch.randn(3, 56, 56), "a.png", source="fusion")
 
 
 @torch.no_grad()
 def test_parts_change_nothing_and_a_single_patch_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, image = _network(), torch.randn(3, 56, 56)
-    whole = evidence_of(network, image, source="fusion", compute=CPU)
+    inference, image = _inference(), torch.randn(3, 56, 56)
+    whole = evidence_in(inference, image, "a.png", source="fusion")
     monkeypatch.setattr("mpfgvc.inference.evidence.TOKENS_AT_ONCE", 13)
-    parts = evidence_of(network, image, source="fusion", compute=CPU)
+    parts = evidence_in(inference, image, "a.png", source="fusion")
     torch.testing.assert_close(parts.change, whole.change, atol=1e-5, rtol=0)
-    assert evidence_of(_network(1), image, source="fusion", compute=CPU).change.shape == (1,)
+    assert evidence_in(_inference(1), image, "a.png", source="fusion").change.shape == (1,)
