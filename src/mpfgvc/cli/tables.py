@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpfgvc.data.doctor import Duplicate, Report
     from mpfgvc.evaluation.comparison import Comparison
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
+    from mpfgvc.training.learned_prompts import LearnedPrompts
     from mpfgvc.training.run import Run
 
 WORST_CLASSES = 5
@@ -52,6 +53,23 @@ def write_evaluation(evaluation: Evaluation) -> None:
     _write_mistakes([printable(name) for name in evaluation.classes], evaluation.main)
     for note in evaluation.notes:
         say(note)
+
+
+def write_prompts(learned: LearnedPrompts) -> None:
+    """A row for each class, then the closest pairs, and what the columns mean."""
+    table = _table("class", "moved", "nearest words of the learned tokens")
+    for prompt in learned.prompts:
+        words = " | ".join(", ".join(near.word.strip() for near in token) for token in prompt.tokens)
+        table.add_row(printable(prompt.label), f"{prompt.moved:.2f}", printable(words))
+    _write(table)
+    table = _table("closest classes by their texts", "cosine", "at the start")
+    for pair in learned.pairs:
+        names = printable(" and ".join(pair.labels))
+        table.add_row(names, f"{pair.cosine:.3f}", f"{pair.at_start:.3f}")
+    _write(table)
+    output.write_line(
+        "moved: distance of the learned tokens from their start, over the length they started with"
+    )
 
 
 def write_comparison(comparison: Comparison, folder: str) -> None:

@@ -180,10 +180,12 @@ def _line_of_text(text: str, width: int) -> Image.Image:
 def _shown(photo: LikePhoto) -> View:
     """A photograph at a small size; grey where it cannot be opened."""
     picture = photo.image or Image.new("RGB", (SMALL_SIDE, SMALL_SIDE), "#d0d0d0")
-    caption = f"{photo.found.similarity:.2f} {Path(photo.found.path).name}"
-    if photo.image is None:
-        caption = f"not there: {Path(photo.found.path).name}"
-    return View(picture=picture.resize(_size(picture, SMALL_SIDE), Image.Resampling.LANCZOS), caption=caption)
+    says = f"{photo.found.similarity:.2f} " if photo.image else "not there: "
+    letters = lettering(_CAPTION)
+    name = letters.cut_start(Path(photo.found.path).name, SMALL_SIDE - letters.width(says))
+    return View(
+        picture=picture.resize(_size(picture, SMALL_SIDE), Image.Resampling.LANCZOS), caption=says + name
+    )
 
 
 def _below_each_other(parts: Sequence[Image.Image]) -> Image.Image:

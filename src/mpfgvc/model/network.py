@@ -25,7 +25,12 @@ from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
 from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
-from mpfgvc.model.towers.text_tower import build_text_and_visual, build_text_tower, check_text_weights
+from mpfgvc.model.towers.text_tower import (
+    TextTower,
+    build_text_and_visual,
+    build_text_tower,
+    check_text_weights,
+)
 from mpfgvc.seeding import seeded
 
 SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")
@@ -112,16 +117,7 @@ class MPFGVC(nn.Module):
         """
         _refuse_without_sentences(config, sentences)
         text_tower, visual = build_text_and_visual(config.text_tower, seed=seed)
-        text = ClassPrompts(
-            tower=text_tower,
-            endings=prompt_endings(config, classes),
-            context_tokens=config.context_tokens,
-            context_init=config.context_init,
-            descriptions=class_descriptions(text_tower, sentences) if sentences else None,
-            prompt_weight=config.prompt_weight,
-            seed=seed,
-            chunk=config.prompt_chunk,
-        )
+        text = class_prompts(config, text_tower, classes, sentences=sentences, seed=seed)
         network = cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
         network.start = projection_start(config, network.image_encoder.tower, text_tower, visual)
         network.projection = network.start.layer() or network.projection
@@ -269,6 +265,27 @@ def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[
         raise ConfigError(
             f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}"
         )
+
+
+def class_prompts(
+    config: ModelConfig,
+    tower: TextTower,
+    classes: Sequence[str],
+    *,
+    sentences: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+) -> ClassPrompts:
+    """The class prompts of a network before any training. Raises ConfigError as `ClassPrompts` does."""
+    return ClassPrompts(
+        tower=tower,
+        endings=prompt_endings(config, classes),
+        context_tokens=config.context_tokens,
+        context_init=config.context_init,
+        descriptions=class_descriptions(tower, sentences) if sentences else None,
+        prompt_weight=config.prompt_weight,
+        seed=seed,
+        chunk=config.prompt_chunk,
+    )
 
 
 def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:

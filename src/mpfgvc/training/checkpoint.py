@@ -16,8 +16,9 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from mpfgvc.errors import CheckpointError, one_line
+from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.storage.digests import check_digest, write_with_digest
-from mpfgvc.training.identity import Identity
+from mpfgvc.training.identity import Identity, text_tower_identity
 
 
 @dataclass(kw_only=True)
@@ -84,6 +85,24 @@ def load_stage1(path: Path, identity: Identity) -> dict[str, Tensor] | None:
         raise CheckpointError(
             f"{path} is broken ({error}); restore it, or start a new run with another --out"
         ) from None
+
+
+def load_stage1_prompts(path: Path, prompts: ClassPrompts) -> Tensor:
+    """The learned tokens that stage 1 gave to prompts like these, (classes, context, width).
+
+    Raises CheckpointError if the file is broken, or belongs to another text tower.
+    """
+    check_digest(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tower = (file.metadata() or {}).get("text_tower")
+            context: Tensor = file.get_tensor("network.text.context")
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read ({one_line(error, 120)}); restore it") from None
+    if tower != text_tower_identity(prompts) or context.shape != prompts.context.shape:
+        hint = "put back the tower that the run was made with"
+        raise CheckpointError(f"{path} belongs to another text tower than the one found now; {hint}")
+    return context
 
 
 def _broken(path: Path, error: Exception) -> CheckpointError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.errors import CheckpointError
@@ -39,12 +39,11 @@ class Identity:
         """The identity of a run, from its network as it was built, before any training."""
         photographs = photo_list.photographs
         rows = (f"{each.path}:{each.label}:{each.split}:{each.digest}" for each in photographs)
-        text = network.text.state_dict()
         return cls(
             classes=_of_texts(photo_list.classes),
             photographs=_of_texts(rows),
             image_tower=_of_tensors(network.image_encoder.tower.state_dict().values()),
-            text_tower=_of_tensors(text[name] for name in text if name.startswith("tower.")),
+            text_tower=text_tower_identity(network.text),
             descriptions=_of_texts(map("\n".join, sentences)) if sentences else "",
         )
 
@@ -62,6 +61,12 @@ class Identity:
             rule = f"belongs to a run with other {', '.join(other)} than those found now"
             hint = "put back those of the run, or start a new run with another --out"
             raise CheckpointError(f"{file} {rule}; {hint}")
+
+
+def text_tower_identity(text: nn.Module) -> str:
+    """The fingerprint of the text tower in class prompts."""
+    tensors = text.state_dict()
+    return _of_tensors(tensors[name] for name in tensors if name.startswith("tower."))
 
 
 def _of_texts(texts: Iterable[str]) -> str:
