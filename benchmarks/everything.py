@@ -31,6 +31,8 @@ SCRIPTS = (
     "stage2_cache",
     "image_loading",
     "predict_throughput",
+    "explain",
+    "search",
     "evaluation_memory",
 )
 WITH_PHOTOS = {"stage2_cache", "image_loading", "predict_throughput"}
