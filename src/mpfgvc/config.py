@@ -329,12 +329,16 @@ class Stage2Config(StageConfig):
     """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; label smoothing
     would first unlearn them. noise: random, which wants up to ten times the rate, twice the epochs and
     label smoothing 0.1."""
+    text_loudness: float = 1.0
+    """With start `stage1`: how loud the class texts are beside the image when the fusion starts. 1: equally;
+    4 suits descriptions that are better than what the photographs teach."""
     views: int = 1
     """Views of each training photograph that are embedded and stored: first the one that a test would see,
     then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_range("stage2.text_loudness", self.text_loudness, 0.0, None)
         _check_range("stage2.views", self.views, 1, None)
 
 

@@ -16,15 +16,17 @@ from mpfgvc.model.prompts import ClassEmbeddings
 PHOTOGRAPHS, CLASSES, TEMPERATURE = 60, 7, 0.3
 
 
+@pytest.mark.parametrize("loudness", [1.0, 4.0])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("width", "embed"), [(12, 12), (16, 9), (10, 24)])
 def test_the_logits_are_stage_1s_vision_logits_and_a_vote_of_each_text(
-    width: int, embed: int, residual: bool
+    width: int, embed: int, residual: bool, loudness: float
 ) -> None:
     network, embeddings = _trained_network(width, embed, residual=residual)
-    start_fusion(network, embeddings)
+    start_fusion(network, embeddings, loudness=loudness)
     fusion = network.logits(embeddings).fusion
-    torch.testing.assert_close(fusion, _expected(network, embeddings), atol=1e-4, rtol=1e-4)
+    expected = _expected(network, embeddings, loudness=loudness)
+    torch.testing.assert_close(fusion, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_image_has_about_half_of_the_attention() -> None:
@@ -50,8 +52,8 @@ def test_it_draws_no_random_numbers_and_leaves_stage_1_as_it_was() -> None:
         assert torch.equal(value, network.state_dict()[name]), name
 
 
-def _expected(network: MPFGVC, embeddings: Tensor) -> Tensor:
-    """own / mean own * W V + b, and for each class the share of its text above the mean times the height."""
+def _expected(network: MPFGVC, embeddings: Tensor, *, loudness: float) -> Tensor:
+    """own / mean own * W V + b, and for each class the share of its text above the mean, times the height."""
     projected = list(network.projection(embeddings))
     norm = torch.stack([vector.norm() for vector in projected]).mean()
     texts = [text / text.norm() for text in network.text()]
@@ -66,7 +68,8 @@ def _expected(network: MPFGVC, embeddings: Tensor) -> Tensor:
     height = (logits.max(dim=1).values - logits.mean(dim=1)).mean()
     own = torch.sigmoid(fitted[:, 0] - target)
     votes = shares[:, 1:] - shares[:, 1:].mean(dim=1, keepdim=True)
-    return (own / own.mean())[:, None] * vision + network.classifier.bias + height * votes / (1 - own.mean())
+    image = (own / own.mean())[:, None] * vision + network.classifier.bias
+    return image + loudness * height * votes / (1 - own.mean())
 
 
 def _trained_network(width: int, embed: int, *, residual: bool = False) -> tuple[MPFGVC, Tensor]:

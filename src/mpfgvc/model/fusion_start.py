@@ -6,10 +6,11 @@ The paper names no initialisation. This one stays inside the module's equations.
     Q = V + q    K_c = sqrt(D) P^T T_c / (tau n)    q with P q = p: Q K_c / sqrt(D) is stage 1's text logit
     K_0          one vector, fitted so that the image gets about half of the attention
     V_0 = V / (mean own share)                      so W V_0 are stage 1's vision logits
-    V_c          W V_c = height (e_c - 1 / C) / (mean text share): a text speaks for its own class
+    V_c          W V_c = loudness height (e_c - 1 / C) / (mean text share): a text speaks for its own class
     Trans        the identity, as GELU(x) - GELU(-x) = x; it takes two of the four widths
 
-`height` is how far the best vision logit stands above the mean: vision and text start equally loud.
+`height` is how far the best vision logit stands above the mean. With `loudness` 1 vision and text start
+equally loud; a larger one trusts the texts more, as good descriptions deserve.
 """
 
 import math
@@ -31,7 +32,9 @@ MOST_EMBEDDINGS = 4096
 
 
 @torch.no_grad()
-def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]) -> None:
+def start_fusion(
+    network: MPFGVC, embeddings: Float[Tensor, "photographs width"], *, loudness: float = 1.0
+) -> None:
     """Set the fusion module of a deployed network that stage 1 trained, in place, without random numbers.
 
     Its class texts become unit vectors, as only their direction was trained. `embeddings` are those of
@@ -55,7 +58,7 @@ def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"]
     _set(fusion.key, torch.zeros_like(identity), own_key)
     _set(fusion.value, identity / own_share)
     _set(fusion.text_key, keys)
-    _set(fusion.text_value, _text_values(network, vectors, texts) / (1 - own_share))
+    _set(fusion.text_value, loudness * _text_values(network, vectors, texts) / (1 - own_share))
     _set_transform(fusion, identity)
     _set(fusion.classifier, network.classifier.weight, network.classifier.bias)
 
