@@ -1,7 +1,6 @@
-"""Clients of a server on this machine, written on bare sockets so that they cost little: good ones and bad ones.
+"""Clients of a server on this machine, good and bad ones, on bare sockets, so that they cost little.
 
-requests of `good`          one photograph in a form, on a connection that stays open
-`BAD`                       what no client should send: junk, bombs, cut and slow uploads, wrong tokens
+The bad ones send what no client should: junk, bombs, cut and slow uploads, wrong tokens.
 """
 
 import asyncio
