@@ -3,8 +3,8 @@
     python benchmarks/serving.py RUN PHOTOS [--seconds 60] [--clients 64] [--bad 10000]
 
 The bare model takes batches in a loop in a process of its own, before and after the clients: once prepared
-pixels (the network alone), once the bytes of photographs, decoded by as many threads as the server has. Server
-and clients share the cores that the bare model has alone. All of it is on 127.0.0.1. Writes
+pixels (the network alone), once the bytes of photographs, decoded by as many threads as the server has.
+Server and clients share the cores that the bare model has alone. All of it is on 127.0.0.1. Writes
 results/serving.json.
 """
 
