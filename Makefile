@@ -1,6 +1,7 @@
 # On a machine with Python 3.11 or later and make, each target sets up what it needs in .venv first.
 #
-#   make demo     trains on synthetic birds, draws an explanation, prints the result beside baselines
+#   make demo     trains on synthetic birds, draws an explanation, prints the result beside baselines,
+#                 and how to open its page
 #   make test     lint, types, import rules and all CPU tests
 #   make check    the same without the tests
 #   make fmt      formats the code
@@ -32,6 +33,7 @@ fmt: $(READY)
 demo: $(READY)
 	$(BIN)/mpfgvc train --out $(DEMO_RUN)
 	$(BIN)/mpfgvc explain $(DEMO_RUN) --out $(DEMO_RUN)/why.png
+	$(BIN)/mpfgvc embed $(DEMO_RUN)
 	$(BIN)/python benchmarks/demo.py $(DEMO_RUN)
 
 bench: $(READY)

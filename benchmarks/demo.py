@@ -45,6 +45,7 @@ def main() -> None:
     print(f"what it looks at     {run.path / 'why.png'}")
     print("your own photographs mpfgvc train --data.root my_photos/ --out runs/mine")
     print("                     mpfgvc predict runs/mine new_photos/")
+    print(f"try it in a browser  {Path(sys.executable).with_name('mpfgvc')} demo {run.path}")
 
 
 def _with_few_pictures(config: Config, folder: Path, more: Overrides) -> Scores:

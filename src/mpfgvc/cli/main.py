@@ -14,7 +14,20 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from mpfgvc.cli import compare, data, embed, evaluate, explain, output, predict, prompts, search, train
+from mpfgvc.cli import (
+    compare,
+    data,
+    demo,
+    embed,
+    evaluate,
+    explain,
+    output,
+    predict,
+    prompts,
+    search,
+    serve,
+    train,
+)
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
@@ -27,6 +40,8 @@ COMMANDS: tuple[Command, ...] = (
     embed.COMMAND,
     search.COMMAND,
     prompts.COMMAND,
+    serve.COMMAND,
+    demo.COMMAND,
     compare.COMMAND,
     *data.COMMANDS,
 )

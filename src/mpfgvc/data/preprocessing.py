@@ -110,6 +110,18 @@ def points_in_view(
     return in_scaled - np.array(_corner(scaled, preprocessing.image_size), dtype=np.float64)
 
 
+def view_box(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels of the part of a photograph that `prepare` keeps.
+
+    `shape` is the (height, width) of the upright photograph.
+    """
+    first, last = points_in_view(np.array([[0, 0], shape], dtype=np.float64), shape, preprocessing)
+    step = (last - first) / np.array(shape)
+    top, left = np.maximum(0, np.round(-first / step))
+    bottom, right = np.minimum(shape, np.round((np.array(preprocessing.image_size) - first) / step))
+    return int(left), int(top), max(int(right), int(left) + 1), max(int(bottom), int(top) + 1)
+
+
 def _scaled_shape(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
     """(height, width) that `scale` gives an image of this shape."""
     height, width = preprocessing.scaled_size

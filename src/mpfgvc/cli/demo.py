@@ -1,0 +1,48 @@
+"""`mpfgvc demo`: the server of `mpfgvc serve`, with a page for people."""
+
+from argparse import ArgumentParser, Namespace
+from urllib.parse import quote
+
+from mpfgvc.cli.command import Command, add_dataset_place
+from mpfgvc.cli.serve import (
+    add_server_options,
+    limits_of,
+    listen,
+    load_predictor,
+    serve_until_stopped,
+    token_of,
+)
+from mpfgvc.progress import say
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    add_server_options(parser)
+    add_dataset_place(parser)
+
+
+def _run(options: Namespace) -> None:
+    limits, token = limits_of(options), token_of(options)
+    with listen(options) as bound:
+        from mpfgvc.deploy.app import create_app
+        from mpfgvc.deploy.demo import add_demo
+        from mpfgvc.deploy.predictor_model import PredictorModel, warm_up
+        from mpfgvc.deploy.run_content import content_of
+
+        predictor = load_predictor(options)
+        model = PredictorModel(predictor)
+        warm_up(model)
+        content = content_of(options.model, predictor, root=options.root, manifest=options.manifest)
+        for note in content.notes:
+            say(note)
+        app = create_app(model, limits=limits, token=token)
+        add_demo(app, content)
+        serve_until_stopped(app, bound, options, page="/" if token is None else f"/#token={quote(token)}")
+
+
+COMMAND = Command(
+    name="demo",
+    summary="open a page on which to try a model",
+    add_options=_add_options,
+    run=_run,
+    interrupted="stopped; every request that was accepted has been answered",
+)

@@ -1,0 +1,198 @@
+"""The documents that the server sends, and the options that shape them.
+
+The models describe the documents in the OpenAPI page; the functions make them.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from mpfgvc.deploy.desk import Outcome, Unreadable
+from mpfgvc.deploy.served_model import Answer, Explained
+
+MOST_VIEW = 1024
+
+
+class NoOptions(BaseModel):
+    """A request without options; any is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClassifyOptions(NoOptions):
+    """The options of /classify."""
+
+    top: int = Field(5, ge=1, le=1000, description="Guesses for each photograph, best first.")
+    set: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Adds the smallest set of classes whose probabilities reach this sum, such as 0.9.",
+    )
+    abstain: float = Field(
+        0.0, ge=0, le=1, description="The answer is null where the best probability is below this."
+    )
+
+
+class ExplainOptions(NoOptions):
+    """The options of /explain."""
+
+    top: int = Field(5, ge=1, le=1000, description="Guesses, best first.")
+    format: Literal["json", "png"] = Field("json", description="A document, or a picture for people.")
+    view: int = Field(
+        0,
+        ge=0,
+        le=MOST_VIEW,
+        description="Adds what the model sees as a JPEG of at most so many pixels a side; 0 adds nothing.",
+    )
+
+
+class ErrorDocument(BaseModel):
+    """Why a request has no answer."""
+
+    error: str
+
+
+class GuessDocument(BaseModel):
+    """A class and how probable the model takes it to be."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class PhotographDocument(BaseModel):
+    """The answer about one photograph, or the reason why there is none."""
+
+    name: str
+    answer: str | None = None
+    guesses: list[GuessDocument] = []
+    set: list[str] | None = None
+    error: str | None = None
+
+
+class ClassifyDocument(BaseModel):
+    """The answer of /classify, in the order of the uploads."""
+
+    photographs: list[PhotographDocument]
+
+
+class EmbeddingDocument(BaseModel):
+    """The embedding of one photograph, or the reason why there is none."""
+
+    name: str
+    embedding: list[float] | None = None
+    error: str | None = None
+
+
+class EmbedDocument(BaseModel):
+    """The answer of /embed; embeddings of models with another digest cannot be compared."""
+
+    digest: str
+    photographs: list[EmbeddingDocument]
+
+
+class EvidenceDocument(BaseModel):
+    """Which kept patches speak for the answer (above 0) and for the runner-up (below 0)."""
+
+    answer: str
+    against: str
+    difference: float
+    change: list[float]
+
+
+class ExplainDocument(BaseModel):
+    """The answer of /explain."""
+
+    name: str
+    guesses: list[GuessDocument]
+    grid: tuple[int, int]
+    kept: list[tuple[int, int]]
+    attention: list[list[float]]
+    chosen_by: str
+    evidence: EvidenceDocument | None = None
+    view: str | None = None
+
+
+class ClassesDocument(BaseModel):
+    """The answer of /classes."""
+
+    digest: str
+    classes: list[str]
+
+
+class StateDocument(BaseModel):
+    """The answer of /health and /ready."""
+
+    status: str
+
+
+def classified(outcomes: Sequence[Outcome[Answer]], classes: Sequence[str], options: ClassifyOptions) -> Any:
+    """The document of /classify."""
+    return {"photographs": [_classified(each, classes, options) for each in outcomes]}
+
+
+def embedded(outcomes: Sequence[Outcome[Answer]], digest: str) -> Any:
+    """The document of /embed."""
+    return {"digest": digest, "photographs": [_embedded(each) for each in outcomes]}
+
+
+def explained(name: str, explanation: Explained, view: Image.Image | None) -> Any:
+    """The document of /explain."""
+    evidence = explanation.evidence
+    return {
+        "name": name,
+        "guesses": [vars(guess) for guess in explanation.guesses],
+        "grid": list(explanation.attention.shape),
+        "kept": [list(place) for place in explanation.kept],
+        "attention": [[round(float(value), 6) for value in row] for row in explanation.attention],
+        "chosen_by": explanation.chosen_by,
+        "evidence": None if evidence is None else vars(evidence),
+        "view": None if view is None else _data_address(view),
+    }
+
+
+def probability_set(answer: Answer, classes: Sequence[str], mass: float) -> list[str]:
+    """The smallest set of classes whose probabilities reach `mass` together, the most probable first."""
+    order = np.argsort(-answer.probabilities, kind="stable")
+    reached = np.cumsum(answer.probabilities[order].astype(np.float64))
+    count = int(np.searchsorted(reached, mass - 1e-6)) + 1
+    return [classes[label] for label in order[:count]]
+
+
+def best_guesses(answer: Answer, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
+    """The `top` most probable classes, best first."""
+    order = np.argsort(-answer.probabilities, kind="stable")[:top]
+    return [
+        {"label": classes[label], "probability": min(1.0, float(answer.probabilities[label]))}
+        for label in order
+    ]
+
+
+def _classified(outcome: Outcome[Answer], classes: Sequence[str], options: ClassifyOptions) -> Any:
+    answer = outcome.result
+    if isinstance(answer, Unreadable):
+        return {"name": outcome.name, "error": answer.reason}
+    guesses = best_guesses(answer, classes, options.top)
+    sure = guesses[0]["probability"] >= options.abstain
+    document = {"name": outcome.name, "answer": guesses[0]["label"] if sure else None, "guesses": guesses}
+    if options.set is not None:
+        document["set"] = probability_set(answer, classes, options.set)
+    return document
+
+
+def _embedded(outcome: Outcome[Answer]) -> Any:
+    if isinstance(outcome.result, Unreadable):
+        return {"name": outcome.name, "error": outcome.result.reason}
+    embedding = outcome.result.embedding
+    return {"name": outcome.name, "embedding": None if embedding is None else embedding.tolist()}
+
+
+def _data_address(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, format="JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()

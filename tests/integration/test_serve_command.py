@@ -1,0 +1,167 @@
+"""`mpfgvc serve` as a process: a trained run behind HTTP, refusals before it starts, and how it stops."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpfgvc import Predictor
+from mpfgvc.inference.evidence import evidence_of
+from mpfgvc.inference.explain import explain
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@contextmanager
+def serving(*words: object, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`mpfgvc serve` with these words on a free port, until the end of the block: its address and process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mpfgvc", "serve", *map(str, words), "--port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+    )
+    try:
+        assert process.stdout is not None
+        head = "".join(iter(process.stdout.readline, "}\n")) + "}"
+        url = json.loads(head)["url"]
+        transport = httpx.HTTPTransport(retries=100)  # the socket is bound, and listens a moment later
+        httpx.Client(transport=transport, trust_env=False, timeout=60).get(f"{url}/health")
+        yield url, process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(
+    finished: Path, photos: Path
+) -> None:
+    files = sorted((photos / "test" / "disc").iterdir())[:3]
+    predictor = Predictor.from_pretrained(finished)
+    with serving(finished, "--device", "cpu") as (url, process):
+        parts = [("photograph", (file.name, file.read_bytes())) for file in files]
+        found = httpx.post(f"{url}/classify", files=parts, timeout=60).json()["photographs"]
+        for answer, guesses in zip(found, predictor(files), strict=True):
+            assert [each["label"] for each in answer["guesses"]] == [guess.label for guess in guesses]
+            probabilities = [each["probability"] for each in answer["guesses"]]
+            assert probabilities == pytest.approx([guess.probability for guess in guesses], abs=1e-5)
+        embedded = httpx.post(f"{url}/embed", files=parts, timeout=60).json()
+        assert embedded["digest"] == predictor.digest
+        vectors = np.array([each["embedding"] for each in embedded["photographs"]])
+        np.testing.assert_allclose(vectors, predictor.embed(files).numpy(), atol=1e-4)
+        explained = httpx.post(f"{url}/explain?view=48", files=parts[:1], timeout=60).json()
+        expected = explain(predictor, files[0])
+        assert explained["kept"] == [list(place) for place in expected.kept]
+        np.testing.assert_allclose(explained["attention"], expected.attention, atol=1e-5)
+        pixels = predictor.transform(predictor.open(files[0]))
+        evidence = evidence_of(
+            predictor.network, pixels, source=predictor.source, compute=predictor.inference.compute
+        )
+        assert explained["evidence"]["answer"] == predictor.classes[evidence.answer]
+        np.testing.assert_allclose(explained["evidence"]["change"], evidence.change, atol=1e-4)
+        picture = httpx.post(f"{url}/explain?format=png", files=parts[:1], timeout=60)
+        assert picture.content.startswith(b"\x89PNG")
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert errors == "mpfgvc: stopped; every request that was accepted has been answered\n"
+
+
+def test_what_was_accepted_before_the_stop_is_answered_and_the_next_is_refused(
+    finished: Path, photos: Path
+) -> None:
+    content = (photos / "test" / "disc" / "0.png").read_bytes()
+    with serving(finished, "--device", "cpu", "--wait", "1500") as (url, process):
+        codes: list[int] = []
+
+        def ask() -> None:
+            codes.append(httpx.post(f"{url}/classify", files={"photograph": content}, timeout=60).status_code)
+
+        asking = [threading.Thread(target=ask) for _ in range(5)]
+        for thread in asking:
+            thread.start()
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            while "mpfgvc_photographs_inside 5.0" not in client.get("/metrics").text:
+                pass
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        for thread in asking:
+            thread.join()
+        assert (codes, process.returncode) == ([200] * 5, 130)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_the_token_comes_from_the_environment_and_other_names_of_this_machine_are_refused(
+    finished: Path,
+) -> None:
+    with serving(finished, "--device", "cpu", MPFGVC_TOKEN="a-secret-of-tests") as (url, _):  # noqa: S106
+        assert httpx.get(f"{url}/classes").status_code == 401
+        good = {"Authorization": "Bearer a-secret-of-tests"}
+        assert httpx.get(f"{url}/classes", headers=good).status_code == 200
+        elsewhere = httpx.get(f"{url}/classes", headers={**good, "Host": "rebound.example.org"})
+        assert elsewhere.status_code == 421
+        assert "answers only as 127.0.0.1 or localhost" in elsewhere.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--port", "70000"], "--port must be 0 to 65535, got 70000"),
+        (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7 port 8000: "),
+        (["--queue", "0"], "--queue must be at least 1, got 0"),
+        (["--max-megapixels", "nan"], "--max-megapixels must be above 0, got nan"),
+        (
+            ["--token", "short"],
+            "--token must be at least 8 printable ASCII characters without a space, got",
+        ),
+        (["--wait", "-1"], "--wait must be 0 to 10000 ms, got -1"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_the_model_is_read(cli: Cli, words: list[str], line: str) -> None:
+    code, stdout, stderr = cli("serve", "no/such/run", *words)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert line in stderr
+
+
+def test_a_port_that_is_taken_is_refused_in_one_line(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, _, stderr = cli("serve", "no/such/run", "--port", port)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; choose another" in stderr
+
+
+def test_a_missing_run_is_refused_in_one_line(cli: Cli) -> None:
+    code, stdout, stderr = cli("serve", "no/such/run", "--port", "0")
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert "no/such/run" in stderr
+
+
+def test_a_missing_package_names_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, stderr = cli("serve", "no/such/run")
+    assert (code, stderr) == (2, "mpfgvc: a server needs uvicorn: pip install 'mpfgvc[serve]'\n")
+
+
+def test_the_part_that_the_model_sees_lies_where_it_says(finished: Path) -> None:
+    from mpfgvc.deploy.predictor_model import PredictorModel
+
+    model = PredictorModel(Predictor.from_pretrained(finished))
+    wide = Image.new("RGB", (300, 100), "red")
+    wide.paste("lime", (100, 0, 200, 100))
+    colors = model.view(wide).getcolors()
+    assert colors is not None
+    assert max(colors)[1] == (0, 255, 0)
