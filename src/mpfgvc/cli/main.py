@@ -14,7 +14,7 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from mpfgvc.cli import compare, data, embed, evaluate, explain, output, predict, search, train
+from mpfgvc.cli import compare, data, embed, evaluate, explain, output, predict, push, search, train
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
@@ -27,6 +27,7 @@ COMMANDS: tuple[Command, ...] = (
     embed.COMMAND,
     search.COMMAND,
     compare.COMMAND,
+    push.COMMAND,
     *data.COMMANDS,
 )
 GROUPS = {"data": "check a dataset, or draw a synthetic one"}
