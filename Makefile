@@ -6,6 +6,7 @@
 #   make check    the same without the tests
 #   make fmt      formats the code
 #   make bench    all speed benchmarks, and their table in benchmarks/README.md
+#   make docs     the documentation site, in build/site
 #   make clean    removes .venv, runs/ and caches
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 # Two test processes with one thread each, so that they do not compete for two cores.
 TEST_OPTIONS ?= -n 2
 
-.PHONY: demo test check fmt bench clean
+.PHONY: demo test check fmt bench docs clean
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(TEST_OPTIONS)
@@ -39,8 +40,12 @@ demo: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/everything.py
 
+docs: $(READY)
+	$(BIN)/python docs/build.py
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build runs .mypy_cache .ruff_cache .pytest_cache
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

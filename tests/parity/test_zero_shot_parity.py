@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import open_clip
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from tests.loopback_hub import serving
+from tests.loopback_hub import ask, serving
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor
 
@@ -62,15 +61,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of a hub that both libraries ask; a repository is a folder `user/name`."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with serving(tmp_path / "hub") as address:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
-        monkeypatch.setattr(
-            huggingface_hub.constants,
-            "HUGGINGFACE_CO_URL_TEMPLATE",
-            address + "/{repo_id}/resolve/{revision}/{filename}",
-        )
+        ask(monkeypatch, address, tmp_path / "cache")
         yield tmp_path / "hub"
 
 

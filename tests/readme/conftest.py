@@ -19,13 +19,18 @@ Python = Callable[[list[str]], subprocess.CompletedProcess[str]]
 @pytest.fixture
 def workshop(tmp_path: Path) -> Path:
     """`my_photos/` with three classes, `new_photos/`, and `photo.jpg`."""
+    draw_photographs(tmp_path)
+    return tmp_path
+
+
+def draw_photographs(folder: Path) -> None:
+    """What `workshop` holds."""
     for label, name in enumerate(("bolete", "chanterelle", "morel")):
         for index in range(10):
-            _draw(tmp_path / "my_photos" / name / f"{index}.png", label, index)
+            _draw(folder / "my_photos" / name / f"{index}.png", label, index)
     for index in range(2):
-        _draw(tmp_path / "new_photos" / f"{index}.jpg", index, 10 + index)
-    _draw(tmp_path / "photo.jpg", 2, 12)
-    return tmp_path
+        _draw(folder / "new_photos" / f"{index}.jpg", index, 10 + index)
+    _draw(folder / "photo.jpg", 2, 12)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from mpfgvc.cli import (
     output,
     predict,
     prompts,
+    push,
     search,
     serve,
     train,
@@ -43,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     serve.COMMAND,
     demo.COMMAND,
     compare.COMMAND,
+    push.COMMAND,
     *data.COMMANDS,
 )
 GROUPS = {"data": "check a dataset, or draw a synthetic one"}

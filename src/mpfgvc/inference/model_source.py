@@ -56,9 +56,22 @@ def _instead(path: Path) -> str:
     return f"give a run folder, its model folder, or {HUB}user/name for the hub"
 
 
+def check_repository(name: str) -> str:
+    """The name itself if it is `user/name` as the hub takes it. Raises CheckpointError."""
+    match = _match(name)
+    if match is None or match["revision"] is not None:
+        raise CheckpointError(f"a repository of the hub must be user/name, got {name!r:.200}")
+    return name
+
+
+def _match(name: str) -> re.Match[str] | None:
+    match = _REPOSITORY.fullmatch(name)
+    return None if match is None or "--" in match["id"] or ".." in name else match
+
+
 def _download(source: str, files: list[str]) -> Path:
-    match = _REPOSITORY.fullmatch(source.removeprefix(HUB))
-    if match is None or "--" in match["id"] or ".." in source:
+    match = _match(source.removeprefix(HUB))
+    if match is None:
         rule = f"must be {HUB}user/name or {HUB}user/name@revision"
         raise CheckpointError(f"a repository of the hub {rule}, got {source!r:.200}")
     from huggingface_hub import snapshot_download

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from mpfgvc.config import ModelConfig
+from mpfgvc.config_paths import model_without_folders
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
 from mpfgvc.inference.model_description import ModelDescription
@@ -59,17 +60,12 @@ def save_model(saved: SavedModel, folder: Path) -> None:
         classes=network.classes,
         embed=network.embed,
         preprocessing=saved.preprocessing,
-        model=replace(saved.config, image_tower=tower, descriptions=_file_name(saved.config.descriptions)),
+        model=model_without_folders(replace(saved.config, image_tower=tower)),
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with new_folder(folder) as part:
         write_with_digest(part / WEIGHTS, serialise(tensors))
         write_with_digest(part / DESCRIPTION, description.to_bytes())
-
-
-def _file_name(path: str | None) -> str | None:
-    """What a saved model says of its descriptions: they are in its tensors, and their folder is no news."""
-    return None if path is None else Path(path).name
 
 
 def load_model(source: str | Path) -> SavedModel:

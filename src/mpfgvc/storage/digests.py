@@ -25,7 +25,7 @@ def digest_path(path: Path) -> Path:
 
 def write_with_digest(path: Path, content: bytes) -> None:
     """Replace a file and its digest. Raises OutputError; a file and a digest that fit stay in any case."""
-    new = _line(hashlib.sha256(content).hexdigest(), path.name)
+    new = digest_line(hashlib.sha256(content).hexdigest(), path.name)
     write_bytes(digest_path(path), b"".join(dict.fromkeys([*_lines_so_far(path), new])))
     write_bytes(path, content)
     write_bytes(digest_path(path), new)
@@ -52,6 +52,13 @@ def stored_digest(path: Path) -> str:
     """
     lines = _read_digests(path) or []
     return lines[0].lstrip(b"\\")[:64].decode() if len(lines) == 1 else ""
+
+
+def digest_line(digest: str, name: str) -> bytes:
+    """The line of `sha256sum` for a file; a backslash in front marks a name that needs escaping."""
+    plain = os.fsencode(name)
+    escaped = plain.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return (b"" if escaped == plain else b"\\") + digest.encode() + b"  " + escaped + b"\n"
 
 
 def _matches(path: Path, lines: list[bytes]) -> bool:
@@ -89,7 +96,7 @@ def _lines_so_far(path: Path) -> list[bytes]:
     """The lines that the content there is now may match; of its own where it has no digest file yet."""
     try:
         lines = _read_lines(digest_path(path))
-        return [_line(_digest(path), path.name)] if lines is None else lines
+        return [digest_line(_digest(path), path.name)] if lines is None else lines
     except OSError:
         return []
 
@@ -108,10 +115,3 @@ def _read_lines(path: Path) -> list[bytes] | None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _line(digest: str, name: str) -> bytes:
-    """A line of `sha256sum`, which marks names that need escaping by a backslash in front."""
-    plain = os.fsencode(name)
-    escaped = plain.replace(b"\\", b"\\\\").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
-    return (b"" if escaped == plain else b"\\") + digest.encode() + b"  " + escaped + b"\n"

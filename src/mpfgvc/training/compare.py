@@ -25,7 +25,7 @@ from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.launcher import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.metric_rows import training_seconds
+from mpfgvc.storage.metric_rows import training_seconds
 from mpfgvc.training.own_process import Job, carry_out_apart, peak_bytes
 from mpfgvc.training.run import resolve
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mpfgvc.errors import one_line
 from mpfgvc.progress import Bar, say
+from mpfgvc.storage.metric_rows import Row, format_rows, is_before, read_rows
 from mpfgvc.storage.whole_files import write_text
-from mpfgvc.training.metric_rows import Row, format_rows, is_before, read_rows
 from mpfgvc.training.scalar_file import ScalarFile
 
 

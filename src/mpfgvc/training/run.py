@@ -13,7 +13,8 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config
+from mpfgvc.config import Config
+from mpfgvc.config_paths import with_absolute_paths
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
@@ -74,7 +75,7 @@ def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> t
 
     `read` reads the photographs as `read_photos` does. Raises ConfigError or DataError as the dataset does.
     """
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     photos = read(config.data, seed=config.seed)
     word = config.model.supercategory or photos.supercategory
     return replace(config, model=replace(config.model, supercategory=word)), photos
@@ -147,27 +148,6 @@ def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
             save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """The config with paths that hold in any working directory."""
-    image_tower, text_tower = config.model.image_tower, config.model.text_tower
-    model = replace(
-        config.model,
-        image_tower=replace(image_tower, weights=_absolute(image_tower.weights)),
-        text_tower=replace(text_tower, weights=_absolute(text_tower.weights)),
-        descriptions=_absolute_descriptions(config.model.descriptions),
-    )
-    data = replace(config.data, root=_absolute(config.data.root), manifest=_absolute(config.data.manifest))
-    return replace(config, model=model, data=data)
-
-
-def _absolute_descriptions(source: str | None) -> str | None:
-    return source if source == BUNDLED_DESCRIPTIONS else _absolute(source)
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _free_folder(config: Config, fabric: Fabric) -> RunFolder:

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mpfgvc.storage.metric_rows import COLUMNS, Row, training_seconds
 from mpfgvc.training.metric_log import MetricLog
-from mpfgvc.training.metric_rows import COLUMNS, Row, training_seconds
 
 STEPS = [("stage1", 3), ("stage1", 6), ("stage1", 9), ("stage2", 4), ("stage2", 8)]
 

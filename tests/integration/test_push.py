@@ -1,0 +1,251 @@
+"""`mpfgvc push`: a run to a hub on this machine and back, bit for bit; a refusal leaves one line."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from tests.loopback_hub import ask, environment, serving
+
+from mpfgvc import Predictor, load_config, train
+from mpfgvc.inference.saved_model import load_model
+
+Cli = Callable[..., tuple[int, str, str]]
+FILES = ["README.md", "config.yaml", "model.json", "model.json.sha256", "model.safetensors"]
+FILES += ["model.safetensors.sha256"]
+FRESH = """\
+import json, sys
+from mpfgvc import Predictor
+predictor = Predictor.from_pretrained(sys.argv[1], device="cpu")
+answers = [[[guess.label, guess.probability] for guess in predictor(path, top=3)] for path in sys.argv[2:]]
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a hub that this process asks."""
+    with serving(tmp_path / "hub") as address:
+        ask(monkeypatch, address, tmp_path / "cache")
+        yield tmp_path / "hub"
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, for what is changed in it."""
+    copy = tmp_path / "run"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+def test_what_was_pushed_answers_the_same_in_a_fresh_process(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path / "hub") as address:
+        ask(monkeypatch, address, tmp_path / "cache")
+        code, stdout, _ = cli("push", finished, "me/shapes", "--json")
+        document = json.loads(stdout)
+        assert (code, document["files"], document["changed"]) == (0, FILES, True)
+        assert (document["repository"], document["url"]) == ("me/shapes", f"{address}/me/shapes")
+        pictures = sorted((photos / "test" / "disc").iterdir())
+        words = [sys.executable, "-c", FRESH, "hf://me/shapes", *map(str, pictures)]
+        variables = os.environ | environment(address, tmp_path / "fresh") | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    torch.set_num_threads(1)
+    predictor = Predictor.from_pretrained(finished, device="cpu")
+    expected = [[[guess.label, guess.probability] for guess in predictor(path, top=3)] for path in pictures]
+    assert json.loads(done.stdout) == expected
+
+
+def test_the_same_run_again_changes_nothing_and_says_so(cli: Cli, hub: Path, finished: Path) -> None:
+    assert cli("push", finished, "me/shapes")[0] == 0
+    before = {file.name: file.stat().st_mtime_ns for file in (hub / "me" / "shapes").iterdir()}
+    code, stdout, _ = cli("push", finished, "hf://me/shapes")
+    assert (code, stdout.split()[0]) == (0, "unchanged")
+    assert {file.name: file.stat().st_mtime_ns for file in (hub / "me" / "shapes").iterdir()} == before
+
+
+def test_a_dry_run_writes_what_would_be_pushed_and_asks_nobody(
+    cli: Cli, hub: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("push", finished, "me/shapes")[0] == 0
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.delenv("HF_TOKEN")
+    out = tmp_path / "out"
+    code, stdout, stderr = cli("push", finished, "me/shapes", "--dry-run", "-o", out, "--json")
+    assert (code, stderr) == (0, "")
+    assert json.loads(stdout) == {"repository": "me/shapes", "folder": str(out), "files": FILES}
+    for name in FILES:
+        assert (out / name).read_bytes() == (hub / "me" / "shapes" / name).read_bytes()
+
+
+def test_the_card_is_read_by_the_hubs_own_library(
+    cli: Cli, finished: Path, tmp_path: Path, photos: Path
+) -> None:
+    out = tmp_path / "out"
+    cli("push", finished, "me/shapes", "--dry-run", "-o", out, "--license", "mit", "--dataset", "Shapes | 3")
+    card = ModelCard.load(out / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag, card.data.license) == (
+        "mpfgvc",
+        "image-classification",
+        "mit",
+    )
+    evaluation = json.loads((finished / "evaluation.json").read_text())
+    found = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert found == {
+        "Top-1 accuracy": pytest.approx(evaluation["top1"], abs=1e-6),
+        "Top-5 accuracy": pytest.approx(evaluation["top5"], abs=1e-6),
+        "Mean accuracy per class": pytest.approx(evaluation["mean_class"], abs=1e-6),
+    }
+    assert {result.dataset_name for result in card.data.eval_results} == {"Shapes | 3"}
+    for line in (
+        "Dataset: Shapes \\| 3, 3 classes.",
+        "| train | 27 | 9 |",
+        "| validation | 6 | 2 |",
+        "| test | 15 | 5 |",
+        "cross, disc, stripe",
+        "15 test photographs, which the training did not see, in fp32.",
+        'predictor = Predictor.from_pretrained("hf://me/shapes")',
+        "  eprint    = {2309.08912},",
+    ):
+        assert line in card.text.splitlines()
+    assert " to " in next(line for line in card.text.splitlines() if line.startswith("| vision |"))
+
+
+def test_nothing_that_is_pushed_names_a_folder_of_this_machine(
+    cli: Cli, tiny: Callable[..., object], tmp_path: Path, photos: Path
+) -> None:
+    """Also not of a run whose towers and sentences came from files."""
+    weights, words = tmp_path / "secret" / "tower.safetensors", tmp_path / "secret" / "words.csv"
+    words.parent.mkdir()
+    words.write_text("class,sentence\ndisc,a round thing\n")
+    _save_tower(weights)
+    small = {"model.image_tower.weights": str(weights), "model.descriptions": str(words), "stage1.epochs": 1}
+    run = train(tiny(small | {"stage2.epochs": 1}), out=tmp_path / "run").path  # type: ignore[arg-type]
+    out = tmp_path / "out"
+    assert cli("push", run, "me/shapes", "--dry-run", "-o", out)[0] == 0
+    for file in out.iterdir():
+        content = file.read_bytes()
+        assert str(tmp_path).encode() not in content, file.name
+        assert str(photos).encode() not in content, file.name
+        assert photos.name.encode() not in content, file.name
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert (settings["data"]["root"], settings["model"]["image_tower"]["weights"]) == (
+        None,
+        "tower.safetensors",
+    )
+    assert load_config(out / "config.yaml").model.descriptions == "words.csv"
+    assert load_model(out).network.classes == ("cross", "disc", "stripe")
+
+
+def test_a_run_that_is_not_finished_is_refused(cli: Cli, hub: Path, run: Path) -> None:
+    (run / "evaluation.json").unlink()
+    hint = f"it has no evaluation.json; finish it with: mpfgvc train --resume {run}"
+    assert cli("push", run, "me/shapes") == (2, "", f"mpfgvc: the run {run} is not finished: {hint}\n")
+    shutil.rmtree(run / "model")
+    assert "has no trained model yet" in cli("push", run, "me/shapes")[2]
+    assert not (hub / "me").exists()
+
+
+def test_a_run_that_was_to_have_no_test_is_pushed_without_metrics(
+    cli: Cli, run: Path, tmp_path: Path
+) -> None:
+    settings = (run / "config.yaml").read_text().replace("final_test: true", "final_test: false")
+    (run / "config.yaml").write_text(settings)
+    (run / "config.yaml.sha256").unlink()
+    (run / "evaluation.json").unlink()
+    assert cli("push", run, "me/shapes", "--dry-run", "-o", tmp_path / "out")[0] == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.eval_results is None
+    assert "This run has no test" in card.text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["you/shapes"], "cannot push to you/shapes: the token may not write to it; give it the right"),
+        (["me"], "a repository of the hub must be user/name, got 'me'"),
+        (["me/shapes@main"], "a repository of the hub must be user/name, got 'me/shapes@main'"),
+        (["me/shapes", "--dry-run"], "--dry-run needs --out, a new folder for the files"),
+        (["me/shapes", "-o", "x"], "--out goes with --dry-run"),
+        (["me/shapes", "--dry-run", "-o", "."], ". is not empty; name a new folder with --out"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused_in_one_line(
+    cli: Cli, hub: Path, finished: Path, words: list[str], line: str
+) -> None:
+    code, stdout, stderr = cli("push", finished, *words)
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1)
+    assert line in stderr
+    assert not (hub / "me").exists()
+
+
+@pytest.mark.parametrize(
+    ("token", "line"),
+    [
+        ("", "there is no token for the hub; log in with `hf auth login`, or set HF_TOKEN"),
+        (
+            "hf_other",
+            "cannot push to me/shapes: the hub refuses the token; log in again with `hf auth login`",
+        ),
+    ],
+)
+def test_a_token_that_is_missing_or_refused_is_one_line(
+    cli: Cli, hub: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, token: str, line: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(hub / "none"))
+    assert cli("push", finished, "me/shapes") == (2, "", f"mpfgvc: {line}\n")
+    assert not (hub / "me").exists()
+
+
+def test_a_public_repository_does_not_take_what_was_meant_to_be_private(
+    cli: Cli, hub: Path, finished: Path
+) -> None:
+    assert cli("push", finished, "me/hidden", "--private")[0] == 0
+    assert cli("push", finished, "me/hidden", "--private")[0] == 0
+    assert (hub / "me" / "hidden" / ".private").exists()
+    (hub / "me" / "open").mkdir()
+    code, _, stderr = cli("push", finished, "me/open", "--private")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "me/open is there already and public, so nothing was pushed" in stderr
+    assert not list((hub / "me" / "open").iterdir())
+
+
+def test_an_interrupted_push_leaves_one_line_and_an_empty_repository(finished: Path, tmp_path: Path) -> None:
+    arrived, go_on = Event(), Event()
+
+    def wait() -> None:
+        arrived.set()
+        go_on.wait(60)
+
+    with serving(tmp_path / "hub", on_upload=wait) as address:
+        variables = (
+            os.environ | environment(address, tmp_path / "cache") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+        )
+        words = [sys.executable, "-m", "mpfgvc", "push", str(finished), "me/shapes"]
+        process = subprocess.Popen(words, env=variables, stderr=subprocess.PIPE, text=True)
+        assert arrived.wait(120)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+        go_on.set()
+    assert (process.returncode, stderr) == (130, "mpfgvc: interrupted; nothing was committed to the hub\n")
+    assert not list((tmp_path / "hub" / "me" / "shapes").iterdir())
+
+
+def _save_tower(path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    tower = timm.create_model("test_vit", pretrained=False, img_size=48, num_classes=0)
+    save_file(tower.state_dict(), path)
