@@ -81,7 +81,9 @@ def test_every_page_is_run_or_has_a_test_of_its_own() -> None:
 
 def test_lines_of_the_pages_are_not_too_long() -> None:
     for path in DOCS.glob("*.md"):
-        assert [line for line in path.read_text("utf-8").splitlines() if len(line) > 120] == [], path.name
+        lines = path.read_text("utf-8").splitlines()
+        long = [line for line in lines if len(line) > 120 and not line.startswith("|")]
+        assert long == [], f"{path.name}: only rows of tables may be longer"
 
 
 def _commands(blocks: list[Block]) -> list[list[str]]:
