@@ -14,7 +14,7 @@ import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
-from mpfgvc.cli import compare, data, embed, evaluate, explain, output, predict, search, train
+from mpfgvc.cli import compare, data, embed, evaluate, explain, export, output, predict, search, train
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
@@ -26,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     explain.COMMAND,
     embed.COMMAND,
     search.COMMAND,
+    export.COMMAND,
     compare.COMMAND,
     *data.COMMANDS,
 )
