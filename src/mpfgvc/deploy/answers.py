@@ -52,7 +52,7 @@ def program_answers(saved: SavedModel, path: Path, photographs: Sequence[Photogr
     def logits(photograph: Photograph) -> np.ndarray:
         image = photograph.read(at_least=preprocessing.at_least)
         output = program(torch.tensor(prepared_pixels(image, preprocessing))[None])
-        answer: np.ndarray = getattr(output, saved.network.prediction).numpy()
+        answer: np.ndarray = output[saved.network.prediction].numpy()
         return answer
 
     return _answers(logits, photographs, "the export")

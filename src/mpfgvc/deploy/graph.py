@@ -11,11 +11,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from mpfgvc.data.preprocessing import Preprocessing
@@ -27,16 +26,6 @@ from mpfgvc.model.network import MPFGVC
 OPSET = 20
 """The version of ONNX's operators: the first with GELU, understood by onnxruntime since 1.17."""
 _NOISY = ("onnxscript", "onnx_ir", "torch.onnx")
-
-
-class GraphOutput(NamedTuple):
-    """What the graph gives, by the names of description.OUTPUTS."""
-
-    vision: Float[Tensor, "batch classes"]
-    text: Float[Tensor, "batch classes"]
-    fusion: Float[Tensor, "batch classes"]
-    embedding: Float[Tensor, "batch width"]
-    kept: Int[Tensor, "batch kept"]
 
 
 class ExportedNetwork(nn.Module):
@@ -65,18 +54,17 @@ class ExportedNetwork(nn.Module):
         ):
             setattr(owner, name, nn.Identity())
 
-    def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> GraphOutput:
-        """Logits of the three sources, V and the kept patches."""
+    def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Tensor]:
+        """The outputs by their names (description.OUTPUTS): a file of torch.export knows no named tuples."""
         network = self.network
         pixels = images.permute(0, 3, 1, 2).float() / 255
         encoded = network.image_encoder((pixels - self.mean) / self.std)
-        return GraphOutput(
-            vision=network.vision_logits(encoded.embedding),
-            text=network.cosine_logits(encoded.embedding, self.directions),
-            fusion=network.fusion.classify(encoded.embedding, TextMemory(self.keys, self.values)),
-            embedding=encoded.embedding,
-            kept=encoded.kept,
+        logits = (
+            network.vision_logits(encoded.embedding),
+            network.cosine_logits(encoded.embedding, self.directions),
+            network.fusion.classify(encoded.embedding, TextMemory(self.keys, self.values)),
         )
+        return dict(zip(OUTPUTS, (*logits, encoded.embedding, encoded.kept), strict=True))
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ from mpfgvc.errors import OutputError
 MOST_BYTES = 2**31 - 1
 """What one protobuf message can hold."""
 _SMALLEST = 1024
-"""Numbers that a tensor must have to be stored in float16; norms and biases have fewer."""
+"""Numbers that a matrix must have to be stored in float16; norms and biases stay as they are."""
 
 
 def tidied(model: Any) -> Any:
@@ -59,7 +59,8 @@ def with_half_weights(model: Any) -> Any:
 
     casts = []
     for tensor in model.graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALLEST:
+        small = len(tensor.dims) < 2 or np.prod(tensor.dims) < _SMALLEST
+        if tensor.data_type != TensorProto.FLOAT or small:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor).astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
