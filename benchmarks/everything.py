@@ -32,6 +32,7 @@ SCRIPTS = (
     "image_loading",
     "predict_throughput",
     "evaluation_memory",
+    "export",
 )
 WITH_PHOTOS = {"stage2_cache", "image_loading", "predict_throughput"}
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from mpfgvc.deploy.graph import load_torch_program
 from mpfgvc.deploy.parity import Limits
 from mpfgvc.deploy.runtime import Runtime
 from mpfgvc.inference.guess import Guess
+from mpfgvc.terms import Engine
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -278,6 +280,15 @@ def test_options_of_the_runtime_are_checked(
     code, _, stderr = cli("predict", finished, files[0], "--engine", "openvino")
     assert code == 2
     assert "--engine and --threads are for a .onnx file" in stderr
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_several_threads_may_ask_at_once(exported: Path, files: list[Path], engine: Engine) -> None:
+    pytest.importorskip(engine)
+    runtime = Runtime(exported, engine=engine)
+    expected = runtime.predict(files)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(runtime.predict, files * 4)) == expected * 4
 
 
 def test_openvino_answers_alike_and_one_photograph_at_a_time(exported: Path, files: list[Path]) -> None:

@@ -82,7 +82,7 @@ def export(
     )
     is_program = out.suffix == ".pt2"
     with new_file(out) as part:
-        _write(saved, part, precision, chosen.calibration, is_program=is_program)
+        write_export(saved, part, precision, chosen.calibration, is_program=is_program)
         if is_program:
             after = program_answers(saved, part, chosen.compared)
         else:
@@ -110,14 +110,18 @@ def _check(out: Path, precision: str, engine: str, most: int) -> None:
         raise ConfigError(f"--precision must be fp32 for a .pt2 file, got {precision}; write a .onnx file")
 
 
-def _write(
+def write_export(
     saved: SavedModel,
     part: Path,
     precision: ExportPrecision,
-    calibration: Sequence[Photograph],
+    calibration: Sequence[Photograph] = (),
     *,
-    is_program: bool,
+    is_program: bool = False,
 ) -> None:
+    """Write a model to a path, without any comparison; int8 needs photographs to calibrate on.
+
+    Raises ConfigError for a network that cannot be exported, OutputError for one that is too large.
+    """
     network = ExportedNetwork(saved.network, saved.preprocessing)
     example = torch.zeros(2, *saved.preprocessing.image_size, 3, dtype=torch.uint8)
     description = _describe(saved, precision)

@@ -116,7 +116,21 @@ class Runtime:
             prepared_pixels(open_plain_image(each, at_least=self.preprocessing.at_least), self.preprocessing)
             for each in images
         ]
-        return self._run(pixels, [name_of(*each) for each in enumerate(images)])
+        return self.run(np.stack(pixels), [name_of(*each) for each in enumerate(images)])
+
+    def run(self, pixels: Pixels, names: Sequence[str] = ()) -> Outputs:
+        """What the graph says about prepared pixels, uint8 (batch, height, width, 3), of at least one image.
+
+        `names` are what errors call the images. Raises CheckpointError for logits that are not finite.
+        """
+        outputs = self._session.run(pixels)
+        finite = np.isfinite(outputs[self.source]).all(axis=1)
+        if not finite.all():
+            place = int(np.argmin(finite))
+            name = names[place] if names else f"image {place}"
+            reason = f"{self.path}: its output for {name} is not finite"
+            raise CheckpointError(f"{reason}; its weights are damaged, export it again")
+        return outputs
 
     def rank(self, outputs: Outputs, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that these outputs are about."""
@@ -126,14 +140,6 @@ class Runtime:
         best = np.argsort(-row, kind="stable")[:top]
         return [Guess(label=self.classes[label], probability=float(row[label])) for label in best]
 
-    def _run(self, pixels: Sequence[Pixels], names: Sequence[str]) -> Outputs:
-        outputs = self._session.run(np.stack(pixels))
-        finite = np.isfinite(outputs[self.source]).all(axis=1)
-        if not finite.all():
-            reason = f"{self.path}: its output for {names[int(np.argmin(finite))]} is not finite"
-            raise CheckpointError(f"{reason}; its weights are damaged, export it again")
-        return outputs
-
     def _stream(self, paths: Iterator[str | Path], top: int, batch_size: int) -> Iterator[Prediction]:
         with ThreadPoolExecutor(core_count()) as pool:
             while batch := [Path(path) for path in islice(paths, batch_size)]:
@@ -142,7 +148,7 @@ class Runtime:
                     if isinstance(each, str):
                         yield Prediction(path=path, guesses=(), failure=each)
                     else:
-                        (guesses,) = self.rank(self._run([each], [str(path)]), top)
+                        (guesses,) = self.rank(self.run(each[None], [str(path)]), top)
                         yield Prediction(path=path, guesses=tuple(guesses))
 
     def _read(self, path: Path) -> Pixels | str:
