@@ -34,6 +34,7 @@ SCRIPTS = (
     "explain",
     "search",
     "evaluation_memory",
+    "export",
 )
 WITH_PHOTOS = {"stage2_cache", "image_loading", "predict_throughput"}
 

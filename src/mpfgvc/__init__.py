@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mpfgvc.config import Config
     from mpfgvc.config_io import load_config
+    from mpfgvc.deploy.export import export
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
@@ -35,6 +36,7 @@ _HOMES = {
     "Run": "mpfgvc.training.run",
     "evaluate": "mpfgvc.evaluation.evaluate",
     "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
+    "export": "mpfgvc.deploy.export",
     "load_config": "mpfgvc.config_io",
     "resume": "mpfgvc.training.run",
     "train": "mpfgvc.training.run",
@@ -55,6 +57,7 @@ __all__ = [
     "Run",
     "evaluate",
     "evaluate_zero_shot",
+    "export",
     "load_config",
     "resume",
     "train",

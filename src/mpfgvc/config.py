@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from mpfgvc.errors import ConfigError
+from mpfgvc.terms import Resize as Resize
+from mpfgvc.terms import Source as Source
 
 MOST_PICTURES = 100_000
 """Synthetic pictures that a class may have in each split."""
@@ -24,12 +26,9 @@ BUNDLED_DESCRIPTIONS = "bundled"
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
-Source = Literal["fusion", "vision", "text"]
-"""Where logits come from: the fusion module (the paper), the classifier on V, or the class texts."""
 Selection = Literal["attention", "rollout", "random"]
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
 OnError = Literal["raise", "skip"]
-Resize = Literal["short", "squash"]
 DatasetName = Literal["cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "synthetic"]
 
 

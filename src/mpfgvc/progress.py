@@ -6,12 +6,13 @@ open bars, and `close_bars` ends them before an error is printed. If standard er
 """
 
 import sys
-import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
+
+from mpfgvc.plain_text import printable as printable
 
 
 class Bar:
@@ -58,14 +59,6 @@ def say(line: str) -> None:
     """Print one line, above any progress bar; a line break in a file name is escaped."""
     with suppress(OSError):
         tqdm.write(f"mpfgvc: {printable(line)}", file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Text on one line: control characters, which could steer a terminal, are escaped."""
-    return "".join(
-        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Zl", "Zp") else each
-        for each in text
-    )
 
 
 def close_bars() -> None:

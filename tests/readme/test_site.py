@@ -11,7 +11,6 @@ import markdown
 import pytest
 import yaml
 from tests.readme.conftest import REPOSITORY
-from tests.readme.test_pages import FROM_ELSEWHERE
 
 import mpfgvc
 from mpfgvc.cli.main import COMMANDS
@@ -45,9 +44,8 @@ def test_every_link_of_a_source_leads_to_a_file(site: Path) -> None:
     for source in (*_builder().pages(), REPOSITORY / "README.md"):
         text = FENCE.sub("", source.read_text("utf-8"))
         targets = [target.partition("#")[0] for target in LINK.findall(text) if "://" not in target]
-        later = [source.parent / name for name in FROM_ELSEWHERE]
         missing = [target for target in targets if target and not (source.parent / target).exists()]
-        assert [target for target in missing if source.parent / target not in later] == [], source.name
+        assert missing == [], source.name
 
 
 def test_the_navigation_lists_every_page_and_no_other(site: Path) -> None:
@@ -55,8 +53,7 @@ def test_the_navigation_lists_every_page_and_no_other(site: Path) -> None:
     listed = list(_names(settings["nav"]))
     there = {page.name for page in site.glob("*.md")}
     assert len(listed) == len(set(listed))
-    assert there <= set(listed)
-    assert set(listed) - there <= set(FROM_ELSEWHERE)
+    assert set(listed) == there
 
 
 def test_the_commands_page_has_the_help_of_every_command_and_setting(site: Path) -> None:
@@ -104,8 +101,6 @@ def _builder() -> ModuleType:
 def _leads_somewhere(page: Path, target: str) -> bool:
     name, _, anchor = target.partition("#")
     file = page.parent / name if name else page
-    if name in FROM_ELSEWHERE and not anchor:
-        return True
     return file.is_file() and (not anchor or anchor in _anchors(file))
 
 

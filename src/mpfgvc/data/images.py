@@ -21,7 +21,8 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from mpfgvc.data.decoding.cost import (
+from ..errors import DataError, one_line
+from .decoding.cost import (
     MOST_MEMORY,
     MOST_WHOLE_MEMORY,
     STRIP_BYTES,
@@ -30,14 +31,13 @@ from mpfgvc.data.decoding.cost import (
     refuse_memory,
     refuse_shape,
 )
-from mpfgvc.data.decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
-from mpfgvc.data.decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
-from mpfgvc.data.decoding.noise import hushed
-from mpfgvc.data.decoding.photo_file import PhotoFile, open_photo
-from mpfgvc.data.decoding.pixels import join_strips, levels_of, to_rgb
-from mpfgvc.data.decoding.stated_depth import stated_depth
-from mpfgvc.data.decoding.strips import Strips, stored_size, strips_of
-from mpfgvc.errors import DataError, one_line
+from .decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
+from .decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
+from .decoding.noise import hushed
+from .decoding.photo_file import PhotoFile, open_photo
+from .decoding.pixels import join_strips, levels_of, to_rgb
+from .decoding.stated_depth import stated_depth
+from .decoding.strips import Strips, stored_size, strips_of
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _MOST_REDUCED = 128

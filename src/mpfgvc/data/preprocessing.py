@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpfgvc.config import Resize
-from mpfgvc.errors import ConfigError
+from ..errors import ConfigError
+from ..terms import Resize
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 
@@ -64,11 +64,22 @@ class Preprocessing:
         height, width = self.image_size
         return round(height / self.crop_ratio), round(width / self.crop_ratio)
 
+    @property
+    def at_least(self) -> tuple[int, int]:
+        """(height, width) that a photograph must be decoded at, so that nothing which could show is lost."""
+        height, width = self.scaled_size
+        return 2 * height, 2 * width
+
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """The normalised pixels of an RGB image: float32 (3, height, width)."""
+    return normalise(prepared_pixels(image, preprocessing), preprocessing)
+
+
+def prepared_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The pixels that are normalised, which an exported model does itself: uint8 (height, width, 3)."""
     scaled = scale(_middle(image, preprocessing), preprocessing)
-    return normalise(centre_crop(scaled, preprocessing.image_size), preprocessing)
+    return np.asarray(centre_crop(scaled, preprocessing.image_size))
 
 
 def normalise(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:

@@ -51,11 +51,10 @@ class Transform:
 
 def test_transform(preprocessing: Preprocessing) -> Transform:
     """Scale, crop the centre, normalise: always the same numbers for the same image."""
-    height, width = preprocessing.scaled_size
     return Transform(
         apply=partial(_prepare, preprocessing=preprocessing),
         image_size=preprocessing.image_size,
-        at_least=(2 * height, 2 * width),
+        at_least=preprocessing.at_least,
     )
 
 

@@ -28,6 +28,7 @@ from mpfgvc.inference.file_stream import Answer, FileAnswer, FileStream
 from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.inference.guess import Guess, Prediction
 from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
+from mpfgvc.inference.plain_source import name_of
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
 
@@ -127,7 +128,7 @@ class Predictor:
         if not sources:
             return []
         pixels = torch.stack([self.transform(self.open(source)) for source in sources])
-        return self.rank(self.inference(pixels, [_name(*each) for each in enumerate(sources)]), top)
+        return self.rank(self.inference(pixels, [name_of(*each) for each in enumerate(sources)]), top)
 
     def predict_files(
         self, paths: Iterable[str | Path], *, top: int = 5, batch_size: int = 32, workers: int | None = None
@@ -160,7 +161,7 @@ class Predictor:
         if not sources:
             return torch.zeros(0, self.network.image_encoder.tower.width)
         pixels = torch.stack([self.transform(self.open(source)) for source in sources])
-        return self._embeddings(pixels, [_name(*each) for each in enumerate(sources)])
+        return self._embeddings(pixels, [name_of(*each) for each in enumerate(sources)])
 
     def embed_files(
         self, paths: Iterable[str | Path], *, batch_size: int = 32, workers: int | None = None
@@ -219,8 +220,3 @@ def _check_options(source: str | None, precision: str) -> None:
     if source is not None:
         refuse_unknown("source", source, get_args(Source))
     refuse_unknown("precision", precision, get_args(Precision))
-
-
-def _name(place: int, source: ImageSource) -> str:
-    """What errors call an image."""
-    return str(source) if isinstance(source, str | Path) else f"image {place}"

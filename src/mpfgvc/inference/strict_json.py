@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from ..errors import CheckpointError, ConfigError, one_line
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",
@@ -35,10 +35,15 @@ def read_json(path: Path, *, most_bytes: int) -> object:
             rule = f"must be at most {most_bytes} bytes, got {size}"
             raise CheckpointError(f"{path} {rule}; restore it or train again")
         text = path.read_bytes().decode("utf-8")
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return parse_json(text)
     except (OSError, ValueError, RecursionError) as error:
         hint = "restore it or train again"
         raise CheckpointError(f"cannot read {path}: {one_line(error)}; {hint}") from None
+
+
+def parse_json(text: str) -> object:
+    """The document in a text. Raises ValueError or RecursionError."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def typed(kind: Any, value: object, name: str) -> Any:

@@ -13,11 +13,19 @@ options beyond it.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+
+class TextMemory(NamedTuple):
+    """Keys K_c and values V_c of the texts of all classes."""
+
+    keys: Float[Tensor, "classes width"]
+    values: Float[Tensor, "classes width"]
 
 
 class Fusion(nn.Module):
@@ -49,7 +57,17 @@ class Fusion(nn.Module):
         self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
     ) -> Float[Tensor, "batch classes"]:
         """Logits of every class."""
-        attended = self.attend(embedding, text_features)
+        return self.classify(embedding, self.memory(text_features))
+
+    def memory(self, text_features: Float[Tensor, "classes embed"]) -> TextMemory:
+        """Keys and values of the class texts, the same for all images."""
+        return TextMemory(self.text_key(text_features), self.text_value(text_features))
+
+    def classify(
+        self, embedding: Float[Tensor, "batch width"], texts: TextMemory
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits of every class, from the keys and values of its texts."""
+        attended = self.attend_to(embedding, texts)
         fused = self.transform(self.norm(attended))
         if self.residual:
             fused = fused + attended
@@ -59,17 +77,19 @@ class Fusion(nn.Module):
     def attend(
         self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
     ) -> Float[Tensor, "batch width"]:
-        """E'_V: the image embedding's attention over itself and the class texts.
+        """E'_V: the image embedding's attention over itself and the class texts."""
+        return self.attend_to(embedding, self.memory(text_features))
 
-        The texts are the same for all images, so their keys and values are
-        computed once, and the image's own key is index 0 beside them.
-        """
+    def attend_to(
+        self, embedding: Float[Tensor, "batch width"], texts: TextMemory
+    ) -> Float[Tensor, "batch width"]:
+        """E'_V, from the keys and values of the texts; the image's own key is index 0 beside them."""
         query = self.query(embedding) / math.sqrt(embedding.shape[-1])
         own_score = (query * self.key(embedding)).sum(dim=-1, keepdim=True)
-        text_scores = F.linear(query, self.text_key(text_features))
+        text_scores = F.linear(query, texts.keys)
         shares = torch.cat([own_score, text_scores], dim=1).softmax(dim=-1)
         own_share, text_shares = shares[:, :1], shares[:, 1:]
-        attended: Tensor = own_share * self.value(embedding) + text_shares @ self.text_value(text_features)
+        attended: Tensor = own_share * self.value(embedding) + text_shares @ texts.values
         return attended
 
     def _initialise(self, seed: int) -> None:

@@ -207,8 +207,14 @@ class MPFGVC(nn.Module):
         self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]
     ) -> Float[Tensor, "batch classes"]:
         """cos(V, T^c) / tau."""
+        return self.cosine_logits(embedding, F.normalize(text_features, dim=-1))
+
+    def cosine_logits(
+        self, embedding: Float[Tensor, "batch width"], directions: Float[Tensor, "classes embed"]
+    ) -> Float[Tensor, "batch classes"]:
+        """The text logits, from text features of length 1."""
         projected = F.normalize(self.projection(embedding), dim=-1)
-        return projected @ F.normalize(text_features, dim=-1).T / self.temperature
+        return projected @ directions.T / self.temperature
 
     @torch.no_grad()
     def deployed(self) -> "MPFGVC":

@@ -1,0 +1,116 @@
+"""The command `mpfgvc-runtime`: predict with an exported model where there is no torch.
+
+    mpfgvc-runtime predict cub.onnx photos/ --top 5 --csv
+    mpfgvc-runtime describe cub.onnx --json
+
+`mpfgvc predict cub.onnx photos/` comes here, too. Exit codes are those of mpfgvc: 2 with one line for a user
+error, 130 for Ctrl-C, 141 for a reader that went away.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, get_args
+
+from ..data.image_files import find_images
+from ..errors import ConfigError, MpfgvcError
+from ..plain_text import printable
+from ..terms import Source
+from . import output
+from .predictions import add_engine, add_photos, write_predictions
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+def command() -> NoReturn:
+    """Run the command line and end this process."""
+    sys.exit(main())
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    output.prepare_streams()
+    try:
+        options = _parser().parse_args(words)
+        code: int = options.run(options)
+        return code
+    except SystemExit:  # --help has been printed
+        return 0
+    except output.ReaderGoneError:
+        return 141
+    except MpfgvcError as error:
+        _say(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _say("interrupted; what was written is whole")
+        return 130
+
+
+def predict_exported(options: Namespace, *, say: Callable[[str], None]) -> int:
+    """Predict with the file `options.model`; the exit code."""
+    from ..deploy.runtime import Runtime
+
+    listing = find_images(options.photos)
+    runtime = Runtime(
+        options.model,
+        engine=options.engine or "onnxruntime",
+        source=options.source,
+        threads=options.threads,
+    )
+    predictions = runtime.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
+    how = f"{runtime.description.precision} by {runtime.engine}"
+    return write_predictions(predictions, options, say=say, left_out=listing.left_out(), how=how)
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(prog="mpfgvc-runtime", description="Predict with a model of mpfgvc export.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    predict = commands.add_parser("predict", help="guess the classes of photographs", allow_abbrev=False)
+    predict.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
+    add_photos(predict)
+    predict.add_argument(
+        "--source", choices=get_args(Source), help="classifier to use (default: the model's)"
+    )
+    predict.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
+    add_engine(predict)
+    predict.set_defaults(run=lambda options: predict_exported(options, say=_say))
+    describe = commands.add_parser("describe", help="say what is in a file", allow_abbrev=False)
+    describe.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
+    describe.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+    describe.set_defaults(run=_describe)
+    return parser
+
+
+def _describe(options: Namespace) -> int:
+    from ..deploy.runtime import read_description
+
+    description = read_description(Path(options.model))
+    if options.json:
+        output.write_json(asdict(description))
+        return 0
+    classes = f"{len(description.classes)} ({', '.join(description.classes[:3])}, ...)"
+    rows = {
+        "image tower": description.image_tower,
+        "classes": classes,
+        "answers with": description.prediction,
+        "precision": description.precision,
+        "photographs": " x ".join(map(str, description.preprocessing.image_size)),
+        "written by": f"mpfgvc {description.version}",
+    }
+    output.write("".join(f"{name:13s}{printable(value)}\n" for name, value in rows.items()))
+    return 0
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        print(f"mpfgvc: {printable(line)}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,159 @@
+"""`mpfgvc export`: a trained model as one file that needs neither this package nor its text tower.
+
+A `.onnx` file for onnxruntime or OpenVINO, or a `.pt2` file for torch, by the suffix of `out`. It is compared
+with the model on photographs before it gets its name; an export that is off leaves nothing behind.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import mpfgvc
+from mpfgvc.data.preprocessing import Preprocessing, prepared_pixels
+from mpfgvc.data.samples import Photograph
+from mpfgvc.deploy.answers import exported_answers, model_answers, program_answers
+from mpfgvc.deploy.description import ExportedDescription
+from mpfgvc.deploy.export_photos import photos_for_export
+from mpfgvc.deploy.graph import ExportedNetwork, onnx_bytes, save_torch_program
+from mpfgvc.deploy.onnx_model import described, quantised, tidied, with_half_weights
+from mpfgvc.deploy.parity import FASTER, LIMITS, Limits, Parity, compare
+from mpfgvc.errors import ConfigError
+from mpfgvc.inference.arguments import refuse_below, refuse_unknown
+from mpfgvc.inference.saved_model import SavedModel, load_model
+from mpfgvc.storage.whole_files import new_file
+from mpfgvc.terms import Engine, ExportPrecision
+
+SUFFIXES = (".onnx", ".pt2")
+MOST_PHOTOS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A file that was written, and how it compares with the model."""
+
+    path: Path
+    bytes: int
+    precision: ExportPrecision
+    engine: str
+    """What ran it for the comparison: onnxruntime, openvino or torch."""
+    parity: Parity
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mpfgvc export --json`."""
+        return {
+            "path": str(self.path),
+            "bytes": self.bytes,
+            "precision": self.precision,
+            "engine": self.engine,
+            "parity": self.parity.to_dict(),
+        }
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    precision: ExportPrecision = "fp32",
+    engine: Engine = "onnxruntime",
+    photos: str | Path | None = None,
+    most: int = MOST_PHOTOS,
+    limits: Limits | None = None,
+    root: str | Path | None = None,
+) -> Exported:
+    """Write a run, a model folder or a model of the hub as `out`, a .onnx or a .pt2 file.
+
+    At most `most` photographs are compared: those below `photos`, or validation or training photographs of
+    the run, whose dataset is at `root` if it has moved. `engine` runs the file for that; `limits` None are
+    those of `usual_limits`.
+
+    Raises OutputError for a file that does not answer as the model does, ConfigError for an option,
+    CheckpointError for the model and DataError for the photographs.
+    """
+    out = Path(out)
+    _check(out, precision, engine, most)
+    saved = load_model(model)
+    chosen = photos_for_export(
+        model, saved.network.classes, photos=photos, most=most, calibrate=precision == "int8", root=root
+    )
+    is_program = out.suffix == ".pt2"
+    with new_file(out) as part:
+        write_export(saved, part, precision, chosen.calibration, is_program=is_program)
+        if is_program:
+            after = program_answers(saved, part, chosen.compared)
+        else:
+            after = exported_answers(part, engine, chosen.compared)
+        before = model_answers(saved, chosen.compared)
+        parity = compare(before, after, chosen.labels, limits or usual_limits(precision, engine))
+        parity.refuse_off(str(out))
+        size = part.stat().st_size
+    used = "torch" if is_program else engine
+    return Exported(path=out, bytes=size, precision=precision, engine=used, parity=parity)
+
+
+def usual_limits(precision: ExportPrecision, engine: Engine) -> Limits:
+    """What a comparison must keep unless the caller says otherwise."""
+    return FASTER if engine == "openvino" and precision != "int8" else LIMITS[precision]
+
+
+def _check(out: Path, precision: str, engine: str, most: int) -> None:
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"--out must end with {' or '.join(SUFFIXES)}, got {out}")
+    refuse_unknown("precision", precision, get_args(ExportPrecision))
+    refuse_unknown("engine", engine, get_args(Engine))
+    refuse_below(1, "most", most)
+    if out.suffix == ".pt2" and precision != "fp32":
+        raise ConfigError(f"--precision must be fp32 for a .pt2 file, got {precision}; write a .onnx file")
+
+
+def write_export(
+    saved: SavedModel,
+    part: Path,
+    precision: ExportPrecision,
+    calibration: Sequence[Photograph] = (),
+    *,
+    is_program: bool = False,
+) -> None:
+    """Write a model to a path, without any comparison; int8 needs photographs to calibrate on.
+
+    Raises ConfigError for a network that cannot be exported, OutputError for one that is too large.
+    """
+    network = ExportedNetwork(saved.network, saved.preprocessing)
+    example = torch.zeros(2, *saved.preprocessing.image_size, 3, dtype=torch.uint8)
+    description = _describe(saved, precision)
+    if is_program:
+        save_torch_program(network, example, part, description.to_json())
+        return
+    graph = _loaded(onnx_bytes(network, example))
+    if precision == "int8":
+        graph = quantised(graph, [_pixels(each, saved.preprocessing) for each in calibration])
+    if precision == "fp16":
+        graph = with_half_weights(graph)
+    part.write_bytes(described(tidied(graph), description))
+
+
+def _describe(saved: SavedModel, precision: ExportPrecision) -> ExportedDescription:
+    return ExportedDescription(
+        version=mpfgvc.__version__,
+        model=saved.digest,
+        image_tower=saved.config.image_tower.name,
+        classes=saved.network.classes,
+        prediction=saved.network.prediction,
+        temperature=saved.network.temperature,
+        precision=precision,
+        preprocessing=saved.preprocessing,
+    )
+
+
+def _loaded(model: bytes) -> Any:
+    import onnx
+
+    return onnx.load_from_string(model)
+
+
+def _pixels(photograph: Photograph, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    return prepared_pixels(photograph.read(at_least=preprocessing.at_least), preprocessing)

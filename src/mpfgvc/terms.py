@@ -1,0 +1,12 @@
+"""Words that settings, saved models and the runtime without torch have in common."""
+
+from typing import Literal
+
+Source = Literal["fusion", "vision", "text"]
+"""Where logits come from: the fusion module (the paper), the classifier on V, or the class texts."""
+Resize = Literal["short", "squash"]
+"""How a photograph is scaled: until it just covers a size, or to exactly that size."""
+Engine = Literal["onnxruntime", "openvino"]
+"""What runs an exported model."""
+ExportPrecision = Literal["fp32", "fp16", "int8"]
+"""The precision of an exported model. fp16: stored weights only; int8: the products that read from a norm."""

@@ -1,0 +1,303 @@
+"""`mpfgvc export`: what it writes answers as the run does, says what it is, and is refused when it is off."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mpfgvc import CheckpointError, ConfigError, OutputError, Predictor, export
+from mpfgvc.data.images import read_image
+from mpfgvc.data.preprocessing import prepared_pixels
+from mpfgvc.deploy.description import KEY, OUTPUTS
+from mpfgvc.deploy.graph import load_torch_program
+from mpfgvc.deploy.parity import Limits
+from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.guess import Guess
+from mpfgvc.terms import Engine
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in fp32."""
+    return export(finished, tmp_path_factory.mktemp("exports") / "run.onnx").path
+
+
+@pytest.fixture(scope="module")
+def small(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run in int8. It was hardly trained, so its answers are close to one another: any share will do."""
+    out = tmp_path_factory.mktemp("exports") / "int8.onnx"
+    return export(finished, out, precision="int8", limits=Limits(difference=0.2, agreement=0)).path
+
+
+@pytest.fixture(scope="module")
+def files(photos: Path) -> list[Path]:
+    return sorted((photos / "test").rglob("*.png"))
+
+
+def test_the_export_answers_as_the_predictor_does_from_raw_files(
+    finished: Path, exported: Path, files: list[Path]
+) -> None:
+    predictor, runtime = Predictor.from_pretrained(finished, device="cpu"), Runtime(exported)
+    for count in (1, 3, 15):
+        expected, found = predictor(files[:count], top=3), runtime.predict(files[:count], top=3)
+        assert [[each.label for each in row] for row in found] == [
+            [each.label for each in row] for row in expected
+        ]
+        for row, other in zip(found, expected, strict=True):
+            probabilities = [each.probability for each in other]
+            assert [each.probability for each in row] == pytest.approx(probabilities, abs=1e-5)
+    assert runtime.predict(files[0], top=1) == runtime.predict(files, top=1)[0]
+
+
+def test_all_outputs_are_those_of_the_network(finished: Path, exported: Path, files: list[Path]) -> None:
+    predictor, runtime = Predictor.from_pretrained(finished, device="cpu"), Runtime(exported)
+    pixels = torch.stack([predictor.transform(predictor.open(file)) for file in files])
+    expected = predictor.inference(pixels, list(map(str, files)))
+    found = runtime.outputs(files)
+    assert tuple(found) == OUTPUTS
+    for name in ("vision", "text", "fusion", "embedding"):
+        np.testing.assert_allclose(found[name], getattr(expected, name).numpy(), atol=1e-4)
+    np.testing.assert_array_equal(found["kept"], expected.kept.numpy())
+    np.testing.assert_allclose(runtime.embed(files[0]), predictor.embed(files[0]).numpy(), atol=1e-4)
+
+
+def test_any_engine_may_give_the_graph_a_batch_of_any_size(exported: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 48, 48, 3), dtype=np.uint8)
+    together = session.run(["fusion"], {"images": pixels})[0]
+    alone = [session.run(["fusion"], {"images": each[None]})[0] for each in pixels]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["exported", "small"])
+def test_an_answer_does_not_depend_on_its_neighbours_by_a_single_bit(
+    request: pytest.FixtureRequest, files: list[Path], kind: str
+) -> None:
+    runtime = Runtime(request.getfixturevalue(kind))
+    bright = np.full((48, 48, 3), 255, dtype=np.uint8)
+    alone = runtime.outputs([files[0]])
+    together = runtime.outputs([files[0], *[bright] * 15])
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(alone[name][0], together[name][0])
+
+
+def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(
+    small: Path, files: list[Path]
+) -> None:
+    import onnxruntime
+
+    model = onnx.load(small)
+    kinds = {node.op_type for node in model.graph.node}
+    assert "QuantizeLinear" in kinds
+    assert not kinds & {"DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
+    session = onnxruntime.InferenceSession(str(small), providers=["CPUExecutionProvider"])
+    pixels = np.stack([np.asarray(Image.open(files[place % 15]).resize((48, 48))) for place in range(16)])
+    together = session.run(["fusion"], {"images": pixels})[0]
+    alone = session.run(["fusion"], {"images": pixels[:1]})[0]
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+
+
+def test_the_file_says_what_it_is_and_nothing_of_this_machine(finished: Path, exported: Path) -> None:
+    model = onnx.load(exported)
+    (entry,) = (each.value for each in model.metadata_props if each.key == KEY)
+    document = json.loads(entry)
+    predictor = Predictor.from_pretrained(finished, device="cpu")
+    assert document["format"] == 1
+    assert document["classes"] == list(predictor.classes)
+    assert document["prediction"] == "fusion"
+    assert document["temperature"] == pytest.approx(0.07)
+    assert document["model"] == predictor.digest
+    assert document["preprocessing"]["image_size"] == [48, 48]
+    assert str(Path(__file__).parents[2]).encode() not in exported.read_bytes()
+    assert not any("text_key" in tensor.name for tensor in model.graph.initializer)
+
+
+def test_predict_takes_an_exported_file_and_imports_no_torch(
+    cli: Cli, finished: Path, exported: Path, files: list[Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    code, stdout, stderr = cli("predict", exported, broken, files[0], "--json", "--top", 1)
+    assert code == 2
+    first, second = json.loads(stdout)
+    assert "not an image" in first["error"]
+    (expected,) = json.loads(cli("predict", finished, files[0], "--json", "--top", 1)[1])
+    assert second["guesses"][0]["label"] == expected["guesses"][0]["label"]
+    assert "1 of 2 photographs predicted in fp32 by onnxruntime" in stderr
+    no_torch = "import sys; sys.modules['torch'] = None; from mpfgvc.cli.main import main"
+    words = [
+        sys.executable,
+        "-c",
+        f"{no_torch}; sys.exit(main())",
+        "predict",
+        str(exported),
+        str(files[0]),
+        "--csv",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "path,rank,label,probability,error"
+
+
+def test_the_runtime_has_a_command_of_its_own(
+    capsys: pytest.CaptureFixture[str], exported: Path, files: list[Path]
+) -> None:
+    from mpfgvc.cli.runtime_command import main
+
+    assert main(["predict", str(exported), str(files[0]), "--top", "1", "--source", "text", "--jsonl"]) == 0
+    (guess,) = json.loads(capsys.readouterr().out)["guesses"]
+    assert Runtime(exported, source="text").predict(files[0], top=1) == [Guess(**guess)]
+    assert main(["describe", str(exported), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"] == "fp32"
+    assert main(["predict", str(exported)]) == 2
+    assert "the following arguments are required: PHOTO" in capsys.readouterr().err
+
+
+def test_an_export_that_is_off_leaves_nothing_behind(cli: Cli, finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "off.onnx"
+    code, stdout, stderr = cli("export", finished, "-o", out, "--precision", "int8", "--difference", "1e-9")
+    assert (code, stdout) == (2, "")
+    assert re.search(r"off\.onnx was not written, it does not answer as the model does", stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_export_keeps_the_file_that_was_there(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    out.write_bytes(b"the old one")
+    with pytest.raises(OutputError, match="was not written"):
+        export(finished, out, precision="fp16", limits=Limits(difference=1e-12, agreement=1))
+    assert out.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_the_report_is_on_named_photographs_and_knows_those_in_class_folders(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.onnx"
+    code, stdout, _ = cli(
+        "export", finished / "model", "-o", out, "--photos", photos / "test", "--most", 9, "--json"
+    )
+    document = json.loads(stdout)
+    assert code == 0
+    assert (document["path"], document["bytes"]) == (str(out), out.stat().st_size)
+    parity = document["parity"]
+    assert (parity["count"], parity["labelled"], parity["agreement"]) == (9, 9, 1.0)
+    assert parity["accuracy_before"] == parity["accuracy_after"]
+    assert parity["largest_difference"] < 1e-4
+
+
+def test_a_half_precision_file_is_half_as_large(exported: Path, finished: Path, tmp_path: Path) -> None:
+    half = export(finished, tmp_path / "half.onnx", precision="fp16")
+    assert half.bytes < 0.65 * exported.stat().st_size
+    assert 0 < half.parity.largest_difference < 0.02
+
+
+def test_a_program_of_torch_has_named_outputs_and_its_description(
+    finished: Path, exported: Path, files: list[Path], tmp_path: Path
+) -> None:
+    done = export(finished, tmp_path / "model.pt2", most=3)
+    assert (done.engine, done.parity.agreement) == ("torch", 1.0)
+    runtime = Runtime(exported)
+    pixels = np.stack([prepared_pixels(read_image(file), runtime.preprocessing) for file in files[:5]])
+    output = load_torch_program(done.path)(torch.from_numpy(pixels))
+    expected = runtime.outputs(files[:5])
+    np.testing.assert_allclose(output["fusion"].numpy(), expected["fusion"], atol=1e-4)
+    extra = {KEY: ""}
+    torch.export.load(str(done.path), extra_files=extra)
+    assert json.loads(extra[KEY])["classes"] == list(runtime.classes)
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["RUN", "-o", "model.pb"], r"--out must end with \.onnx or \.pt2, got model\.pb"),
+        (
+            ["RUN", "-o", "m.pt2", "--precision", "int8"],
+            r"must be fp32 for a \.pt2 file, got int8",
+        ),
+        (["RUN", "-o", "m.onnx", "--most", "0"], "--most must be at least 1, got 0"),
+        (["RUN", "-o", "m.onnx", "--agreement", "2"], "--agreement must be between 0 and 1, got 2"),
+        (["RUN/model", "-o", "m.onnx"], "is not a run folder, so it has no photographs to compare"),
+        (["none", "-o", "m.onnx"], "there is no folder none"),
+        (["RUN", "-o", "m.onnx", "--photos", "none"], "no photographs in none"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_one_line(
+    cli: Cli, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": finished, "RUN/model": finished / "model"}
+    code, stdout, stderr = cli("export", *[places.get(word, word) for word in words])
+    assert (code, stdout) == (2, "")
+    assert re.search(line, stderr)
+    assert len([each for each in stderr.splitlines() if each.startswith("mpfgvc: ")]) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_are_refused_by_name(exported: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    model = onnx.load(exported)
+    del model.metadata_props[:]
+    onnx.save(model, other)
+    with pytest.raises(CheckpointError, match=r"other\.onnx is an ONNX file, but not one of mpfgvc export"):
+        Runtime(other)
+    other.write_bytes(exported.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"other\.onnx is cut"):
+        Runtime(other)
+    with pytest.raises(CheckpointError, match=r"none\.onnx: No such file or directory"):
+        Runtime(tmp_path / "none.onnx")
+    model = onnx.load(exported)
+    model.graph.node[3].op_type = "NoSuchOperation"
+    onnx.save(model, other)
+    with pytest.raises(CheckpointError, match=r"onnxruntime cannot load .*other\.onnx.*; export it again"):
+        Runtime(other)
+
+
+def test_options_of_the_runtime_are_checked(
+    cli: Cli, exported: Path, finished: Path, files: list[Path]
+) -> None:
+    with pytest.raises(ConfigError, match="engine must be one of onnxruntime, openvino, got 'tensorrt'"):
+        Runtime(exported, engine="tensorrt")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="threads must be a whole number of at least 1, got 0"):
+        Runtime(exported, threads=0)
+    code, _, stderr = cli("predict", exported, files[0], "--precision", "bf16")
+    assert code == 2
+    assert "an exported model runs on the CPU in the precision of its file" in stderr
+    code, _, stderr = cli("predict", finished, files[0], "--engine", "openvino")
+    assert code == 2
+    assert "--engine and --threads are for a .onnx file" in stderr
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_several_threads_may_ask_at_once(exported: Path, files: list[Path], engine: Engine) -> None:
+    pytest.importorskip(engine)
+    runtime = Runtime(exported, engine=engine)
+    expected = runtime.predict(files)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(runtime.predict, files * 4)) == expected * 4
+
+
+def test_openvino_answers_alike_and_one_photograph_at_a_time(exported: Path, files: list[Path]) -> None:
+    pytest.importorskip("openvino")
+    plain, fast = Runtime(exported), Runtime(exported, engine="openvino")
+    expected, found = plain.outputs(files), fast.outputs(files)
+    cosines = [
+        np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+        for a, b in zip(expected["embedding"], found["embedding"], strict=True)
+    ]
+    assert min(cosines) > 0.99
+    np.testing.assert_array_equal(fast.outputs(files[:1])["fusion"][0], found["fusion"][0])
