@@ -330,7 +330,7 @@ class Stage2Config(StageConfig):
     label smoothing 0.1."""
     text_loudness: float = 1.0
     """With start `stage1`: how loud the class texts are beside the image when the fusion starts. 1: equally;
-    4 suits descriptions that are better than what the photographs teach."""
+    9 suited descriptions that know more than the photographs teach."""
     views: int = 1
     """Views of each training photograph that are embedded and stored: first the one that a test would see,
     then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""
