@@ -291,7 +291,7 @@ def test_several_threads_may_ask_at_once(exported: Path, files: list[Path], engi
         assert list(pool.map(runtime.predict, files * 4)) == expected * 4
 
 
-def test_openvino_answers_alike_and_one_photograph_at_a_time(exported: Path, files: list[Path]) -> None:
+def test_openvino_answers_alike_and_the_same_alone_as_among_others(exported: Path, files: list[Path]) -> None:
     pytest.importorskip("openvino")
     plain, fast = Runtime(exported), Runtime(exported, engine="openvino")
     expected, found = plain.outputs(files), fast.outputs(files)
@@ -300,4 +300,6 @@ def test_openvino_answers_alike_and_one_photograph_at_a_time(exported: Path, fil
         for a, b in zip(expected["embedding"], found["embedding"], strict=True)
     ]
     assert min(cosines) > 0.99
-    np.testing.assert_array_equal(fast.outputs(files[:1])["fusion"][0], found["fusion"][0])
+    for place in (0, 3, 14):  # among four and at the end, where they go one by one
+        alone = fast.outputs([files[place]])["fusion"]
+        np.testing.assert_array_equal(alone[0], found["fusion"][place])

@@ -144,12 +144,24 @@ class Runtime:
         with ThreadPoolExecutor(core_count()) as pool:
             while batch := [Path(path) for path in islice(paths, batch_size)]:
                 read = list(pool.map(self._read, batch))
+                shown = [
+                    (str(path), each)
+                    for path, each in zip(batch, read, strict=True)
+                    if not isinstance(each, str)
+                ]
+                guesses = iter(self._rank_all(shown, top))
                 for path, each in zip(batch, read, strict=True):
                     if isinstance(each, str):
                         yield Prediction(path=path, guesses=(), failure=each)
                     else:
-                        (guesses,) = self.rank(self.run(each[None], [str(path)]), top)
-                        yield Prediction(path=path, guesses=tuple(guesses))
+                        yield Prediction(path=path, guesses=tuple(next(guesses)))
+
+    def _rank_all(self, shown: Sequence[tuple[str, Pixels]], top: int) -> list[list[Guess]]:
+        """The guesses for names and their pixels, of which there may be none."""
+        if not shown:
+            return []
+        names, pixels = zip(*shown, strict=True)
+        return self.rank(self.run(np.stack(pixels), names), top)
 
     def _read(self, path: Path) -> Pixels | str:
         """The pixels of a file, or why it cannot be read."""
