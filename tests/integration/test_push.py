@@ -234,13 +234,20 @@ def test_an_interrupted_push_leaves_one_line_and_an_empty_repository(finished: P
             os.environ | environment(address, tmp_path / "cache") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         )
         words = [sys.executable, "-m", "mpfgvc", "push", str(finished), "me/shapes"]
-        process = subprocess.Popen(words, env=variables, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            words, env=variables, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
+        )
         assert arrived.wait(120)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
         go_on.set()
     assert (process.returncode, stderr) == (130, "mpfgvc: interrupted; nothing was committed to the hub\n")
     assert not list((tmp_path / "hub" / "me" / "shapes").iterdir())
+
+
+def _hear_interrupts() -> None:
+    """As in a terminal: what a shell runs in the background ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _save_tower(path: Path) -> None:

@@ -30,6 +30,7 @@ def serving(*words: object, **variables: str) -> Iterator[tuple[str, subprocess.
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        preexec_fn=_hear_interrupts,
     )
     try:
         assert process.stdout is not None
@@ -160,3 +161,8 @@ def test_the_part_that_the_model_sees_lies_where_it_says(finished: Path) -> None
     colors = model.view(wide).getcolors()
     assert colors is not None
     assert max(colors)[1] == (0, 255, 0)
+
+
+def _hear_interrupts() -> None:
+    """As in a terminal: what a shell runs in the background ignores them, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
