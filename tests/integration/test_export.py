@@ -1,6 +1,7 @@
 """`mpfgvc export`: what it writes answers as the run does, says what it is, and is refused when it is off."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -39,7 +40,10 @@ def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in int8. It was hardly trained, so its answers are close to one another: any share will do."""
     out = tmp_path_factory.mktemp("exports") / "int8.onnx"
-    return export(finished, out, precision="int8", limits=Limits(difference=0.2, agreement=0)).path
+    level = logging.getLogger().level
+    path = export(finished, out, precision="int8", limits=Limits(difference=0.2, agreement=0)).path
+    assert logging.getLogger().level == level, "the root logger is the caller's own"
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import mpfgvc
 from mpfgvc.deploy import documents
 from mpfgvc.deploy.access import token_check
-from mpfgvc.deploy.desk import Desk
+from mpfgvc.deploy.desk import Desk, Outcome
 from mpfgvc.deploy.documents import (
     ClassesDocument,
     ClassifyDocument,
@@ -37,7 +37,7 @@ from mpfgvc.deploy.documents import (
 )
 from mpfgvc.deploy.measures import CONTENT_TYPE, Measures
 from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
-from mpfgvc.deploy.served_model import ExplainingModel, ServedModel
+from mpfgvc.deploy.served_model import Answer, ExplainingModel, ServedModel
 from mpfgvc.deploy.settings import Limits
 from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
 
@@ -102,6 +102,15 @@ def answers(document: type[Any], *statuses: int) -> dict[int | str, dict[str, An
 _UPLOAD_REFUSALS = (400, 401, 408, 413, 415, 422, 503, 504)
 
 
+async def _answered(request: Request) -> tuple[Desk, list[Outcome[Answer]]]:
+    """The desk, and what it has to say about each upload of a request."""
+    desk = desk_of(request)
+    with desk.admission.ticket() as ticket:
+        uploads = await read_uploads(request, ticket, desk.limits)
+        ticket.take_photographs(len(uploads) - 1)
+        return desk, await desk.answers(request, uploads)
+
+
 def _photograph_routes() -> APIRouter:
     routes = APIRouter()
 
@@ -110,11 +119,7 @@ def _photograph_routes() -> APIRouter:
     )
     async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
         """Ranked guesses for photographs. One that cannot be read has an error in its place."""
-        desk = desk_of(request)
-        with desk.admission.ticket() as ticket:
-            uploads = await read_uploads(request, ticket, desk.limits)
-            ticket.take_photographs(len(uploads) - 1)
-            outcomes = await desk.answers(request, uploads)
+        desk, outcomes = await _answered(request)
         return json_response(documents.classified(outcomes, desk.model.classes, options))
 
     @routes.post(
@@ -122,11 +127,7 @@ def _photograph_routes() -> APIRouter:
     )
     async def embed(request: Request, options: Annotated[NoOptions, Query()]) -> Response:
         """The embeddings of one or several photographs, to compare them by their cosine."""
-        desk = desk_of(request)
-        with desk.admission.ticket() as ticket:
-            uploads = await read_uploads(request, ticket, desk.limits)
-            ticket.take_photographs(len(uploads) - 1)
-            outcomes = await desk.answers(request, uploads)
+        desk, outcomes = await _answered(request)
         return json_response(documents.embedded(outcomes, desk.model.digest))
 
     @routes.post(

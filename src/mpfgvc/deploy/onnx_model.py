@@ -14,7 +14,8 @@ answered about a photograph would depend on its neighbours.
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,7 @@ def quantised(model: Any, pixels: Sequence[np.ndarray]) -> Any:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    logging.getLogger("root").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as folder:
+    with _quiet_root(), tempfile.TemporaryDirectory() as folder:
         plain, ready, small = (str(Path(folder) / name) for name in ("plain", "ready", "small"))
         onnx.save(model, plain)
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
@@ -95,6 +95,18 @@ def quantised(model: Any, pixels: Sequence[np.ndarray]) -> Any:
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         return onnx.load(small)
+
+
+@contextmanager
+def _quiet_root() -> Iterator[None]:
+    """Silence the root logger, to which onnxruntime's quantisation writes advice; it is the caller's own."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 def _readers_of_norms(model: Any) -> list[str]:
