@@ -22,7 +22,8 @@ from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
-from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer, best_classes
+from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
+from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
 from mpfgvc.evaluation.retrieval import recall_at
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
@@ -94,7 +95,7 @@ def evaluate_photos(
     """
     network = inference.network.eval()
     unreadable: list[int] = []
-    scorer, predicted = Scorer(network.classes, sources), dict[int, tuple[int, ...]]()
+    scorer, judged = Scorer(network.classes, sources), dict[int, tuple[Judgement, ...]]()
     embedded: dict[int, NDArray[np.float32]] = {}
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
@@ -105,15 +106,15 @@ def evaluate_photos(
         truth = labels[list(batch.indices)].to(output.logits.device)
         logits = {source: getattr(output, source) for source in sources}
         scorer.add(logits, truth, names)
-        best = zip(*(best_classes(each).tolist() for each in logits.values()), strict=True)
-        predicted.update(zip(batch.indices, best, strict=True))
+        found = zip(*(judgements(each, truth) for each in logits.values()), strict=True)
+        judged.update(zip(batch.indices, found, strict=True))
         if recall:
             embedded.update(zip(batch.indices, output.embedding.float().cpu().numpy(), strict=True))
-    shares = gather((scorer, unreadable, predicted, embedded))
+    shares = gather((scorer, unreadable, judged, embedded))
     first, *others = (share[0] for share in shares)
     indices = sorted(index for share in shares for index in share[1])
     paths = tuple(str(loader.photographs[index].path) for index in indices)
-    everything = {index: best for share in shares for index, best in share[2].items()}
+    everything = {index: found for share in shares for index, found in share[2].items()}
     evaluation = Evaluation(
         split=split,
         classes=network.classes,
@@ -164,21 +165,22 @@ def _recall(
 
 
 def _answers(
-    predicted: Mapping[int, tuple[int, ...]],
+    judged: Mapping[int, tuple[Judgement, ...]],
     loader: EvaluationLoader,
     labels: Int[Tensor, " photographs"],
     classes: Sequence[str],
     sources: Sequence[str],
 ) -> Answers:
-    """The answers in the order of the photographs; `predicted` has the class by each source for an index."""
-    indices = sorted(predicted)
+    """The answers in the order of the photographs; `judged` has what each source says for an index."""
+    indices = sorted(judged)
+    by_source = {source: [judged[index][place] for index in indices] for place, source in enumerate(sources)}
     return Answers(
         paths=tuple(str(loader.photographs[index].path) for index in indices),
         labels=tuple(classes[label] for label in labels[indices].tolist()),
         predicted={
-            source: tuple(classes[predicted[index][place]] for index in indices)
-            for place, source in enumerate(sources)
+            source: tuple(classes[each.answer] for each in found) for source, found in by_source.items()
         },
+        certainty={source: certainty_of(found) for source, found in by_source.items()},
     )
 
 

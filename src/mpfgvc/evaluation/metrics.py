@@ -203,7 +203,7 @@ class Scorer:
         for source, pairs in self.pairs.items():
             _refuse_not_finite(logits[source], source, names)
             pairs.update(zip(true, best_classes(logits[source]).tolist(), strict=True))
-            self.among_best[source] += int((_ranks(logits[source], labels) < BEST).sum())
+            self.among_best[source] += int((ranks(logits[source], labels) < BEST).sum())
 
     def join(self, others: Iterable[Scorer]) -> Scorer:
         """Add what others counted to this one, which is returned."""
@@ -232,8 +232,8 @@ def best_classes(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"
     return torch.where(largest, places, logits.shape[1]).amin(dim=1)
 
 
-def _ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """How many classes come before the right one."""
+def ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """How many classes come before the right one, for each photograph."""
     places = torch.arange(logits.shape[1], device=logits.device)
     right = logits.gather(1, labels[:, None])
     before: Bool[Tensor, "batch classes"] = (logits == right) & (places < labels[:, None])
