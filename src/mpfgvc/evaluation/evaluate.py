@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpfgvc.config import Precision
 from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split, counted
 from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
@@ -24,6 +25,8 @@ from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
 from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
 from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
+from mpfgvc.evaluation.report import write_report
+from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.evaluation.retrieval import recall_at
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
@@ -42,14 +45,17 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "fp32",
     recall: Sequence[int] = (),
+    report: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
 
     `recall` are the k of recall@k (retrieval.py), which compares each photograph with each other.
+    `report` is a folder for a page and tables of the mistakes (report.py).
 
     `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
     all of it is evaluated (choice.py tells the two apart). Raises CheckpointError for a run without model,
-    DataError for photographs that cannot be read, a split without photographs, and unknown classes.
+    DataError for photographs that cannot be read, a split without photographs, and unknown classes, and
+    OutputError if the report cannot be written.
     """
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device, "precision": precision})
@@ -69,13 +75,18 @@ def evaluate(
         on_error=config.data.on_error,
     )
     labels = labels_of(choice.samples)
-    evaluation = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
-    return replace(
-        evaluation,
+    found = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
+    evaluation = replace(
+        found,
         set=choice.set,
-        left_out=replace(choice.left_out, unreadable=evaluation.left_out.unreadable),
-        notes=(*choice.notes, *evaluation.notes),
+        left_out=replace(choice.left_out, unreadable=found.left_out.unreadable),
+        notes=(*choice.notes, *found.notes),
     )
+    if report is not None and Processes.here().is_first:
+        place = Path(root) if root is not None else dataset_root(config.data)
+        photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=place)
+        write_report(evaluation, report, photos=photos, class_accuracy=folder.class_accuracy)
+    return evaluation
 
 
 @torch.inference_mode()

@@ -139,7 +139,12 @@ class Evaluation:
     @property
     def main(self) -> SourceMetrics:
         """The metrics of what the model answers with, or of the first source there is."""
-        return self.sources.get(self.prediction) or next(iter(self.sources.values()))
+        return self.sources[self.main_source]
+
+    @property
+    def main_source(self) -> str:
+        """The source that the model answers with, or the first one there is."""
+        return self.prediction if self.prediction in self.sources else next(iter(self.sources))
 
     @property
     def count(self) -> int:
