@@ -9,7 +9,7 @@ let shownWrong = STEP;
 
 // The filter by class, which all parts follow.
 const fits = (label) => filter.exact === null
-  ? name(label).toLowerCase().includes(filter.text) : label === filter.exact;
+  ? name(label).toLowerCase().includes(filter.text.toLowerCase()) : label === filter.exact;
 const isAll = () => filter.pair === null && filter.exact === null && filter.text === "";
 const keeps = (labels) => filter.pair === null
   ? labels.some(fits) : labels.every((label) => filter.pair.includes(label));
@@ -72,7 +72,7 @@ function figure([path, truth, guess, probability, truthProbability, rank, photo]
   return made;
 }
 
-find("filter").addEventListener("input", (event) => setFilter({ text: event.target.value.toLowerCase() }));
+find("filter").addEventListener("input", (event) => setFilter({ text: event.target.value }));
 find("filter-bar").addEventListener("submit", (event) => event.preventDefault());
 find("clear").addEventListener("click", () => setFilter({}));
 find("more").addEventListener("click", () => { shownWrong += STEP; showWrong(); });
@@ -132,7 +132,7 @@ function fit() {
   measure();
   const room = Math.min(size.width, size.high);
   let scale = (room - marginFor(NAMES_FROM)) / count;
-  if (scale < NAMES_FROM) scale = (room - 8) / count;
+  if (scale < NAMES_FROM) scale = Math.min((room - 8) / count, NAMES_FROM - 0.01);
   view = { scale: Math.min(scale, 48), x: 0, y: 0 };
   draw();
 }
@@ -195,12 +195,13 @@ function drawCells(scale, x, y, colour) {
   for (const [key, n] of cells) {
     const row = Math.floor(key / count), column = key % count, share = n / data.totals[order[row]];
     const edge = row === column ? Math.max(scale, 1) : Math.max(scale, 2.2);
-    pen.globalAlpha = 0.2 + 0.8 * Math.sqrt(share);
+    const strength = 0.2 + 0.8 * Math.sqrt(share);
+    pen.globalAlpha = strength;
     pen.fillStyle = colour(row === column ? "--good" : "--bad");
     pen.fillRect(margin + (column - x) * scale, margin + (row - y) * scale, edge, edge);
     pen.globalAlpha = 1;
     if (scale >= 17) {
-      pen.fillStyle = colour("--text");
+      pen.fillStyle = strength > 0.6 ? "#151614" : colour("--text");
       pen.font = "12px system-ui, sans-serif";
       pen.textAlign = "center";
       pen.fillText(n, margin + (column - x + 0.5) * scale, margin + (row - y + 0.5) * scale + 4);

@@ -76,7 +76,7 @@ def training_page(rows: Sequence[Row], signs: Sequence[str], validation: Validat
         if findings is None or validation is None
         else _mistakes(findings, validation.photos, album),
         wrong=0 if findings is None else len(findings.wrong),
-        unreadable=album.unreadable,
+        unreadable=len(album.unreadable),
     )
 
 
