@@ -31,7 +31,7 @@ def _said(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_a_healthy_training_ends_with_its_page_and_says_no_sign(
-    finished: Path, tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = train(tiny({"stage1.epochs": 4}), out=tmp_path / "run").path
     page = (run / "training.html").read_text()

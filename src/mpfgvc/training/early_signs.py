@@ -12,7 +12,7 @@
 A stage of one epoch is too short for the first two. The start from features is one long epoch and has none.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
@@ -133,8 +133,9 @@ class Waiting:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def over(self, batches: Iterator[Item]) -> Iterator[Item]:
+    def over(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches."""
+        batches = iter(batches)
         first = next(batches, None)
         if first is None:
             return

@@ -72,9 +72,7 @@ def training_page(rows: Sequence[Row], signs: Sequence[str], validation: Validat
         signs=signs,
         validation=None if validation is None else validation.evaluation,
         worst=[] if validation is None else _worst(validation.evaluation),
-        mistakes=[]
-        if findings is None or validation is None
-        else _mistakes(findings, validation.photos, album),
+        mistakes=_mistakes(findings, validation, album),
         wrong=0 if findings is None else len(findings.wrong),
         unreadable=len(album.unreadable),
     )
