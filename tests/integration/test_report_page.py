@@ -108,7 +108,8 @@ def first_column(page: "playwright.Page") -> list[str]:
 
 
 def captions(page: "playwright.Page", place: str) -> list[str]:
-    return [text.replace("\n", " ") for text in page.locator(f"{place} figcaption").all_inner_texts()]
+    texts = page.locator(f"{place} figcaption").all_inner_texts()
+    return [" ".join(text.split()) for text in texts]  # no-break spaces, too
 
 
 def test_nothing_is_wider_than_the_screen(page: "playwright.Page") -> None:

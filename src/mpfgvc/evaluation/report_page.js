@@ -65,8 +65,8 @@ function figure([path, truth, guess, probability, truthProbability, rank, photo]
   }
   const caption = document.createElement("figcaption");
   const guessed = document.createElement("b");
-  guessed.textContent = `${name(guess)} ${probability} %`;
-  caption.append(guessed, document.createElement("br"), `is ${name(truth)}, ${truthProbability} %, place ${rank}`);
+  guessed.textContent = `${name(guess)} ${probability}\u00a0%`;
+  caption.append(guessed, document.createElement("br"), `is ${name(truth)}, ${truthProbability}\u00a0%, place\u00a0${rank}`);
   made.append(picture, caption);
   made.title = path;
   return made;

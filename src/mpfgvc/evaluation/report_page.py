@@ -120,7 +120,7 @@ def _shown(each: Judged, findings: Findings, album: Album, photos: ReportPhotos 
     said = f"taken for {name}" if each.is_wrong else "recognised"
     return ShownPhoto(
         address=album.addresses.get(each.place),
-        caption=f"{said}, {100 * each.probability:.0f} %",
+        caption=f"{said}, {100 * each.probability:.0f}\N{NO-BREAK SPACE}%",
         path=findings.shown[each.place],
     )
 
