@@ -88,7 +88,7 @@ def test_a_rate_that_is_too_low_is_said_once(
 ) -> None:
     rates = {"stage1.lr": 1e-9, "stage1.tower_lr": 1e-9, "stage1.warmup_epochs": 0.0, "stage1.epochs": 4}
     train(tiny(rates | {"stage1.start": "noise", "stage2.epochs": 0}), out=tmp_path / "run")
-    (line,) = _said(capsys)
+    (line,) = [each for each in _said(capsys) if "does not fall" in each]
     assert "stage1: the loss does not fall" in line
     assert "stage1.lr is 1e-09" in line
 

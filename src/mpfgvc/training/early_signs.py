@@ -4,8 +4,8 @@
                       as the others, the chance of that would be (1 - accuracy)^n. It is said below
                       CHANCE / classes, so that healthy classes give one false line in a hundred epochs.
     loss              After the warm-up and one epoch more, the loss is not FALL below that of the first
-                      epoch, and the model is wrong about most of what it trains on. A loss that is flat
-                      because everything is learned is no sign.
+                      epoch, and the accuracy is less than halfway from that of naming the largest class to 1.
+                      A loss that is flat because everything is learned is no sign.
     loader            Steps wait for photographs longer than they compute: for more than half of an epoch, and
                       for LEAST_WAIT seconds. Only then can a faster loader halve the time.
 
@@ -96,7 +96,8 @@ class EarlySigns:
 
     def _loss(self, facts: EpochFacts, settings: StageConfig) -> str | None:
         first = facts.first_loss
-        if first is None or facts.accuracy >= 0.5 or facts.loss < (1 - FALL) * first:
+        halfway = (1 + max(self.photographs) / sum(self.photographs)) / 2
+        if first is None or facts.accuracy >= halfway or facts.loss < (1 - FALL) * first:
             return None
         what = f"{facts.stage}: the loss does not fall, {first:.4g} in epoch 1 and {facts.loss:.4g} in epoch"
         rates = f"{_RATES[facts.stage]} ({facts.stage}.lr is {settings.lr:g})"

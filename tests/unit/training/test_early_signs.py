@@ -72,9 +72,10 @@ def test_a_loss_that_does_not_fall_names_the_rate(loss: float, way: str) -> None
     assert way in line
 
 
-@pytest.mark.parametrize("changes", [{"accuracy": 0.6}, {"loss": 1.9}, {"epoch": 2}, {"first_loss": None}])
+@pytest.mark.parametrize("changes", [{"accuracy": 0.74}, {"loss": 1.9}, {"epoch": 2}, {"first_loss": None}])
 def test_a_loss_may_stay_for_a_harmless_reason(changes: dict[str, object]) -> None:
-    flat = replace(FINE, loss=2.0, accuracy=0.2, predicted=None)
+    flat = replace(FINE, loss=2.0, accuracy=0.73, predicted=None)
+    assert len(said(flat)) == 1  # naming the largest class would give 30 / 64
     assert said(replace(flat, **changes)) == []  # type: ignore[arg-type]
 
 
