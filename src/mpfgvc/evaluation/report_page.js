@@ -164,7 +164,8 @@ function bringIntoView() {
 function draw() {
   keepInside();
   const colours = getComputedStyle(document.documentElement), colour = (key) => colours.getPropertyValue(key);
-  const { scale, x, y } = view;
+  const { scale, x, y } = view, whole = margin + count * scale <= Math.min(size.width, size.high) + 1;
+  canvas.style.touchAction = whole ? "auto" : "none";  // a finger scrolls the page, or moves what is zoomed
   pen.clearRect(0, 0, size.width, size.high);
   pen.save();
   pen.beginPath();
