@@ -44,6 +44,7 @@ class EpochFacts:
     waited: float
     """Seconds in which a step waited for its batch, without the first of the epoch."""
     seconds: float
+    """Of the epoch without that first wait."""
     steps: int
 
 
@@ -128,16 +129,17 @@ _RATES = {"stage1": "stage1.lr and stage1.tower_lr", "stage2": "stage2.lr"}
 class Waiting:
     """Passes on the batches of an epoch, and adds up the seconds in which they were waited for.
 
-    The first is left out: it waits for loader processes that start.
+    The first stands apart: it waits for loader processes that start.
     """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.first = self.seconds = 0.0
 
     def over(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches."""
-        batches = iter(batches)
+        batches, asked = iter(batches), perf_counter()
         first = next(batches, None)
+        self.first = perf_counter() - asked
         if first is None:
             return
         yield first

@@ -131,7 +131,7 @@ class Loop:
                 accuracy=accuracy,
                 predicted=predicted,
                 waited=waiting.seconds,
-                seconds=seconds,
+                seconds=seconds - waiting.first,
                 steps=steps,
             )
             self.session.signs.look(facts, self.settings)
