@@ -21,6 +21,8 @@ from mpfgvc.terms import Source as Source
 
 MOST_PICTURES = 100_000
 """Synthetic pictures that a class may have in each split."""
+NESTED_FOLDERS = "folders"
+"""The value of `data.taxonomy` that stands for class folders inside the folders of their groups."""
 BUNDLED_DESCRIPTIONS = "bundled"
 """The value of `model.descriptions` that stands for the sentences of the synthetic birds."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -181,6 +183,9 @@ class DataConfig:
     """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: str | None = None
     """CSV or Parquet file with the columns path, label and, optionally, split (train, val, test)."""
+    taxonomy: str | None = None
+    """The tree above the classes, for answers such as a genus: a CSV file, NABirds' hierarchy.txt, or folders
+    if the class folders of data.root are nested in it (docs/certainty.md); null = none."""
     validation: float = 0.1
     """Share of the training photographs of each class held out for validation, if the dataset has no
     validation split of its own; 0 = none. 0..0.9"""
@@ -204,6 +209,8 @@ class DataConfig:
         _check_range("data.test", self.test, 0, 0.9)
         _check_range("data.crop_ratio", self.crop_ratio, 0.1, 1)
         _check_range("data.workers", self.workers, 0, None)
+        fits = self.taxonomy != NESTED_FOLDERS or self.dataset == "folder"
+        _check(fits, "data.taxonomy", f"must be a file with data.dataset={self.dataset}", self.taxonomy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,6 +365,9 @@ class Config:
     """Optimiser steps between checkpoints; one is also written at the end of every epoch."""
     final_test: bool = True
     """Evaluate on the test split when the training ends; set it to false while you choose settings."""
+    calibrate: bool = True
+    """Fit a temperature on the validation photographs when the training ends, so that probabilities mean
+    something, and keep what abstention and sets of classes need; false = leave the logits as they are."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     stage1: Stage1Config = field(default_factory=Stage1Config)

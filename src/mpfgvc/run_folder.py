@@ -3,6 +3,7 @@
     environment.json     versions, commit, device, command
     photographs.json     every photograph with its class and its split (data/photo_list.py)
     descriptions.csv     the sentences about its classes, if it has some (data/description_file.py)
+    taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file
     metrics.csv          a row for each epoch of each stage; tensorboard/ holds the same
     checkpoint.pt        the last state of the training, to resume from
@@ -48,6 +49,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.photographs = self.path / "photographs.json"
         self.descriptions = self.path / "descriptions.csv"
+        self.taxonomy = self.path / "taxonomy.csv"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.csv"
         self.tensorboard = self.path / "tensorboard"
@@ -171,6 +173,7 @@ class RunFolder:
             self.config,
             self.photographs,
             self.descriptions,
+            self.taxonomy,
             self.environment,
             self.metrics,
             self.evaluation,

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from typing import get_args
 
 from mpfgvc.cli.command import Command, add_device, add_model, check_positive
-from mpfgvc.cli.predictions import add_engine, add_photos, write_predictions
+from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
 from mpfgvc.config import Source
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
@@ -29,6 +29,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(parser)
     add_device(parser)
+    add_rules(parser)
 
 
 def _run(options: Namespace) -> int:
@@ -40,13 +41,23 @@ def _run(options: Namespace) -> int:
     from mpfgvc.data.image_files import find_images
     from mpfgvc.inference.predictor import Predictor
 
+    rules = rules_of(options)
     listing = find_images(options.photos)
     predictor = Predictor.from_pretrained(
-        options.model, device=options.device, source=options.source, precision=options.precision
+        options.model,
+        device=options.device,
+        source=options.source,
+        precision=options.precision,
+        rules=rules,
     )
     predictions = predictor.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
     return write_predictions(
-        predictions, options, say=say, left_out=listing.left_out(), how=options.precision
+        predictions,
+        options,
+        say=say,
+        left_out=listing.left_out(),
+        how=options.precision,
+        notes=predictor.answering.notes,
     )
 
 

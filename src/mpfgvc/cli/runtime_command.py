@@ -20,7 +20,7 @@ from ..errors import ConfigError, MpfgvcError
 from ..plain_text import printable
 from ..terms import Source
 from . import output
-from .predictions import add_engine, add_photos, write_predictions
+from .predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
 
 
 class _Parser(ArgumentParser):
@@ -62,10 +62,18 @@ def predict_exported(options: Namespace, *, say: Callable[[str], None]) -> int:
         engine=options.engine or "onnxruntime",
         source=options.source,
         threads=options.threads,
+        rules=rules_of(options),
     )
     predictions = runtime.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
     how = f"{runtime.description.precision} by {runtime.engine}"
-    return write_predictions(predictions, options, say=say, left_out=listing.left_out(), how=how)
+    return write_predictions(
+        predictions,
+        options,
+        say=say,
+        left_out=listing.left_out(),
+        how=how,
+        notes=runtime.answering.notes,
+    )
 
 
 def _parser() -> ArgumentParser:
@@ -79,6 +87,7 @@ def _parser() -> ArgumentParser:
     )
     predict.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(predict)
+    add_rules(predict)
     predict.set_defaults(run=lambda options: predict_exported(options, say=_say))
     describe = commands.add_parser("describe", help="say what is in a file", allow_abbrev=False)
     describe.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")

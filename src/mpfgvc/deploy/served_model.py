@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mpfgvc.inference.answering import ModelFacts
 from mpfgvc.inference.guess import Guess
 
 Pixels = NDArray[np.float32]
@@ -22,8 +23,8 @@ Pixels = NDArray[np.float32]
 class Answer:
     """What the model says about one photograph."""
 
-    probabilities: NDArray[np.float32]
-    """Of each class, in the order of `classes`; 0..1."""
+    logits: NDArray[np.float32]
+    """Of each class, in the order of `classes`."""
     embedding: NDArray[np.float32] | None = None
     """V, (width,)."""
 
@@ -61,6 +62,10 @@ class ServedModel(Protocol):
     @property
     def classes(self) -> Sequence[str]:
         """The names of the classes."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What probabilities and answers under rules need to know of it."""
 
     @property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mpfgvc.config import Config
+from mpfgvc.config import NESTED_FOLDERS, Config
 from mpfgvc.data.labelled_set import read_labelled_set
 from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root
@@ -90,7 +90,13 @@ def _external(
 ) -> Choice:
     if root is None and config.data.dataset == "manifest":
         root = config.data.root
-    labelled = read_labelled_set(root=root, manifest=manifest, classes=photo_list.classes, split=split)
+    labelled = read_labelled_set(
+        root=root,
+        manifest=manifest,
+        classes=photo_list.classes,
+        split=split,
+        nested=config.data.taxonomy == NESTED_FOLDERS,
+    )
     learned = [photo for photo in photo_list.photographs if photo.split != "test"]
     trained_on = _trained_on(labelled.samples, learned, dataset_root(config.data))
     samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)

@@ -22,6 +22,7 @@ from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
+from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer, best_classes
 from mpfgvc.evaluation.retrieval import recall_at
 from mpfgvc.inference.embeddings import Embeddings
@@ -69,6 +70,7 @@ def evaluate(
     )
     labels = labels_of(choice.samples)
     evaluation = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
+    evaluation = with_hierarchy(evaluation, predictor.answering.facts.taxonomy)
     return replace(
         evaluation,
         set=choice.set,

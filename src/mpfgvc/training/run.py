@@ -21,11 +21,15 @@ from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
+from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.answers import save_answers
+from mpfgvc.evaluation.calibrate import MOST, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
@@ -61,6 +65,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     config, photos = resolve(config)
     check_pretrained_share(config, photos)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
+    photos = with_taxonomy(photos, config.data.taxonomy)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
     fabric = start_fabric(config.device, config.precision)
@@ -103,7 +108,8 @@ def resume(
         config = replace(config, precision=stored.precision_setting)
     restored = photos_of_run(folder, root=root, manifest=manifest)
     restored.refuse_missing()
-    photos = replace(restored.photos, notes=restored.notes)
+    taxonomy = taxonomy_of_run(folder, restored.photos.classes)
+    photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
     fabric = start_fabric(config.device, config.precision)
     with _claimed(folder, fabric):
@@ -127,11 +133,29 @@ def carry_out(run: OpenRun) -> Run:
         preprocessing=run.loaders.preprocessing,
         config=run.config.model,
         name=str(run.folder.model),
+        taxonomy=run.photos.taxonomy,
     )
+    saved = replace(saved, calibration=_calibration(run, saved))
     if run.is_first:
         save_model(saved, run.folder.model)
     metrics = _test(run, saved)
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
+
+
+def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
+    """What the validation photographs say about the probabilities, in the precision of a prediction."""
+    samples = run.photos.subset("validation")
+    if not (run.config.calibrate and samples):
+        return None
+    chosen = at_most(samples, MOST)
+    predictor = Predictor(saved, device=run.fabric.device)
+    return calibrate_photos(
+        predictor.inference,
+        run.loaders.evaluation(chosen),
+        labels_of(chosen),
+        taxonomy=saved.taxonomy,
+        photographs=f"{len(chosen)} photographs of the validation split",
+    )
 
 
 def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
@@ -142,6 +166,7 @@ def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
     inference = Predictor.packed(saved, device=run.fabric.device).inference
     loader = run.loaders.evaluation(samples)
     evaluation = evaluate_photos(inference, loader, labels_of(samples), split="test")
+    evaluation = with_hierarchy(evaluation, saved.taxonomy)
     if run.is_first:
         if evaluation.answers is not None:
             answers = evaluation.answers.below(dataset_root(run.config.data))
