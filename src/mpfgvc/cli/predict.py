@@ -11,9 +11,16 @@ from argparse import ArgumentParser, Namespace
 from typing import get_args
 
 from mpfgvc.cli.command import Command, add_device, add_model, check_positive
-from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
+from mpfgvc.cli.predictions import (
+    add_engine,
+    add_photos,
+    add_rules,
+    refuse_options_of_exports,
+    refuse_options_of_runs,
+    rules_of,
+    write_predictions,
+)
 from mpfgvc.config import Source
-from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
 
 
@@ -36,8 +43,7 @@ def _run(options: Namespace) -> int:
     check_positive(options, "top", "batch-size")
     if options.model.endswith(".onnx"):
         return _run_exported(options)
-    if options.engine is not None or options.threads is not None:
-        raise ConfigError(f"--engine and --threads are for a .onnx file, got {options.model}; leave them out")
+    refuse_options_of_exports(options)
     from mpfgvc.data.image_files import find_images
     from mpfgvc.inference.predictor import Predictor
 
@@ -62,10 +68,7 @@ def _run(options: Namespace) -> int:
 
 
 def _run_exported(options: Namespace) -> int:
-    """Predict with an exported model. Its device is the CPU, its precision is in the file."""
-    if options.device not in ("auto", "cpu") or options.precision != "fp32":
-        rule = "an exported model runs on the CPU in the precision of its file"
-        raise ConfigError(f"{rule}; leave out --device and --precision")
+    refuse_options_of_runs(options)
     from mpfgvc.cli.runtime_command import predict_exported
 
     return predict_exported(options, say=say)

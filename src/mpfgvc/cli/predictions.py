@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..data.taxonomy import CLASS
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..inference.answering import AnswerRules
 from ..inference.guess import Answer, Prediction
 from ..plain_text import printable
@@ -81,6 +81,19 @@ def add_engine(parser: ArgumentParser) -> None:
         "(default: onnxruntime)",
     )
     parser.add_argument("--threads", type=int, help="threads of an exported model (default: one per core)")
+
+
+def refuse_options_of_exports(options: Namespace) -> None:
+    """Refuse the options of exported models for any other. Raises ConfigError."""
+    if options.engine is not None or options.threads is not None:
+        raise ConfigError(f"--engine and --threads are for a .onnx file, got {options.model}; leave them out")
+
+
+def refuse_options_of_runs(options: Namespace) -> None:
+    """Refuse the options of runs for an exported model: its device is the CPU, its precision in the file."""
+    if options.device not in ("auto", "cpu") or options.precision != "fp32":
+        rule = "an exported model runs on the CPU in the precision of its file"
+        raise ConfigError(f"{rule}; leave out --device and --precision")
 
 
 def write_predictions(

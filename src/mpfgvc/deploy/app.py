@@ -20,11 +20,13 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import mpfgvc
-from mpfgvc.deploy import documents
-from mpfgvc.deploy.access import token_check
-from mpfgvc.deploy.desk import Desk, Outcome
-from mpfgvc.deploy.documents import (
+from ..errors import ConfigError
+from ..inference.answering import Answering
+from ..version import VERSION
+from . import documents
+from .access import token_check
+from .desk import Desk, Outcome
+from .documents import (
     ClassesDocument,
     ClassifyDocument,
     ClassifyOptions,
@@ -35,13 +37,11 @@ from mpfgvc.deploy.documents import (
     NoOptions,
     StateDocument,
 )
-from mpfgvc.deploy.measures import CONTENT_TYPE, Measures
-from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
-from mpfgvc.deploy.served_model import Answer, ExplainingModel, ServedModel
-from mpfgvc.deploy.settings import Limits
-from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
-from mpfgvc.errors import ConfigError
-from mpfgvc.inference.answering import Answering
+from .measures import CONTENT_TYPE, Measures
+from .refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
+from .served_model import Answer, ExplainingModel, ServedModel
+from .settings import Limits
+from .uploads import UPLOAD_SCHEMA, read_uploads
 
 _WHY = {
     400: "The form is not one of files, or holds an address.",
@@ -70,7 +70,7 @@ def create_app(model: ServedModel, *, limits: Limits, token: str | None = None) 
 
     app = FastAPI(
         title="mpfgvc",
-        version=mpfgvc.__version__,
+        version=VERSION,
         summary="Fine-grained classification of photographs.",
         lifespan=life,
         docs_url=None,

@@ -84,7 +84,9 @@ def calibrate(
     """
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device})
-    choice = choose_photos(folder, config, split="validation", root=root, manifest=manifest)
+    choice = choose_photos(
+        folder, config, split="validation", root=root, manifest=manifest, external_split="test"
+    )
     saved, notes = _with_taxonomy(load_model(folder.path), taxonomy)
     predictor = Predictor.packed(saved, device=find_device(device))
     if predictor.classes != choice.classes:

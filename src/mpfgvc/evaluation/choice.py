@@ -33,17 +33,25 @@ class Choice:
 
 
 def choose_photos(
-    folder: RunFolder, config: Config, *, split: Split, root: str | Path | None, manifest: str | Path | None
+    folder: RunFolder,
+    config: Config,
+    *,
+    split: Split,
+    root: str | Path | None,
+    manifest: str | Path | None,
+    external_split: Split | None = None,
 ) -> Choice:
     """The photographs of a split of the run, or of the labelled set at `root` or in `manifest`.
 
+    `external_split` is the split to take of such a set, None = the same.
     Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
     damaged list of photographs.
     """
     photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
     given = root is not None or manifest is not None
     if given and not is_dataset_of(photo_list, config.data, root=root, manifest=manifest):
-        choice = _external(photo_list, config, split=split, root=root, manifest=manifest)
+        wanted = split if external_split is None else external_split
+        choice = _external(photo_list, config, split=wanted, root=root, manifest=manifest)
     else:
         restored = restore(photo_list, config.data, root=root, manifest=manifest)
         choice = _of_run(restored, split, folder.path)

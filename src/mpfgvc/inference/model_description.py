@@ -35,6 +35,8 @@ OLDER: dict[str, str | int | float | bool | None] = {
     "projection": "auto",
 }
 """What a model was whose file does not name these settings, as they came after it."""
+LATER: dict[str, None] = {"calibration": None, "taxonomy": None}
+"""Fields that files of older versions do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
