@@ -88,7 +88,7 @@ class Predictor:
         """Read a run folder, a model folder, or a repository of the hub (`hf://user/name[@revision]`).
 
         `device` auto takes an accelerator if there is one. `precision` is the same on every
-        device unless you choose bf16. On a CPU in fp32 the network is packed for inference
+        device unless you choose bf16. On a CPU the network is packed for inference
         (packed_linear.py); to train it or to move it, use `load_model`. Raises CheckpointError
         for a model that is missing or damaged, ConfigError for a setting that is not available.
         """
@@ -106,9 +106,9 @@ class Predictor:
         precision: Precision = "fp32",
         rules: AnswerRules | None = None,
     ) -> Self:
-        """The predictor of a model in memory; on a CPU in fp32 its network is packed, in place."""
-        if torch.device(device).type == "cpu" and precision == "fp32":
-            saved.network.image_encoder.tower.pack()
+        """The predictor of a model in memory; on a CPU its network is packed, in place."""
+        if torch.device(device).type == "cpu":
+            saved.network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
         return cls(saved, device=device, source=source, precision=precision, rules=rules)
 
     @property
