@@ -3,6 +3,7 @@
     environment.json     versions, commit, device, command
     photographs.json     every photograph with its class and its split (data/photo_list.py)
     descriptions.csv     the sentences about its classes, if it has some (data/description_file.py)
+    taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file
     metrics.csv          a row for each epoch of each stage; tensorboard/ holds the same
     class_accuracy.csv   validation accuracy of each class after each epoch (storage/class_rows.py)
@@ -50,6 +51,7 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.photographs = self.path / "photographs.json"
         self.descriptions = self.path / "descriptions.csv"
+        self.taxonomy = self.path / "taxonomy.csv"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.csv"
         self.class_accuracy = self.path / "class_accuracy.csv"
@@ -175,6 +177,7 @@ class RunFolder:
             self.config,
             self.photographs,
             self.descriptions,
+            self.taxonomy,
             self.environment,
             self.metrics,
             self.class_accuracy,

@@ -47,6 +47,12 @@ def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> No
         accuracies = (metrics.top1, metrics.top5, metrics.mean_class)
         table.add_row(source, *(f"{100 * accuracy:.1f}" for accuracy in accuracies))
     _write(table)
+    if (hierarchy := evaluation.hierarchy) is not None:
+        shares = ", ".join(f"{100 * share:.1f} {level}" for level, share in hierarchy.accuracy.items())
+        output.write_line(f"right at each level, %: {printable(shares)}")
+        if hierarchy.mistake_distance is not None:
+            distance = f"{hierarchy.mistake_distance:.2f} levels of at most {hierarchy.farthest}"
+            output.write_line(f"mean distance of a mistake in the taxonomy: {distance}")
     if evaluation.recall:
         shares = ", ".join(f"{100 * share:.1f} at {count}" for count, share in evaluation.recall.items())
         output.write_line(f"recall among the nearest photographs, %: {shares}")

@@ -15,7 +15,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Precision
+from mpfgvc.config import Precision, Source
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split, counted
@@ -23,11 +23,13 @@ from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
+from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
 from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
 from mpfgvc.evaluation.report import write_report
 from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.evaluation.retrieval import recall_at
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
@@ -75,9 +77,11 @@ def evaluate(
         on_error=config.data.on_error,
     )
     labels = labels_of(choice.samples)
-    found = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
+    found = evaluate_photos(
+        predictor.inference, loader, labels, split=split, recall=recall, calibration=predictor.calibration
+    )
     evaluation = replace(
-        found,
+        with_hierarchy(found, predictor.answering.facts.taxonomy),
         set=choice.set,
         left_out=replace(choice.left_out, unreadable=found.left_out.unreadable),
         notes=(*choice.notes, *found.notes),
@@ -96,18 +100,21 @@ def evaluate_photos(
     labels: Int[Tensor, " photographs"],
     *,
     split: str,
-    sources: Sequence[str] = SOURCES,
+    sources: Sequence[Source] = SOURCES,
     recall: Sequence[int] = (),
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """Evaluate a network on the photographs of a loader, over all processes together.
 
-    `labels` are those of all the photographs of the loader. Raises DataError if none of them can be read,
+    `labels` are those of all the photographs of the loader; `calibration` has the temperatures of its
+    probabilities. Raises DataError if none of them can be read,
     and for logits that are not finite.
     """
     network = inference.network.eval()
     unreadable: list[int] = []
     scorer, judged = Scorer(network.classes, sources), dict[int, tuple[Judgement, ...]]()
     embedded: dict[int, NDArray[np.float32]] = {}
+    temperatures = {each: _temperature(calibration, each) for each in sources}
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
         if not batch.indices:
@@ -117,7 +124,10 @@ def evaluate_photos(
         truth = labels[list(batch.indices)].to(output.logits.device)
         logits = {source: getattr(output, source) for source in sources}
         scorer.add(logits, truth, names)
-        found = zip(*(judgements(each, truth) for each in logits.values()), strict=True)
+        found = zip(
+            *(judgements(each, truth, temperature=temperatures[source]) for source, each in logits.items()),
+            strict=True,
+        )
         judged.update(zip(batch.indices, found, strict=True))
         if recall:
             embedded.update(zip(batch.indices, output.embedding.float().cpu().numpy(), strict=True))
@@ -163,6 +173,10 @@ def evaluate_embeddings(
     return Evaluation(
         split=split, classes=network.classes, sources=scorer.metrics(), prediction=network.prediction
     )
+
+
+def _temperature(calibration: Calibration | None, source: Source) -> float:
+    return 1.0 if calibration is None else calibration.temperature_of(source)
 
 
 def _recall(

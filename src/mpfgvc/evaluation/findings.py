@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfgvc.evaluation.answers import Answers
-from mpfgvc.evaluation.calibration import (
-    Bin,
-    calibration_error_interval,
-    expected_calibration_error,
-    reliability,
-)
+from mpfgvc.evaluation.calibration import BINS, CalibrationError, error_with_interval, reliability
 from mpfgvc.evaluation.class_order import order_by_likeness
 from mpfgvc.evaluation.coverage import Covered, accuracy_by_coverage
 from mpfgvc.evaluation.learning import Learning
@@ -33,12 +28,24 @@ from mpfgvc.evaluation.statistics import Interval, accuracy_interval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class ShownBin:
+    """The answers whose probability is from `low` to `high`. All but `count` are in 0..1."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    """Their mean probability."""
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
     """How far the probabilities of the answers are from the share that is right."""
 
-    error: float
-    interval: Interval
-    bins: tuple[Bin, ...]
+    error: CalibrationError
+    bins: tuple[ShownBin, ...]
+    """Those that are not empty."""
     coverage: tuple[Covered, ...]
 
 
@@ -65,14 +72,14 @@ class Statistics:
     """Of the accuracy of each source."""
     orders: Mapping[str, list[int]]
     """The classes sorted by likeness, by source."""
-    calibration: Calibration
+    calibration: Reliability
 
     def to_dict(self) -> dict[str, Any]:
         """What `report.json` adds to the document of the evaluation."""
-        calibration = self.calibration
+        error = self.calibration.error
         return {
             "intervals": {name: vars(interval) for name, interval in self.intervals.items()},
-            "calibration_error": {"value": calibration.error, **vars(calibration.interval)},
+            "calibration_error": {"value": error.value, **vars(error.interval)},
         }
 
 
@@ -112,10 +119,19 @@ def statistics_of(findings: Findings, answers: Answers) -> Statistics:
     )
 
 
-def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
-    return Calibration(
-        error=expected_calibration_error(confidence, right),
-        interval=calibration_error_interval(confidence, right),
-        bins=tuple(reliability(confidence, right)),
+def _calibration(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Reliability:
+    return Reliability(
+        error=error_with_interval(confidence, right),
+        bins=tuple(
+            _shown(each.count, float(each.confidence), float(each.accuracy))
+            for each in reliability(confidence, right)
+        ),
         coverage=tuple(accuracy_by_coverage(confidence, right)),
     )
+
+
+def _shown(count: int, confidence: float, accuracy: float) -> ShownBin:
+    """A bin with its edges; its mean confidence lies between them."""
+    place = min(int(confidence * BINS), BINS - 1)
+    edges = place / BINS, (place + 1) / BINS
+    return ShownBin(low=edges[0], high=edges[1], count=count, confidence=confidence, accuracy=accuracy)

@@ -15,6 +15,7 @@ from mpfgvc.data.loading import labels_of, worker_count
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, counted
+from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.devices import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
@@ -104,7 +105,7 @@ def open_run(
     identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:
-        _record(config, photo_list, descriptions, fabric, folder, stored)
+        _record(config, photos, photo_list, descriptions, fabric, folder, stored)
     return OpenRun(
         config=config,
         photos=photos,
@@ -179,6 +180,7 @@ def _environment(fabric: Fabric) -> Environment:
 
 def _record(
     config: Config,
+    photos: PhotoSet,
     photo_list: PhotoList,
     descriptions: Descriptions,
     fabric: Fabric,
@@ -191,6 +193,8 @@ def _record(
         make_folder(folder.path)
         photo_list.save(folder.photographs)  # before the config, which makes the folder a run
         descriptions.save(folder.descriptions)
+        if photos.taxonomy is not None:
+            save_taxonomy(photos.taxonomy, photos.classes, folder.taxonomy)
         folder.create(config, now)
     elif stored is not None and (changed := differences(stored, now)):
         say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")

@@ -21,12 +21,16 @@ from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.answers import save_answers
+from mpfgvc.evaluation.calibrate import MOST, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.evaluation.report_photos import ReportPhotos
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
@@ -65,6 +69,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     config, photos = resolve(config)
     check_pretrained_share(config, photos)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
+    photos = with_taxonomy(photos, config.data.taxonomy)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
     fabric = start_fabric(config.device, config.precision)
@@ -107,7 +112,8 @@ def resume(
         config = replace(config, precision=stored.precision_setting)
     restored = photos_of_run(folder, root=root, manifest=manifest)
     restored.refuse_missing()
-    photos = replace(restored.photos, notes=restored.notes)
+    taxonomy = taxonomy_of_run(folder, restored.photos.classes)
+    photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
     fabric = start_fabric(config.device, config.precision)
     with _claimed(folder, fabric):
@@ -131,13 +137,31 @@ def carry_out(run: OpenRun) -> Run:
         preprocessing=run.loaders.preprocessing,
         config=run.config.model,
         name=str(run.folder.model),
+        taxonomy=run.photos.taxonomy,
     )
+    saved = replace(saved, calibration=_calibration(run, saved))
     if run.is_first:
         save_model(saved, run.folder.model)
     predictor = Predictor.packed(saved, device=run.fabric.device)
     _look_back(run, predictor)
     metrics = _test(run, predictor)
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
+
+
+def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
+    """What the validation photographs say about the probabilities, in the precision of a prediction."""
+    samples = run.photos.subset("validation")
+    if not (run.config.calibrate and samples):
+        return None
+    chosen = at_most(samples, MOST)
+    predictor = Predictor(saved, device=run.fabric.device)
+    return calibrate_photos(
+        predictor.inference,
+        run.loaders.evaluation(chosen),
+        labels_of(chosen),
+        taxonomy=saved.taxonomy,
+        photographs=f"{len(chosen)} photographs of the validation split",
+    )
 
 
 def _look_back(run: OpenRun, predictor: Predictor) -> None:
@@ -169,7 +193,7 @@ def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
     """Evaluate on the test split as `mpfgvc evaluate` does, in fp32."""
     if not (run.config.final_test and run.photos.subset("test")):
         return None
-    evaluation = _evaluated(run, predictor, "test")
+    evaluation = with_hierarchy(_evaluated(run, predictor, "test"), run.photos.taxonomy)
     if run.is_first:
         if evaluation.answers is not None:
             answers = evaluation.answers.below(dataset_root(run.config.data))
@@ -181,7 +205,13 @@ def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
 def _evaluated(run: OpenRun, predictor: Predictor, split: Split) -> Evaluation:
     samples = run.photos.subset(split)
     loader = run.loaders.evaluation(samples)
-    return evaluate_photos(predictor.inference, loader, labels_of(samples), split=split)
+    return evaluate_photos(
+        predictor.inference,
+        loader,
+        labels_of(samples),
+        split=split,
+        calibration=predictor.calibration,
+    )
 
 
 def _free_folder(config: Config, fabric: Fabric) -> RunFolder:

@@ -1,52 +1,91 @@
-"""The calibration error against its definition, written as a loop, and on answers whose error is known."""
+"""Temperature and calibration error beside independent computations of the same."""
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
+from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.evaluation.calibration import (
-    calibration_error_interval,
+    calibration_of,
+    error_with_interval,
     expected_calibration_error,
+    fit_temperature,
     reliability,
 )
+from mpfgvc.inference.calibration import softmax
 
 
-def drawn(count: int, *, shift: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences, and answers that are right with their confidence minus `shift`."""
-    random = np.random.default_rng(seed)
-    confidence = random.uniform(0.4, 1, count)
-    return confidence, random.random(count) < confidence - shift
+def _photographs(
+    count: int, *, sharpness: float, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits that are `sharpness` times too large, and labels drawn from the true probabilities."""
+    generator = np.random.default_rng(seed)
+    logits = 2 * generator.normal(size=(count, 6))
+    labels = np.array([generator.choice(6, p=row) for row in softmax(logits)])
+    return sharpness * logits, labels
 
 
-def test_it_is_the_weighted_mean_distance_over_the_bins() -> None:
-    confidence, right = drawn(300, shift=0.1)
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 4.0])
+def test_the_temperature_is_the_one_that_scipy_finds_and_undoes_the_sharpness(sharpness: float) -> None:
+    logits, labels = _photographs(4000, sharpness=sharpness)
+
+    def loss(log_temperature: float) -> float:
+        rows = log_softmax(logits / np.exp(log_temperature), axis=1)
+        smoothed = np.full((len(labels), 6), 1 / 6 / (len(labels) + 2))
+        smoothed[np.arange(len(labels)), labels] += 1 - 1 / (len(labels) + 2)
+        return float(-(smoothed * rows).sum(axis=1).mean())
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded", options={"xatol": 1e-9}).x)
+    assert fit_temperature(logits, labels) == pytest.approx(expected, rel=1e-5)
+    assert fit_temperature(logits, labels) == pytest.approx(sharpness, rel=0.1)
+
+
+def test_a_few_photographs_that_are_all_right_leave_a_doubt() -> None:
+    temperature = fit_temperature(np.eye(5) * 50, np.arange(5))
+    shares = softmax(np.eye(5) * 50, temperature)
+    assert shares.max(axis=1) == pytest.approx(1 - 4 / 5 / 7, abs=1e-6)
+
+
+def test_the_calibration_error_is_that_of_the_definition() -> None:
+    generator = np.random.default_rng(1)
+    confidence = np.concatenate([generator.random(500), [0.0, 1.0, 1 / 15, 14 / 15]])
+    right = generator.random(504) < confidence**2
     expected = 0.0
-    for place in range(10):
-        inside = (confidence > place / 10) & (confidence <= (place + 1) / 10)
-        if inside.any():
-            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    assert expected_calibration_error(confidence, right, bins=10) == pytest.approx(expected)
+    for low in range(15):
+        inside = [k for k, each in enumerate(confidence) if min(14, int(each * 15)) == low]
+        if inside:
+            expected += len(inside) / 504 * abs(right[inside].mean() - confidence[inside].mean())
+    assert expected_calibration_error(confidence, right) == pytest.approx(expected, rel=1e-12)
+    assert sum(each.count for each in reliability(confidence, right)) == 504
+    found = error_with_interval(confidence, right)
+    assert found.value == pytest.approx(expected)
+    assert 0.05 < found.interval.low < found.interval.high < 0.4
 
 
-def test_an_edge_belongs_to_the_bin_below_and_zero_and_one_to_the_outer_ones() -> None:
-    confidence = np.array([0.0, 0.2, 0.2000001, 1.0])
-    assert [each.count for each in reliability(confidence, np.ones(4, dtype=bool), bins=5)] == [2, 1, 0, 0, 1]
+def test_a_calibration_lowers_the_error_of_photographs_that_it_was_not_fitted_on() -> None:
+    logits, labels = _photographs(6000, sharpness=3.0)
+    temperature = fit_temperature(logits[:3000], labels[:3000])
+
+    def error(rows: NDArray[np.float64]) -> float:
+        return expected_calibration_error(rows.max(axis=1), rows.argmax(axis=1) == labels[3000:])
+
+    before, after = error(softmax(logits[3000:])), error(softmax(logits[3000:], temperature))
+    assert before > 0.15
+    assert after < 0.03
 
 
-def test_the_interval_holds_the_error_that_the_answers_were_drawn_with() -> None:
-    confidence, right = drawn(4000, shift=0.15)
-    interval = calibration_error_interval(confidence, right)
-    assert interval.low < 0.15 < interval.high
-    assert interval.high - interval.low < 0.06
-    assert calibration_error_interval(confidence, right) == interval
-
-
-def test_calibrated_answers_have_an_interval_that_begins_near_0() -> None:
-    confidence, right = drawn(4000, shift=0)
-    assert calibration_error_interval(confidence, right).low < 0.005
-
-
-def test_without_answers_there_is_no_error() -> None:
-    nothing = np.array([]), np.array([], dtype=bool)
-    assert expected_calibration_error(*nothing) == 0
-    assert calibration_error_interval(*nothing).high == 0
-    assert {each.count for each in reliability(*nothing)} == {0}
+def test_a_calibration_holds_every_level_of_the_taxonomy() -> None:
+    tree = Taxonomy(levels=("genus",), groups=(("A", "A", "B"),))
+    logits = {"vision": np.log([[0.6, 0.3, 0.1], [0.2, 0.35, 0.45]]), "fusion": np.zeros((2, 3))}
+    found = calibration_of(logits, np.array([1, 1]), taxonomy=tree, photographs="two")  # type: ignore[arg-type]
+    assert [each.source for each in found.sources] == ["vision", "fusion"]
+    vision = found.sources[0]
+    shares = softmax(logits["vision"], vision.temperature)
+    classes, genera = vision.levels
+    assert (classes.level, genera.level) == ("class", "genus")
+    assert classes.right == (False, False)
+    assert genera.right == (True, True)
+    assert vision.truth == pytest.approx(shares[:, 1], abs=1e-6)
+    assert genera.confidence == pytest.approx(shares[:, :2].sum(axis=1), abs=1e-6)

@@ -3,11 +3,14 @@
 A class is named as its folder is; classes are in natural order (2 before 10).
 Photographs may be deeper inside a class folder. Whatever is left out is counted
 in the notes.
+
+Nested class folders are inside the folders of their groups, `Passeriformes/Corvidae/Blue Jay`: a class is a
+folder without folders, and those above it are its taxonomy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpfgvc.data.image_files import Listing, list_folder, merged, natural_key, photographs_below, readable
@@ -20,6 +23,7 @@ from mpfgvc.data.samples import (
     in_short,
 )
 from mpfgvc.data.split import with_test
+from mpfgvc.data.taxonomy import Taxonomy, taxonomy_of_folders
 from mpfgvc.errors import DataError
 
 _OFFICIAL = {
@@ -32,14 +36,14 @@ _OFFICIAL = {
 }
 
 
-def read_folders(root: Path, *, test_share: float, seed: int) -> PhotoSet:
+def read_folders(root: Path, *, test_share: float, seed: int, nested: bool = False) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
     Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
     """
     _refuse_official(root)
     parts = _split_folders(root)
-    found = {split: _class_folders(folder) for split, folder in parts.items()}
+    found = {split: _class_folders(folder, nested) for split, folder in parts.items()}
     names = sorted({name for folders in found.values() for name in folders}, key=natural_key)
     _refuse_one_class(root, names)
     labels = {name: label for label, name in enumerate(names)}
@@ -54,15 +58,17 @@ def read_folders(root: Path, *, test_share: float, seed: int) -> PhotoSet:
         above = list_folder(folder)
         listings.append(Listing(hidden=above.hidden, dead_links=above.dead_links))
     divided, notes = with_test(samples, names, test_share, seed)
+    taxonomy = _taxonomy(parts, found, names) if nested else None
     return PhotoSet(
         name=root.resolve().name,
         classes=tuple(names),
         samples=divided,
         notes=(*_beside_notes(root, parts), *merged(listings).left_out(), *notes),
+        taxonomy=taxonomy,
     )
 
 
-def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
+def read_labelled_folders(root: Path, *, nested: bool = False) -> list[LabelledPhoto]:
     """All photographs in class folders, and the splits that folders above these name, if any.
 
     Any splits and any number of classes will do: nothing is trained on these. Raises DataError for an
@@ -73,7 +79,7 @@ def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
     return [
         LabelledPhoto(path=path, class_name=name, split=split)
         for split, part in parts
-        for name, folder in _class_folders(part).items()
+        for name, folder in _class_folders(part, nested).items()
         for path in _photographs(folder).photographs
     ]
 
@@ -121,11 +127,43 @@ def _named_splits(root: Path) -> dict[Split, Path]:
     return parts
 
 
-def _class_folders(folder: Path) -> dict[str, Path]:
-    classes = {entry.name: entry for entry in list_folder(folder).folders}
+def _class_folders(folder: Path, nested: bool) -> dict[str, Path]:
+    classes = list_folder(folder).folders
     if not classes:
         raise DataError(f"{folder} must hold one folder of photographs per class, got none; check data.root")
-    return classes
+    return _leaves(folder) if nested else {entry.name: entry for entry in classes}
+
+
+def _leaves(folder: Path) -> dict[str, Path]:
+    """The folders without folders below `folder`, by name."""
+    leaves: dict[str, Path] = {}
+    for entry in list_folder(folder).folders:
+        inside = list_folder(entry)
+        if inside.folders and inside.photographs:
+            first = inside.photographs[0].name
+            raise DataError(f"{entry} holds class folders and photographs ({first}); move these into a class")
+        for name, leaf in (_leaves(entry) if inside.folders else {entry.name: entry}).items():
+            if name in leaves:
+                raise DataError(f"{leaves[name]} and {leaf} have the same name; rename one of the classes")
+            leaves[name] = leaf
+    return leaves
+
+
+def _taxonomy(
+    parts: Mapping[Split, Path], found: Mapping[Split, Mapping[str, Path]], names: Sequence[str]
+) -> Taxonomy:
+    """The tree of the folders above the classes, which must be the same in each split."""
+    ways: dict[str, tuple[str, ...]] = {}
+    for split, folders in found.items():
+        for name, folder in folders.items():
+            way = folder.relative_to(parts[split]).parts
+            if ways.setdefault(name, way) != way:
+                places = " and below ".join("/".join(each[:-1]) for each in (way, ways[name]))
+                raise DataError(f"the class folder {name} is below {places}; move one of them")
+    taxonomy = taxonomy_of_folders([ways[name] for name in names])
+    if taxonomy is None:
+        raise DataError("data.taxonomy is folders, but no folder is above the class folders; leave it out")
+    return taxonomy
 
 
 def _refuse_one_class(root: Path, names: Sequence[str]) -> None:
