@@ -64,17 +64,19 @@ OFFICIAL: dict[str, OfficialDataset] = {
 }
 
 
-def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> PhotoSet:
+def read_photos(
+    config: DataConfig, *, seed: int, check_files: bool = True, skip_empty: bool = False
+) -> PhotoSet:
     """The dataset that the settings name, with a validation split.
 
     Where the dataset has none of its own, `config.validation` of the training
     photographs are held out, class by class. `check_files=False` reads an index
-    without looking for the images.
+    without looking for the images. `skip_empty` leaves out class folders without photographs.
 
     Raises ConfigError for a root or manifest that is not set, DataError for
     everything that is wrong with the data.
     """
-    photos = _read(config, seed=seed, check_files=check_files)
+    photos = _read(config, seed=seed, check_files=check_files, skip_empty=skip_empty)
     if len(photos.classes) < 2:
         raise DataError(
             f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root"
@@ -88,7 +90,7 @@ def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> P
     return replace(photos, samples=samples, notes=(*photos.notes, *fresh))
 
 
-def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
+def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool) -> PhotoSet:
     root = dataset_root(config)
     if root is None:
         return read_birds(config.birds)
@@ -98,7 +100,7 @@ def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
     existing_folder(root)
     if config.dataset == "folder":
-        return read_folders(root, test_share=config.test, seed=seed)
+        return read_folders(root, test_share=config.test, seed=seed, skip_empty=skip_empty)
     official = OFFICIAL[config.dataset]
     photos = official.read(root, check_files=check_files)
     return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))

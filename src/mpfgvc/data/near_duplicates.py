@@ -29,13 +29,13 @@ from mpfgvc.data.crop_alignment import (
 )
 from mpfgvc.data.thumbnails import Pixels
 
-CANDIDATE = 0.7
+CANDIDATE = 0.65
 """Cosine of two descriptors from which on a pair is looked at."""
-CANDIDATES_EACH = 12
+CANDIDATES_EACH = 24
 """The most pairs that a photograph starts in step 1, for each of its four descriptors."""
-SAME_SHAPES = 0.92
+SAME_SHAPES = 0.9
 """Cosine of the best crop from which on a pair is aligned."""
-SAME_EDGES = 0.85
+SAME_EDGES = 0.88
 """Correlation of the aligned edges from which on two photographs count as the same picture."""
 WHOLE_SHARE = 0.96
 """A crop that keeps at least this share of both sides is called a copy, not a crop."""
@@ -110,7 +110,9 @@ def _similar(queries: Floats, whole: Floats, *, all_pairs: bool) -> NDArray[np.i
             cosines.append(product[row, column])
             rows.append(row + top)
             columns.append(column + left)
-        found.append(_best_of_each(np.concatenate(rows), np.concatenate(columns), np.concatenate(cosines), all_pairs))
+        found.append(
+            _best_of_each(np.concatenate(rows), np.concatenate(columns), np.concatenate(cosines), all_pairs)
+        )
     return np.concatenate(found)
 
 

@@ -24,9 +24,11 @@ def test_copies_are_listed_with_their_splits_and_classes(cli: Cli, tmp_path: Pat
     leak = shutil.copy(crow, tmp_path / "test" / "crow" / "copy.png")
     other = shutil.copy(tern, tmp_path / "train" / "crow" / "copy.png")
     code, stdout, _ = cli("data", "check", "--data.root", tmp_path, "--data.validation", 0)
-    assert code == 2
-    lines = [line for line in stdout.splitlines() if line.startswith(("in two splits", "duplicate"))]
+    assert code == 1
+    lines = [
+        line for line in stdout.splitlines() if line.startswith(("in two splits", "duplicate", "labels"))
+    ]
     assert lines == [
-        f"in two splits   {leak}, {crow} (splits: test, train; classes: crow)",
-        f"duplicate       {other}, {tern} (splits: train; classes: crow, tern)",
+        f"in two splits   {leak}, {crow} (same file; splits: test, train; classes: crow)",
+        f"labels disagree {other}, {tern} (same file; splits: train; classes: crow, tern)",
     ]

@@ -74,14 +74,15 @@ def test_flat_photographs_are_named_unless_only_headers_are_read(class_folders):
     assert check(class_folders, quick=True).flat == ()
 
 
-def test_files_that_differ_only_in_the_middle_are_duplicates_for_the_quick_look_only(class_folders):
+def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(class_folders):
     pixels = bytearray(os.urandom(3 * 200 * 200))
     for name in ("a.bmp", "b.bmp"):
         Image.frombytes("RGB", (200, 200), bytes(pixels)).save(class_folders / "class 1" / name)
         pixels[60_000] ^= 1
-    assert check(class_folders).duplicates == ()
-    (found,) = check(class_folders, quick=True).duplicates
-    assert [path[-5:] for path in found.paths] == ["a.bmp", "b.bmp"]
+    for quick, kind in ((False, "copy"), (True, "same file")):
+        (found,) = check(class_folders, quick=quick).duplicates
+        assert [path[-5:] for path in found.paths] == ["a.bmp", "b.bmp"]
+        assert found.kinds == (kind,)
 
 
 def test_a_set_of_photographs_is_checked_as_it_is(class_folders, draw):

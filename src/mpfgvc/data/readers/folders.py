@@ -7,7 +7,7 @@ in the notes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 from mpfgvc.data.image_files import Listing, list_folder, merged, natural_key, photographs_below, readable
@@ -32,14 +32,15 @@ _OFFICIAL = {
 }
 
 
-def read_folders(root: Path, *, test_share: float, seed: int) -> PhotoSet:
+def read_folders(root: Path, *, test_share: float, seed: int, skip_empty: bool = False) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
-    Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
+    `skip_empty` leaves out class folders without photographs, for `empty_class_folders` to name. Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
     """
     _refuse_official(root)
     parts = _split_folders(root)
-    found = {split: _class_folders(folder) for split, folder in parts.items()}
+    empty = set(_empty_folders(parts.values())) if skip_empty else set()
+    found = {split: _class_folders(folder, but=empty) for split, folder in parts.items()}
     names = sorted({name for folders in found.values() for name in folders}, key=natural_key)
     _refuse_one_class(root, names)
     labels = {name: label for label, name in enumerate(names)}
@@ -76,6 +77,11 @@ def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
         for name, folder in _class_folders(part).items()
         for path in _photographs(folder).photographs
     ]
+
+
+def empty_class_folders(root: Path) -> tuple[str, ...]:
+    """The class folders without photographs, which `read_folders` refuses."""
+    return tuple(str(folder) for folder in _empty_folders(_split_folders(root).values()))
 
 
 def official_layout(root: Path) -> tuple[str, str] | None:
@@ -121,8 +127,13 @@ def _named_splits(root: Path) -> dict[Split, Path]:
     return parts
 
 
-def _class_folders(folder: Path) -> dict[str, Path]:
-    classes = {entry.name: entry for entry in list_folder(folder).folders}
+def _empty_folders(parts: Iterable[Path]) -> list[Path]:
+    folders = [folder for part in parts for folder in list_folder(part).folders]
+    return [folder for folder in folders if not photographs_below(folder).photographs]
+
+
+def _class_folders(folder: Path, *, but: Container[Path] = ()) -> dict[str, Path]:
+    classes = {entry.name: entry for entry in list_folder(folder).folders if entry not in but}
     if not classes:
         raise DataError(f"{folder} must hold one folder of photographs per class, got none; check data.root")
     return classes
