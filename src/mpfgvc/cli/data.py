@@ -29,7 +29,8 @@ def _add_check_options(parser: ArgumentParser) -> None:
         "--run",
         dest="run_folder",
         metavar="RUN",
-        help="check the photographs of this run, in the splits that it stored, and their labels with its image tower",
+        help="check the photographs of this run, in the splits that it stored; "
+        "its image tower judges their labels",
     )
     parser.add_argument("--quick", action="store_true", help="read only the headers of the photographs")
     parser.add_argument(
@@ -42,7 +43,8 @@ def _add_check_options(parser: ArgumentParser) -> None:
     )
     parser.epilog = (
         "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
-        "Exit code: 0 fine, 1 a test would be falsified (leaks, labels that disagree), 2 something cannot be read."
+        "Exit code: 0 fine, 1 a test would be falsified (leaks, labels that disagree),\n"
+        "2 something cannot be read."
     )
 
 

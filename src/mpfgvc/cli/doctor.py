@@ -1,4 +1,4 @@
-"""What `mpfgvc data check` does once the dataset is read: check it, say what was found, write page and manifest."""
+"""What `mpfgvc data check` does once the dataset is read: check, say what was found, write files."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A table of a dataset without leaks and duplicates, for `data.dataset: manifest`. No photograph is touched.
 
-Of each picture one photograph stays: that of the test split, else of validation, else of training. So the test
-stays as large as it was, and comparable with what others measured on it, while training loses what it must
-not have seen. Where the labels of one picture disagree, none of its photographs stays, as only a person can say which
-label is right.
+Of each picture one photograph stays: that of the test split, else of validation, else of training. So the
+test stays as large as it was, and comparable with what others measured on it, while training loses what it
+must not have seen. Where the labels of one picture disagree, none of its photographs stays, as only a person
+can say which label is right.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class CleanManifest:
 def write_clean_manifest(report: Report, photos: PhotoSet, *, root: Path, out: Path) -> CleanManifest:
     """Write the table, with paths below `root`.
 
-    Raises OutputError, and DataError if what is left is not a dataset, such as a class without training photographs.
+    Raises OutputError, and DataError if what is left is no dataset: a class may have lost all its training
+    photographs.
     """
     reasons = _reasons(report, photos)
     text = io.StringIO()
@@ -81,5 +82,5 @@ def _reasons(report: Report, photos: PhotoSet) -> Mapping[str, str]:
             reasons |= {path: f"labels disagree: {', '.join(group.classes)}" for path in readable}
             continue
         kept, *others = sorted(readable, key=lambda path: _KEPT_FIRST.index(splits[path]))
-        reasons |= {path: f"same picture as {kept} ({splits[kept]})" for path in others}
+        reasons |= dict.fromkeys(others, f"same picture as {kept} ({splits[kept]})")
     return reasons

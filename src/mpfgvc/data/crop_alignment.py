@@ -4,7 +4,7 @@ A crop is a pair of intervals, rows and columns, in shares of the whole picture.
 crop = R X C^T, with R and C interpolating within the intervals. So are the first coefficients of its cosine
 transform, by which all crops of a grid are compared at once:
 
-    D R_i X C_j^T D^T      D: the first FREQUENCIES rows of the cosine transform, i and j: intervals of the grid
+    D R_i X C_j^T D^T      D: FREQUENCIES rows of the cosine transform, i and j: intervals
 
 The gradients decide in the end: two flowers on a dark ground are equally bright in the same places, but their
 edges differ.
@@ -69,7 +69,7 @@ def unit(vectors: Floats) -> Floats:
 
 
 def descriptors(pixels: Pixels, interval: Interval = (0.0, 1.0)) -> Floats:
-    """What pictures are compared by: unit rows, of the whole or of the middle crop. (pictures, FREQUENCIES^2)"""
+    """What pictures, or a crop of each, are compared by: unit rows. (pictures, FREQUENCIES^2)"""
     transform = cosines(np.array(interval, dtype=np.float32))
     coefficients = transform @ pixels.astype(np.float32) @ transform.T * weights()
     return unit(coefficients.reshape(len(pixels), -1))
@@ -82,7 +82,7 @@ def mirrored(descriptions: Floats) -> Floats:
 
 
 def crop_descriptors(pixels: Pixels) -> Floats:
-    """The descriptor of every crop of the grid. (pictures, intervals^2, FREQUENCIES^2), rows before columns"""
+    """The descriptor of every crop of the grid, rows before columns. (pictures, crops, FREQUENCIES^2)"""
     count, pictures = len(grid()), len(pixels)
     bank = cosines(grid()).reshape(count * FREQUENCIES, SIDE)
     coefficients = (bank @ pixels.astype(np.float32) @ bank.T) * np.tile(weights(), (count, count))
@@ -100,7 +100,7 @@ def crop_of(number: int) -> tuple[Interval, Interval]:
 def aligned_likeness(
     picture: Pixels, other: Pixels, rows: Interval, columns: Interval
 ) -> tuple[float, Interval, Interval]:
-    """How alike the edges of `other` and of a crop of `picture` are, -1..1, and the crop, moved to fit best."""
+    """How alike the edges of `other` and of a crop of `picture` are, -1..1, and the crop that fits best."""
     whole, source = other.astype(np.float32), picture.astype(np.float32)
     full = sampling(np.array((0.0, 1.0), dtype=np.float32), _FINE)
     target = _edges((full @ whole @ full.T)[None])[0]

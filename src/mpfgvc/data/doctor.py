@@ -1,7 +1,8 @@
 """Look at every photograph before a day is spent on them: `mpfgvc data check`.
 
-Found without a model: what cannot be read, duplicates (duplicates.py), leaks and labels that disagree, photographs
-without contrast or of unusual size and shape (unusual.py), classes with few photographs and names that look alike.
+Found without a model: what cannot be read, duplicates (duplicates.py), leaks and labels that disagree,
+photographs without contrast or of unusual size and shape (unusual.py), classes with few photographs, and
+class names that look alike.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Report:
 
     @property
     def falsifies(self) -> bool:
-        """Whether a test on this dataset would not be worth its name: leaks, or a held-out label that is wrong."""
+        """Whether a test would be wrong: there are leaks, or labels that disagree in a held-out split."""
         return any(duplicate.falsifies for duplicate in self.duplicates)
 
     @property
@@ -117,7 +118,7 @@ class Patient:
 
 
 def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
-    """The dataset that the settings name. Raises DataError where its index or folders themselves are wrong."""
+    """The dataset that the settings name. Raises DataError where its index or its folders are wrong."""
     root = dataset_root(config)
     if root is None:
         raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
@@ -136,9 +137,7 @@ def run_to_check(
     """
     restored = photos_of_run(RunFolder.open(run), root=root, manifest=manifest)
     if restored.root is None:
-        raise ConfigError(
-            f"{run} was trained on synthetic birds, which are drawn: there are no files to check"
-        )
+        raise ConfigError(f"{run} was trained on synthetic birds: they are drawn, there are no files")
     return Patient(photos=replace(restored.photos, notes=restored.notes), root=restored.root)
 
 

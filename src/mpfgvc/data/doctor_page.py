@@ -1,9 +1,9 @@
-"""The doctor's findings as one HTML page: the photographs in question, in pairs, with filters by kind and class."""
+"""The doctor's findings as one HTML page: the photographs in question, in pairs, by kind and class."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ SIDE = 220
 MOST_BYTES = 12_000_000
 MOST_OF_A_KIND = 300
 """Findings of one kind that are shown; the others are counted."""
+Places = Mapping[str, tuple[str, str]]
+"""The class and the split of each photograph, by its path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +44,8 @@ class Finding:
     serious: bool = False
 
 
-def doctor_page(
-    report: Report, root: Path, samples: dict[str, tuple[str, str]], more: Sequence[Finding] = ()
-) -> str:
-    """The whole page. `samples` has the class and split of each path; `more` are findings of a trained run.
+def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Finding] = ()) -> str:
+    """The whole page. `more` are findings of a trained run.
 
     Raises ConfigError if jinja2 is not installed.
     """
@@ -68,7 +68,7 @@ def doctor_page(
     )
 
 
-def photograph_findings(report: Report, samples: dict[str, tuple[str, str]]) -> Iterable[Finding]:
+def photograph_findings(report: Report, samples: Places) -> Iterable[Finding]:
     """What the report says about single photographs and pairs, the most serious first."""
     for pair in sorted(report.pairs, key=lambda pair: (not pair.leaks, not pair.disagrees)):
         kind = "in two splits" if pair.leaks else "labels disagree" if pair.disagrees else "duplicates"
@@ -86,13 +86,13 @@ def photograph_findings(report: Report, samples: dict[str, tuple[str, str]]) -> 
             yield _finding(kind, each.reason, (each.path,), samples)
 
 
-def photo_finding(kind: str, text: str, paths: Sequence[str], samples: dict[str, tuple[str, str]]) -> Finding:
+def photo_finding(kind: str, text: str, paths: Sequence[str], samples: Places) -> Finding:
     """A finding about photographs of the dataset."""
     return _finding(kind, text, tuple(paths), samples)
 
 
 def _finding(
-    kind: str, text: str, paths: Sequence[str], samples: dict[str, tuple[str, str]], *, serious: bool = False
+    kind: str, text: str, paths: Sequence[str], samples: Places, *, serious: bool = False
 ) -> Finding:
     return Finding(
         kind=kind,

@@ -1,7 +1,7 @@
 """Duplicates of a dataset: files of equal content, and photographs that show the same picture.
 
-Pairs are joined to groups. A group in more than one split leaks: what is tested on was learned from. In a group with
-more than one class at least one label is wrong.
+Pairs are joined to groups. A group in more than one split leaks: what is tested on was learned from. In a
+group with more than one class at least one label is wrong.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def equal_files(
 def all_pairs(
     photos: PhotoSet, equal: Iterable[Sequence[Sample]], thumbnails: Thumbnails | None
 ) -> list[Pair]:
-    """The pairs of equal files, each with the first of its group, then those that only show the same picture."""
+    """The pairs of equal files, each with the first of its group, then those that show the same picture."""
     same = [(group[0], each) for group in equal for each in group[1:]]
     pairs = [_pair(photos, *two, kind="same file", likeness=1.0) for two in same]
     if thumbnails is None:

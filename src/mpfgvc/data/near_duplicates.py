@@ -7,8 +7,8 @@ Three steps, each for fewer pairs than the one before:
 2. Every crop of a grid of one photograph is compared with the other one, by the same descriptors.
 3. The crop is moved until it fits best; then the edges of both must agree (crop_alignment.py).
 
-A table of hashes would be linear, but a 10 % crop changes a third of the bits of a perceptual hash. The products of
-step 1 are quadratic with a small factor: benchmarks/doctor.py measures when that matters.
+A table of hashes would be linear, but 10 % crops change too many bits of a perceptual hash. The products of
+step 1 are quadratic with a small factor: benchmarks/doctor_growth.py measures when that matters.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ Numbers = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Two pictures, by their places in the list, `first` < `second`, and how the one follows from the other."""
+    """Two pictures, by their places in the list, `first` < `second`, and how they differ."""
 
     first: int
     second: int
@@ -100,7 +100,7 @@ def _candidates(whole: Floats, middle: Floats) -> _Candidates:
 
 
 def _similar(queries: Floats, whole: Floats, *, all_pairs: bool) -> NDArray[np.int64]:
-    """Pairs (query, picture) above `CANDIDATE`, the best of each query; only query < picture without `all_pairs`."""
+    """Pairs (query, picture) above `CANDIDATE`, the best of each query; in one order without `all_pairs`."""
     found = [np.zeros((0, 2), dtype=np.int64)]
     for top in range(0, len(queries), _ROWS):
         rows, columns, cosines = [], [], []

@@ -1,4 +1,4 @@
-"""What stands out among the photographs and classes of a dataset: sizes, shapes, few photographs, alike names."""
+"""Photographs whose size or shape is far from that of the rest."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Which labels are probably wrong, and which photographs are like no other: by probabilities and embeddings.
 
-Probabilities must be out of fold: from a classifier that has not seen the photograph (training/out_of_fold.py).
-Suspects are ranked by self-confidence, the probability of the label that is given. A photograph is a suspect if
-another class gets at least the probability that photographs of that class get on average, which needs no
-threshold of one's own: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021.
+Probabilities must be out of fold: from a classifier that has not seen the photograph (out_of_fold.py).
+Suspects are ranked by self-confidence, the probability of the label that is given. A photograph is a suspect
+if another class gets at least the probability that photographs of that class get on average, so no threshold
+has to be chosen: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def nearest_neighbours(embeddings: Floats) -> Neighbours:
 
 
 def outliers(neighbours: Neighbours) -> list[tuple[int, float]]:
-    """Photographs that are far from even their nearest ones, with their mean distance 1 - cosine; farthest first."""
+    """Photographs far from even their nearest ones, and their mean distance 1 - cosine; farthest first."""
     distances = 1 - neighbours.cosines.mean(axis=1)
     middle = float(np.median(distances))
     spread = max(float(np.median(np.abs(distances - middle))), 1e-6)
@@ -107,7 +107,7 @@ def found_early(ranking: Sequence[int] | Integers, wrong: Sequence[int], top: in
 
 
 def _usual_confidence(probabilities: Floats, labels: Integers) -> Floats:
-    """For each class, the mean probability of it over the photographs that carry its label; above 1 without any."""
+    """The mean probability of each class over the photographs with its label; above 1 without any."""
     classes = probabilities.shape[1]
     totals = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=classes)
     counts = np.bincount(labels, minlength=classes)

@@ -1,8 +1,8 @@
 """With a trained run: suspected label errors and photographs like no other, for `mpfgvc data check --run`.
 
 The run's image tower embeds all photographs of its dataset, and linear probes over folds judge each label
-(out_of_fold.py). A tower that was fine-tuned has seen the wrong labels of its training split and hides some of them;
-with a frozen tower (recipe `frozen`) every judgement is of a photograph that was not seen.
+(out_of_fold.py). A tower that was fine-tuned has seen the wrong labels of its training split and hides some
+of them; with a frozen tower (recipe `frozen`) every judgement is of a photograph that was not seen.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ class LabelCheck:
 
 
 def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCheck:
-    """Judge the labels of the photographs that can be read. Raises CheckpointError for a run without a model."""
+    """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
     predictor = Predictor.from_pretrained(run)
     samples, rows, unreadable = [], [], []
     for each, sample in zip(predictor.embedder().about(photos.samples), photos.samples, strict=True):

@@ -19,7 +19,7 @@ def out_of_fold_probabilities(
     seed: int,
     folds: int = FOLDS,
 ) -> Float[Tensor, "photographs classes"]:
-    """Probabilities 0..1 of all classes. Folds are drawn class by class, so each has its share of every class."""
+    """Probabilities 0..1 of all classes. Folds are drawn class by class."""
     fold_of = stratified_folds(labels, folds=folds, seed=seed)
     probabilities = torch.zeros(len(labels), classes)
     for fold in range(folds):

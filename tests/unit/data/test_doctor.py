@@ -74,7 +74,9 @@ def test_flat_photographs_are_named_unless_only_headers_are_read(class_folders):
     assert check(class_folders, quick=True).flat == ()
 
 
-def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(class_folders):
+def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(
+    class_folders,
+):
     pixels = bytearray(os.urandom(3 * 200 * 200))
     for name in ("a.bmp", "b.bmp"):
         Image.frombytes("RGB", (200, 200), bytes(pixels)).save(class_folders / "class 1" / name)

@@ -35,7 +35,8 @@ _OFFICIAL = {
 def read_folders(root: Path, *, test_share: float, seed: int, skip_empty: bool = False) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
-    `skip_empty` leaves out class folders without photographs, for `empty_class_folders` to name. Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
+    `skip_empty` leaves out class folders without photographs, for `empty_class_folders` to name. Raises
+    DataError for an official layout, a folder without classes, and an empty or unreadable folder.
     """
     _refuse_official(root)
     parts = _split_folders(root)
