@@ -3,10 +3,10 @@
     python benchmarks/doctor_planted.py --data DIR --work FOLDER [--copies 50]
 
 Of `--copies` random photographs of each set, one copy of each kind (planted_copies.py) and an equal file are
-written into FOLDER as JPEGs of quality 90. All are checked together with the whole set, without a model. Recall:
-the share of the copies that are in one group with their original. The pairs among the photographs of the set
-itself are listed; those that were judged by eye to show different pictures are in JUDGED_FALSE. A pair of copies
-is strange if their originals are no pair. Writes results/doctor_planted.json.
+written into FOLDER as JPEGs of quality 90. All are checked together with the whole set, without a model.
+Recall: the share of the copies that are paired with their original. The pairs among the photographs of the
+set itself are listed; those judged by eye to show different pictures are in JUDGED_FALSE. A pair of
+copies is strange if their originals are no pair. Writes results/doctor_planted.json.
 """
 
 import shutil
@@ -81,10 +81,10 @@ def judge(
     }
     real = set(map(str, files))
     own = {frozenset(pair.paths) for pair in report.pairs if real.issuperset(pair.paths)}
-    group = {path: number for number, each in enumerate(report.duplicates) for path in each.paths}
+    paired = {frozenset(pair.paths) for pair in report.pairs}
     found: dict[str, list[bool]] = {}
     for path, (kind, original) in copies.items():
-        found.setdefault(kind, []).append(group.get(str(path), -1) == group.get(str(original), -2))
+        found.setdefault(kind, []).append({str(path), str(original)} in paired)
     strange = [
         pair.paths
         for pair in report.pairs
