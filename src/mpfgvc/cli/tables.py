@@ -15,7 +15,8 @@ from mpfgvc.cli import output
 from mpfgvc.progress import printable, say
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Duplicate, Report
+    from mpfgvc.data.doctor import Report
+    from mpfgvc.data.duplicates import Duplicate
     from mpfgvc.evaluation.comparison import Comparison
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
     from mpfgvc.training.learned_prompts import LearnedPrompts
@@ -103,6 +104,8 @@ def write_check(report: Report) -> None:
     findings += [f"few to train on {each.name} ({each.count})" for each in report.few]
     findings += [f"alike names     {', '.join(names)}" for names in report.similar_names]
     findings += [f"note            {note}" for note in report.notes]
+    if report.complete is not None:
+        lines.append(f"complete        {report.complete}")
     lines += findings or ["nothing is wrong with it"]
     output.write("".join(f"{printable(line)}\n" for line in lines))
 

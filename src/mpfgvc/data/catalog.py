@@ -38,6 +38,8 @@ class OfficialDataset:
     train: int
     test: int
     classes: int
+    validation: int = 0
+    """Photographs of a validation split of its own."""
 
 
 OFFICIAL: dict[str, OfficialDataset] = {
@@ -60,6 +62,7 @@ OFFICIAL: dict[str, OfficialDataset] = {
         train=1020,
         test=6149,
         classes=102,
+        validation=1020,
     ),
 }
 
@@ -104,6 +107,13 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
     official = OFFICIAL[config.dataset]
     photos = official.read(root, check_files=check_files)
     return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))
+
+
+def is_complete(photos: PhotoSet, official: OfficialDataset) -> bool:
+    """Whether a dataset has its official counts, whatever of training was held out for validation."""
+    test = len(photos.subset("test"))
+    counts = len(photos.classes), len(photos.samples) - test, test
+    return counts == (official.classes, official.train + official.validation, official.test)
 
 
 def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:

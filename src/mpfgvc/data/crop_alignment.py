@@ -47,7 +47,7 @@ def sampling(intervals: Floats, size: int) -> Floats:
     points = (begin + (end - begin) * (np.arange(size, dtype=np.float32) + 0.5) / size) * SIDE - 0.5
     points = np.clip(points, 0, SIDE - 1)
     distance = np.abs(points[..., None] - np.arange(SIDE, dtype=np.float32))
-    return np.maximum(0, 1 - distance).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)
 
 
 def cosines(intervals: Floats) -> Floats:
@@ -59,7 +59,7 @@ def cosines(intervals: Floats) -> Floats:
 def weights() -> Floats:
     """What each coefficient counts: nothing for the mean, more for edges than for large shapes."""
     rows, columns = np.mgrid[:FREQUENCIES, :FREQUENCIES]
-    return np.sqrt(np.hypot(rows, columns)).astype(np.float32)
+    return np.asarray(np.sqrt(np.hypot(rows, columns)), dtype=np.float32)
 
 
 def unit(vectors: Floats) -> Floats:
@@ -103,7 +103,7 @@ def aligned_likeness(
     """How alike the edges of `other` and of a crop of `picture` are, -1..1, and the crop that fits best."""
     whole, source = other.astype(np.float32), picture.astype(np.float32)
     full = sampling(np.array((0.0, 1.0), dtype=np.float32), _FINE)
-    target = _edges((full @ whole @ full.T)[None])[0]
+    target = _edges(np.asarray((full @ whole @ full.T)[None], dtype=np.float32))[0]
     likeness = -1.0
     for _ in range(_ROUNDS):
         columns, likeness = _moved(source, target, rows, columns)
@@ -115,7 +115,7 @@ def _moved(source: Floats, target: Floats, rows: Interval, columns: Interval) ->
     """The columns, near the given ones, that fit best with these rows, and the likeness then."""
     tried = np.array(_neighbours(columns), dtype=np.float32)
     across = sampling(np.array(rows, dtype=np.float32), _FINE) @ source
-    crops = across @ sampling(tried, _FINE).transpose(0, 2, 1)
+    crops = np.asarray(across @ sampling(tried, _FINE).transpose(0, 2, 1), dtype=np.float32)
     likeness = _edges(crops) @ target
     best = int(likeness.argmax())
     return (float(tried[best, 0]), float(tried[best, 1])), float(likeness[best])

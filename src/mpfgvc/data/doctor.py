@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
 from mpfgvc.data.class_names import capitals_notes, similar_names
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
 from mpfgvc.data.headers import Headers, check_headers
@@ -56,6 +56,8 @@ class Report:
     name: str
     classes: int
     counts: dict[str, int]
+    complete: str | None
+    """The official counts of a published dataset, if it has exactly these; a subset has a note instead."""
     smallest: ClassCount
     largest: ClassCount
     single: tuple[str, ...]
@@ -115,6 +117,7 @@ class Patient:
     photos: PhotoSet
     root: Path
     empty: tuple[str, ...] = ()
+    complete: str | None = None
 
 
 def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
@@ -124,7 +127,7 @@ def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
         raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
     photos = read_photos(config, seed=seed, skip_empty=True)
     empty = empty_class_folders(root) if config.dataset == "folder" else ()
-    return Patient(photos=photos, root=root, empty=empty)
+    return Patient(photos=photos, root=root, empty=empty, complete=_official_counts(config.dataset, photos))
 
 
 def run_to_check(
@@ -159,7 +162,8 @@ def check_run(
 
 def check(patient: Patient, *, quick: bool = False) -> Report:
     """Check what was read."""
-    return replace(check_photos(patient.photos, quick=quick), empty=patient.empty)
+    report = check_photos(patient.photos, quick=quick)
+    return replace(report, empty=patient.empty, complete=patient.complete)
 
 
 def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
@@ -178,6 +182,7 @@ def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
         name=photos.name,
         classes=len(photos.classes),
         **_class_counts(photos),
+        complete=None,
         empty=(),
         similar_names=similar_names(photos.classes),
         broken=tuple(
@@ -193,6 +198,15 @@ def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
         shapes=unusual_shapes(headers.found),
         notes=tuple(dict.fromkeys((*photos.notes, *capitals_notes(photos.classes)))),
     )
+
+
+def _official_counts(dataset: str, photos: PhotoSet) -> str | None:
+    """The counts of a published dataset that is complete, as a line; None for any other."""
+    official = OFFICIAL.get(dataset)
+    if official is None or not is_complete(photos, official):
+        return None
+    counts = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
+    return f"{counts}, as {official.title} has them"
 
 
 def _digests(headers: Headers) -> dict[Path, str]:
