@@ -88,15 +88,15 @@ def _parts(pixels: Pixels) -> Iterator[Pixels]:
 
 def _candidates(whole: Floats, middle: Floats) -> _Candidates:
     """The most similar pairs in both directions, since either of the two may be the crop."""
-    found: list[NDArray[np.int64]] = []
+    count, found = len(whole), []
     for of_middle, queries in ((False, whole), (True, middle)):
         for mirror in (False, True):
-            asked = mirrored(queries) if mirror else queries
-            pairs = _similar(asked, whole, all_pairs=of_middle)
-            found.append(np.concatenate((pairs, pairs[:, ::-1])) * 2 + (0, int(mirror)))
-    coded = np.unique(np.concatenate(found), axis=0)
-    mirror = coded[:, 1] % 2 == 1
-    return _Candidates(source=coded[:, 0] // 2, target=coded[:, 1] // 2, mirror=mirror)
+            pairs = _similar(mirrored(queries) if mirror else queries, whole, all_pairs=of_middle)
+            for source, target in (pairs.T, pairs.T[::-1]):
+                found.append((source * count + target) * 2 + int(mirror))
+    pair, mirror_of = np.divmod(np.unique(np.concatenate(found)), 2)
+    source, target = np.divmod(pair, count)
+    return _Candidates(source=source, target=target, mirror=mirror_of == 1)
 
 
 def _similar(queries: Floats, whole: Floats, *, all_pairs: bool) -> NDArray[np.int64]:

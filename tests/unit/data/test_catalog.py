@@ -1,9 +1,12 @@
 """Datasets by name."""
 
+from dataclasses import replace
+
 import pytest
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
+from mpfgvc.data.split import hold_out
 from mpfgvc.errors import ConfigError, DataError
 
 
