@@ -8,6 +8,7 @@ runs it: selection, images a few at a time, weights packed for oneDNN.
     timm        the plain tower with its fused attention, all patches through all blocks
     selection   timm fed one image at a time, against ours without packed weights at 448 px, where ours also
                 takes one image at a time: what selection gives without the rest
+    bf16        ours as a Predictor with precision bf16 runs it, against timm in fp32; where the CPU has bf16
     stored      TransFG's way: every block stores its attention map, the maps are multiplied, and the K
                 patches that contribute most to the class token go through the last block
 
@@ -26,10 +27,12 @@ from common import vit_base
 from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.packed_linear import can_pack
 from side_by_side import Comparison, compare_time, report
 
 BATCH = 4
 CPU = Compute(device=torch.device("cpu"))
+BF16 = Compute(device=torch.device("cpu"), precision="bf16")
 
 
 def main() -> None:
@@ -83,6 +86,11 @@ def _at(side: int, kept: int, against_stored: float | None, against_timm: float)
         torch.testing.assert_close(everything(images).embedding, reference, atol=1e-4, rtol=1e-4)
     what = f"{BATCH} images, ViT-B/16, {side} px, K = {kept}"
     rows = [compare_time(f"{what}: timm", ours=ours, reference=plain, wanted=against_timm, turns=7)]
+    if side == 448 and can_pack(torch.bfloat16):
+        half = copy.deepcopy(unpacked)
+        half.tower.pack(torch.bfloat16)
+        fast = _in_inference(lambda: encode_in_parts(half, images, BF16).embedding)
+        rows.append(compare_time(f"{what}, bf16: timm in fp32", ours=fast, reference=plain, wanted=2.2))
     if against_stored is not None:
         name = f"{what}: timm, selection only"
         rows.append(compare_time(name, ours=selection, reference=one_by_one, wanted=1, turns=7))

@@ -17,9 +17,20 @@ from mpfgvc.deploy.served_model import Answer, Explained, PatchEvidence, Pixels
 from mpfgvc.deploy.server import address, listen, server_of
 from mpfgvc.deploy.settings import Limits
 from mpfgvc.errors import CheckpointError
+from mpfgvc.inference.answering import ModelFacts
+from mpfgvc.inference.calibration import LevelScores, SourceCalibration, softmax
 from mpfgvc.inference.guess import Guess
 
 CLASSES = ("red", "green", "blue", "name with \udcff and é")
+CALIBRATION = SourceCalibration(
+    source="fusion",
+    temperature=1.0,
+    truth=(0.25,) * 10 + (0.9,) * 90,
+    levels=(
+        LevelScores(level="class", confidence=(0.6,) * 50 + (0.3,) * 50, right=(True,) * 50 + (False,) * 50),
+    ),
+)
+"""Answers are right from 0.6 on; in 90 % of the cases the right class has at least 0.25."""
 BROKEN_PIXEL = (1, 2, 3)
 """A photograph of this color makes the model fail."""
 
@@ -37,6 +48,10 @@ class ColorModel:
     def __post_init__(self) -> None:
         self.free.set()
 
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts(name="colors", classes=tuple(self.classes), calibration=CALIBRATION)
+
     def prepare(self, photograph: Image.Image) -> Pixels:
         return np.asarray(photograph.resize((1, 1)), dtype=np.float32).transpose(2, 0, 1)
 
@@ -48,18 +63,16 @@ class ColorModel:
             raise CheckpointError("the model: its output is not finite; its weights are damaged")
         shares = [np.append(color, 1) / (color.sum() + 1) for color in colors]
         return [
-            Answer(probabilities=share.astype(np.float32), embedding=color)
+            Answer(logits=np.log(np.maximum(share, 1e-12)).astype(np.float32), embedding=color)
             for share, color in zip(shares, colors, strict=True)
         ]
 
     def explain(self, photograph: Image.Image, *, top: int) -> Explained:
         (answer,) = self.answers([self.prepare(photograph)])
-        order = np.argsort(-answer.probabilities)[:top]
+        (shares,) = softmax(answer.logits[None])
+        order = np.argsort(-shares)[:top]
         return Explained(
-            guesses=tuple(
-                Guess(label=self.classes[each], probability=float(answer.probabilities[each]))
-                for each in order
-            ),
+            guesses=tuple(Guess(label=self.classes[each], probability=float(shares[each])) for each in order),
             kept=((0, 0), (1, 2)),
             attention=np.full((2, 3), 1 / 6, dtype=np.float32),
             chosen_by="attention",

@@ -6,34 +6,42 @@ The public names. They are looked up when first used, so `import mpfgvc` imports
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mpfgvc.version import VERSION
+
 if TYPE_CHECKING:
     from mpfgvc.config import Config
     from mpfgvc.config_io import load_config
     from mpfgvc.deploy.export import export
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
+    from mpfgvc.evaluation.calibrate import Calibrated, calibrate
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
-    from mpfgvc.inference.guess import Guess, Prediction
+    from mpfgvc.inference.answering import AnswerRules
+    from mpfgvc.inference.guess import Answer, Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
     from mpfgvc.training.run import Run, resume, train
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
-    "MPFGVC": "mpfgvc.model.network",
+    "Answer": "mpfgvc.inference.guess",
+    "AnswerRules": "mpfgvc.inference.answering",
+    "Calibrated": "mpfgvc.evaluation.calibrate",
     "CheckpointError": "mpfgvc.errors",
     "Config": "mpfgvc.config",
     "ConfigError": "mpfgvc.errors",
     "DataError": "mpfgvc.errors",
     "Evaluation": "mpfgvc.evaluation.metrics",
     "Guess": "mpfgvc.inference.guess",
+    "MPFGVC": "mpfgvc.model.network",
     "MpfgvcError": "mpfgvc.errors",
     "OutputError": "mpfgvc.errors",
     "Prediction": "mpfgvc.inference.guess",
     "Predictor": "mpfgvc.inference.predictor",
     "Run": "mpfgvc.training.run",
+    "calibrate": "mpfgvc.evaluation.calibrate",
     "evaluate": "mpfgvc.evaluation.evaluate",
     "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
     "export": "mpfgvc.deploy.export",
@@ -44,6 +52,9 @@ _HOMES = {
 
 __all__ = [
     "MPFGVC",
+    "Answer",
+    "AnswerRules",
+    "Calibrated",
     "CheckpointError",
     "Config",
     "ConfigError",
@@ -55,6 +66,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Run",
+    "calibrate",
     "evaluate",
     "evaluate_zero_shot",
     "export",

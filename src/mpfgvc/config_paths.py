@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from mpfgvc.config import BUNDLED_DESCRIPTIONS, Config, ModelConfig
+from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config, ModelConfig
 
 
 def with_absolute_paths(config: Config) -> Config:
@@ -13,15 +13,21 @@ def with_absolute_paths(config: Config) -> Config:
         config.model,
         image_tower=replace(image_tower, weights=_absolute(image_tower.weights)),
         text_tower=replace(text_tower, weights=_absolute(text_tower.weights)),
-        descriptions=_absolute_descriptions(config.model.descriptions),
+        descriptions=_absolute(config.model.descriptions),
     )
-    data = replace(config.data, root=_absolute(config.data.root), manifest=_absolute(config.data.manifest))
+    data = replace(
+        config.data,
+        root=_absolute(config.data.root),
+        manifest=_absolute(config.data.manifest),
+        taxonomy=_absolute(config.data.taxonomy),
+    )
     return replace(config, model=model, data=data)
 
 
 def without_folders(config: Config) -> Config:
     """The settings without a folder of this machine: the dataset's place is left out."""
-    data = replace(config.data, root=None, manifest=None)
+    taxonomy = _file_name(config.data.taxonomy)
+    data = replace(config.data, root=None, manifest=None, taxonomy=taxonomy)
     return replace(config, model=model_without_folders(config.model), data=data)
 
 
@@ -36,12 +42,11 @@ def model_without_folders(config: ModelConfig) -> ModelConfig:
     )
 
 
-def _absolute_descriptions(source: str | None) -> str | None:
-    return source if source == BUNDLED_DESCRIPTIONS else _absolute(source)
-
-
 def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
+    """The path from the root; None and the words that stand for no file stay as they are."""
+    if path in (None, BUNDLED_DESCRIPTIONS, NESTED_FOLDERS):
+        return path
+    return str(Path(path).expanduser().absolute())
 
 
 def _file_name(path: str | None) -> str | None:

@@ -189,4 +189,9 @@ def _multiplies_bf16(accelerator: str) -> bool:
     """Whether the device has instructions for bf16; a CPU without them is slower with it than without."""
     if accelerator == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return accelerator == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+    return accelerator == "cpu" and cpu_multiplies_bf16()
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for products in bf16."""
+    return bool(torch.cpu._is_avx512_bf16_supported())

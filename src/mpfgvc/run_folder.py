@@ -3,8 +3,11 @@
     environment.json     versions, commit, device, command
     photographs.json     every photograph with its class and its split (data/photo_list.py)
     descriptions.csv     the sentences about its classes, if it has some (data/description_file.py)
+    taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file
     metrics.csv          a row for each epoch of each stage; tensorboard/ holds the same
+    class_accuracy.csv   validation accuracy of each class after each epoch (storage/class_rows.py)
+    training.html        a page about the training: curves, worst classes, mistakes on validation
     checkpoint.pt        the last state of the training, to resume from
     stage1.safetensors   what stage 1 trained, written when it ends; stage 2 starts from it
     model/               the trained model (inference/saved_model.py)
@@ -48,8 +51,11 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.photographs = self.path / "photographs.json"
         self.descriptions = self.path / "descriptions.csv"
+        self.taxonomy = self.path / "taxonomy.csv"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.csv"
+        self.class_accuracy = self.path / "class_accuracy.csv"
+        self.training_page = self.path / "training.html"
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
         self.checkpoint = self.path / "checkpoint.pt"
@@ -171,8 +177,11 @@ class RunFolder:
             self.config,
             self.photographs,
             self.descriptions,
+            self.taxonomy,
             self.environment,
             self.metrics,
+            self.class_accuracy,
+            self.training_page,
             self.evaluation,
             self.checkpoint,
             self.stage1,

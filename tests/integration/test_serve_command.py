@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc import Predictor
+from mpfgvc import Predictor, export
 
 Cli = Callable[..., tuple[int, str, str]]
 
 
 @contextmanager
-def serving(*words: object, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def serving(
+    *words: object, program: Sequence[str] = ("-m", "mpfgvc"), **variables: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`mpfgvc serve` with these words on a free port, until the end of the block: its address and process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "mpfgvc", "serve", *map(str, words), "--port", "0", "--json"],
+        [sys.executable, *program, "serve", *map(str, words), "--port", "0", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -42,6 +44,29 @@ def serving(*words: object, **variables: str) -> Iterator[tuple[str, subprocess.
     finally:
         process.kill()
         process.communicate()
+
+
+def test_an_exported_model_is_served_without_torch(finished: Path, photos: Path, tmp_path: Path) -> None:
+    file = next((photos / "test" / "disc").iterdir())
+    model = export(finished, tmp_path / "run.onnx").path
+    (expected,) = Predictor.from_pretrained(finished, device="cpu")([file])
+    no_torch = "import sys; sys.modules['torch'] = None; from mpfgvc.cli.main import main; sys.exit(main())"
+    with serving(model, program=("-c", no_torch)) as (url, _):
+        parts = {"photograph": file.read_bytes()}
+        (found,) = httpx.post(f"{url}/classify", files=parts, timeout=60).json()["photographs"]
+        assert found["answer"] == expected[0].label
+        assert found["guesses"][0]["probability"] == pytest.approx(expected[0].probability, abs=1e-4)
+        assert httpx.post(f"{url}/explain", files=parts, timeout=60).status_code == 501
+        assert httpx.get(f"{url}/classes").json()["digest"] == Predictor.from_pretrained(finished).digest
+
+
+def test_options_of_another_kind_of_model_are_refused(cli: Cli, finished: Path, tmp_path: Path) -> None:
+    for words, line in (
+        ((finished, "--engine", "openvino"), "--engine and --threads are for a .onnx file"),
+        ((tmp_path / "x.onnx", "--precision", "bf16"), "leave out --device and --precision"),
+    ):
+        code, _, stderr = cli("serve", *words, "--port", 0)
+        assert (code, line in stderr) == (2, True)
 
 
 def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(

@@ -51,29 +51,38 @@ def test_classify_ranks_the_classes_of_each_photograph_in_their_order(server: Ru
     assert (first["name"], first["answer"], len(first["guesses"])) == ("0.png", "red", 2)
     assert first["guesses"][0]["probability"] == pytest.approx(255 / 256, abs=1e-4)
     assert (second["name"], second["answer"]) == ("1.png", "green")
-    assert set(first) == {"name", "answer", "guesses"}
+    assert set(first) == {"name", "answer", "level", "guesses"}
 
 
-def test_a_probability_set_is_the_smallest_that_reaches_the_sum(server: Running) -> None:
-    def chosen(mass: float) -> list[str]:
-        files = form(photograph((120, 60, 20)))  # 0.597, 0.299, 0.0995, 0.005
-        (found,) = server.client.post(f"/classify?set={mass}", files=files).json()["photographs"]
-        return list(found["set"])
-
-    assert chosen(0.5) == ["red"]
-    assert chosen(0.85) == ["red", "green"]
-    assert chosen(0.9) == ["red", "green", "blue"]
-    assert len(chosen(1)) == 4
+def test_a_set_holds_the_classes_that_the_calibration_asks_for(server: Running) -> None:
+    files = form(photograph((120, 60, 20)))  # 0.597, 0.299, 0.0995, 0.005
+    (found,) = server.client.post("/classify?set=0.95", files=files).json()["photographs"]
+    assert found["set"] == ["red", "green"]
+    (found,) = server.client.post("/classify?set=0.8", files=files).json()["photographs"]
+    assert found["set"] == ["red"]
 
 
-def test_below_the_threshold_there_are_guesses_but_no_answer(server: Running) -> None:
+def test_an_answer_that_is_not_sure_enough_is_null_beside_its_guesses(server: Running) -> None:
+    sure, unsure = form(photograph((124, 60, 20))), form(photograph((116, 60, 20)))
+    (answered,) = server.client.post("/classify?abstain=0.1", files=sure).json()["photographs"]
+    assert (answered["answer"], answered["level"]) == ("red", "class")
+    (open_one,) = server.client.post("/classify?abstain=0.1", files=unsure).json()["photographs"]
+    assert (open_one["answer"], open_one["level"]) == (None, None)
+    assert open_one["guesses"][0]["label"] == "red"
+
+
+def test_within_leaves_only_the_named_classes(server: Running) -> None:
     files = form(photograph((120, 60, 20)))
-    answers = [
-        server.client.post(f"/classify?abstain={threshold}", files=files).json()["photographs"][0]
-        for threshold in (0.59, 0.61)
-    ]
-    assert [each["answer"] for each in answers] == ["red", None]
-    assert answers[1]["guesses"] == answers[0]["guesses"]
+    (found,) = server.client.post("/classify?within=green&within=blue", files=files).json()["photographs"]
+    assert [each["label"] for each in found["guesses"]] == ["green", "blue"]
+    assert found["guesses"][0]["probability"] == pytest.approx(0.75, abs=1e-3)
+
+
+@pytest.mark.parametrize("options", ["within=mauve", "abstain=0.1&back_off=true", "back_off=true", "set=1"])
+def test_rules_that_cannot_be_kept_are_refused_in_one_line(server: Running, options: str) -> None:
+    answer = server.client.post(f"/classify?{options}", files=form(photograph("red")))
+    assert answer.status_code == 422
+    assert set(answer.json()) == {"error"}
 
 
 def test_embed_gives_the_embedding_and_the_digest_of_the_model(server: Running) -> None:

@@ -19,8 +19,25 @@ from tests.readme.test_readme import BIRDS, SETTINGS, SMALL
 from mpfgvc import load_config, train
 
 DOCS = REPOSITORY / "docs"
-PAGES = ("index.md", "own-data.md", "doctor.md", "method.md", "recipes.md", "hub.md", "api.md", "faq.md")
-WITH_OWN_TEST = ("training.md", "descriptions.md", "explain.md", "export.md", "serving.md")
+PAGES = (
+    "index.md",
+    "own-data.md",
+    "doctor.md",
+    "method.md",
+    "recipes.md",
+    "hub.md",
+    "api.md",
+    "faq.md",
+    "report.md",
+)
+WITH_OWN_TEST = (
+    "training.md",
+    "descriptions.md",
+    "explain.md",
+    "certainty.md",
+    "export.md",
+    "serving.md",
+)
 WITHOUT_BLOCKS = ("commands.md",)
 FILES = {("own-data.md", "csv"): "photos.csv", ("recipes.md", "yaml"): "mine.yaml"}
 NOT_RUN = ("pip", "hf", "torchrun")

@@ -8,9 +8,15 @@ for guess in Runtime("cub.onnx").predict("bird.jpg", top=5):
 
 from .deploy.runtime import Runtime
 from .errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
-from .inference.guess import Guess, Prediction
+from .inference.answering import AnswerRules
+from .inference.guess import Answer, Guess, Prediction
+from .version import VERSION
+
+__version__ = VERSION
 
 __all__ = [
+    "Answer",
+    "AnswerRules",
     "CheckpointError",
     "ConfigError",
     "DataError",

@@ -3,12 +3,13 @@
 from argparse import ArgumentParser, Namespace
 from urllib.parse import quote
 
-from mpfgvc.cli.command import Command, add_dataset_place
-from mpfgvc.cli.serve import (
+from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
+from mpfgvc.cli.serve import load_predictor
+from mpfgvc.cli.serving import (
+    STOPPED,
     add_server_options,
     limits_of,
     listen,
-    load_predictor,
     serve_until_stopped,
     token_of,
 )
@@ -16,7 +17,9 @@ from mpfgvc.progress import say
 
 
 def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
     add_server_options(parser)
+    add_device(parser)
     add_dataset_place(parser)
 
 
@@ -36,7 +39,8 @@ def _run(options: Namespace) -> None:
             say(note)
         app = create_app(model, limits=limits, token=token)
         add_demo(app, content)
-        serve_until_stopped(app, bound, options, page="/" if token is None else f"/#token={quote(token)}")
+        page = "/" if token is None else f"/#token={quote(token)}"
+        serve_until_stopped(app, bound, options, say=say, page=page)
 
 
 COMMAND = Command(
@@ -44,5 +48,5 @@ COMMAND = Command(
     summary="open a page on which to try a model",
     add_options=_add_options,
     run=_run,
-    interrupted="stopped; every request that was accepted has been answered",
+    interrupted=STOPPED,
 )

@@ -15,6 +15,7 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from mpfgvc.cli import (
+    calibrate,
     compare,
     data,
     demo,
@@ -42,6 +43,7 @@ COMMANDS: tuple[Command, ...] = (
     embed.COMMAND,
     search.COMMAND,
     prompts.COMMAND,
+    calibrate.COMMAND,
     serve.COMMAND,
     demo.COMMAND,
     export.COMMAND,

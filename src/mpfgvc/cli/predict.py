@@ -11,9 +11,16 @@ from argparse import ArgumentParser, Namespace
 from typing import get_args
 
 from mpfgvc.cli.command import Command, add_device, add_model, check_positive
-from mpfgvc.cli.predictions import add_engine, add_photos, write_predictions
+from mpfgvc.cli.predictions import (
+    add_engine,
+    add_photos,
+    add_rules,
+    refuse_options_of_exports,
+    refuse_options_of_runs,
+    rules_of,
+    write_predictions,
+)
 from mpfgvc.config import Source
-from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
 
 
@@ -29,32 +36,39 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(parser)
     add_device(parser)
+    add_rules(parser)
 
 
 def _run(options: Namespace) -> int:
     check_positive(options, "top", "batch-size")
     if options.model.endswith(".onnx"):
         return _run_exported(options)
-    if options.engine is not None or options.threads is not None:
-        raise ConfigError(f"--engine and --threads are for a .onnx file, got {options.model}; leave them out")
+    refuse_options_of_exports(options)
     from mpfgvc.data.image_files import find_images
     from mpfgvc.inference.predictor import Predictor
 
+    rules = rules_of(options)
     listing = find_images(options.photos)
     predictor = Predictor.from_pretrained(
-        options.model, device=options.device, source=options.source, precision=options.precision
+        options.model,
+        device=options.device,
+        source=options.source,
+        precision=options.precision,
+        rules=rules,
     )
     predictions = predictor.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
     return write_predictions(
-        predictions, options, say=say, left_out=listing.left_out(), how=options.precision
+        predictions,
+        options,
+        say=say,
+        left_out=listing.left_out(),
+        how=options.precision,
+        notes=predictor.answering.notes,
     )
 
 
 def _run_exported(options: Namespace) -> int:
-    """Predict with an exported model. Its device is the CPU, its precision is in the file."""
-    if options.device not in ("auto", "cpu") or options.precision != "fp32":
-        rule = "an exported model runs on the CPU in the precision of its file"
-        raise ConfigError(f"{rule}; leave out --device and --precision")
+    refuse_options_of_runs(options)
     from mpfgvc.cli.runtime_command import predict_exported
 
     return predict_exported(options, say=say)

@@ -6,9 +6,13 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, get_args
 
-from ..inference.guess import Prediction
+from ..data.taxonomy import CLASS
+from ..errors import ConfigError, DataError
+from ..inference.answering import AnswerRules
+from ..inference.guess import Answer, Prediction
 from ..plain_text import printable
 from ..terms import Engine
 from . import output
@@ -28,6 +32,46 @@ def add_photos(parser: ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=5, help="guesses for each photograph (default: 5)")
 
 
+def add_rules(parser: ArgumentParser) -> None:
+    """What an answer must keep (inference/answering.py)."""
+    rules = parser.add_argument_group(
+        "answers that keep a promise", "they need a model that was calibrated (mpfgvc calibrate)"
+    )
+    rules.add_argument(
+        "--abstain",
+        metavar="SHARE",
+        type=float,
+        help="answer unsure where more than this share of such answers would be wrong, such as 0.05",
+    )
+    rules.add_argument(
+        "--back-off",
+        action="store_true",
+        help="with --abstain: answer with the genus, or a higher group of the taxonomy, where that is sure",
+    )
+    rules.add_argument(
+        "--set",
+        metavar="SHARE",
+        type=float,
+        help="also the classes that hold the right one in this share of the photographs, such as 0.9",
+    )
+    rules.add_argument(
+        "--within",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only these classes: the name of a class or of a group, such as 'genus Larus', or a text file "
+        "with a name on each line; may be repeated",
+    )
+
+
+def rules_of(options: Namespace) -> AnswerRules:
+    """The rules that the options ask for. Raises ConfigError, DataError for a file without names."""
+    within = [name for each in options.within for name in _names(each)]
+    return AnswerRules(
+        abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within)
+    )
+
+
 def add_engine(parser: ArgumentParser) -> None:
     """`--engine` and `--threads`, for exported models."""
     parser.add_argument(
@@ -39,6 +83,19 @@ def add_engine(parser: ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, help="threads of an exported model (default: one per core)")
 
 
+def refuse_options_of_exports(options: Namespace) -> None:
+    """Refuse the options of exported models for any other. Raises ConfigError."""
+    if options.engine is not None or options.threads is not None:
+        raise ConfigError(f"--engine and --threads are for a .onnx file, got {options.model}; leave them out")
+
+
+def refuse_options_of_runs(options: Namespace) -> None:
+    """Refuse the options of runs for an exported model: its device is the CPU, its precision in the file."""
+    if options.device not in ("auto", "cpu") or options.precision != "fp32":
+        rule = "an exported model runs on the CPU in the precision of its file"
+        raise ConfigError(f"{rule}; leave out --device and --precision")
+
+
 def write_predictions(
     predictions: Iterable[Prediction],
     options: Namespace,
@@ -46,20 +103,26 @@ def write_predictions(
     say: Callable[[str], None],
     left_out: Iterable[str],
     how: str,
+    notes: Iterable[str] = (),
 ) -> int:
-    """Write each prediction as it comes, then say what there was; the exit code.
+    """Write each prediction as it comes, then say what there was; the exit code. `notes` are said first.
 
     `left_out` are lines about files that were not taken, `how` is the precision or the model's format.
     """
-    total = broken = 0
+    for note in notes:
+        say(note)
+    total = broken = unsure = 0
     with writer_of(options) as write:
         for prediction in predictions:
             write(prediction)
             total += 1
             broken += bool(prediction.failure)
+            unsure += prediction.answer is not None and prediction.answer.label is None
     for note in left_out:
         say(note)
     say(f"{total - broken} of {total} photographs predicted in {how}")
+    if options.abstain is not None:
+        say(f"{unsure} of {total - broken} answers are unsure")
     if broken:
         say(f"{broken} of {total} photographs cannot be read, for the reasons given; export them again")
     return 2 if broken else 0
@@ -71,7 +134,11 @@ def writer_of(options: Namespace) -> AbstractContextManager[Write]:
         return _json()
     if options.jsonl:
         return _json_lines()
-    return _csv() if options.csv else _table()
+    return (
+        _csv(with_answer=options.abstain is not None, with_set=options.set is not None)
+        if options.csv
+        else _table()
+    )
 
 
 @contextmanager
@@ -86,16 +153,24 @@ def _json_lines() -> Iterator[Write]:
 
 
 @contextmanager
-def _csv() -> Iterator[Write]:
-    heading = [["path", "rank", "label", "probability", "error"]]
+def _csv(*, with_answer: bool, with_set: bool) -> Iterator[Write]:
+    """A row for each guess; the answer and its level, and whether the guess is in the set, stand on each."""
+    asked = [*(["answer", "level"] if with_answer else []), *(["in_set"] if with_set else [])]
+    heading = [["path", "rank", "label", "probability", "error", *asked]]
 
     def write(prediction: Prediction) -> None:
         while heading:  # comes with the first row, so a refusal prints nothing
             output.write_csv_row(heading.pop())
         if prediction.failure:
-            output.write_csv_row([prediction.path, "", "", "", _reason(prediction)])
+            output.write_csv_row([prediction.path, "", "", "", _reason(prediction), *[""] * len(asked)])
+        answer = prediction.answer
         for rank, guess in enumerate(prediction.guesses, start=1):
-            output.write_csv_row([prediction.path, rank, guess.label, f"{guess.probability:.6f}", ""])
+            row = [prediction.path, rank, guess.label, f"{guess.probability:.6f}", ""]
+            if answer is not None and with_answer:
+                row += ["" if answer.label is None else answer.label, answer.level if answer.label else ""]
+            if answer is not None and with_set:
+                row.append("yes" if guess.label in (answer.classes or ()) else "no")
+            output.write_csv_row(row)
 
     yield write
 
@@ -108,6 +183,8 @@ def _table() -> Iterator[Write]:
         rows = [f"  {guess.probability:.3f}  {guess.label}" for guess in prediction.guesses]
         if prediction.failure:
             rows = [f"  cannot be read: {_reason(prediction)}"]
+        if prediction.answer is not None:
+            rows = [*_answer_lines(prediction.answer), *rows]
         output.write("".join(f"{printable(line)}\n" for line in (str(prediction.path), *rows)))
 
     yield write
@@ -116,7 +193,36 @@ def _table() -> Iterator[Write]:
 def _document(prediction: Prediction) -> dict[str, Any]:
     guesses = [{"label": guess.label, "probability": guess.probability} for guess in prediction.guesses]
     document: dict[str, Any] = {"path": str(prediction.path), "guesses": guesses}
+    if prediction.answer is not None:
+        document["answer"] = prediction.answer.label
+        document["level"] = None if prediction.answer.label is None else prediction.answer.level
+        if prediction.answer.classes is not None:
+            document["set"] = list(prediction.answer.classes)
     return document | ({"error": _reason(prediction)} if prediction.failure else {})
+
+
+def _answer_lines(answer: Answer) -> list[str]:
+    """The answer and the set, as a table has them above the guesses."""
+    label = "unsure" if answer.label is None else answer.label
+    lines = [f"  answer: {label}" + ("" if answer.level == CLASS else f" ({answer.level})")]
+    if answer.classes is not None:
+        lines.append(f"  set of {len(answer.classes)}: {', '.join(answer.classes)}")
+    return lines
+
+
+def _names(word: str) -> list[str]:
+    """The names on the lines of a text file, or the word itself."""
+    path = Path(word)
+    if path.suffix != ".txt":
+        return [word]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise DataError(f"cannot read {path}: {reason}; --within needs a text file of names") from None
+    if not any(names):
+        raise DataError(f"{path} holds no name; write one on each line")
+    return [name for name in names if name and not name.startswith("#")]
 
 
 def _reason(prediction: Prediction) -> str:

@@ -1,11 +1,14 @@
 """The command `mpfgvc-runtime`: predict with an exported model where there is no torch.
 
     mpfgvc-runtime predict cub.onnx photos/ --top 5 --csv
+    mpfgvc-runtime serve cub.onnx --port 8000
     mpfgvc-runtime describe cub.onnx --json
 
 `mpfgvc predict cub.onnx photos/` comes here, too. Exit codes are those of mpfgvc: 2 with one line for a user
 error, 130 for Ctrl-C, 141 for a reader that went away.
 """
+
+from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,14 +16,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from ..data.image_files import find_images
 from ..errors import ConfigError, MpfgvcError
 from ..plain_text import printable
 from ..terms import Source
 from . import output
-from .predictions import add_engine, add_photos, write_predictions
+from .predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
+from .serving import add_server_options, serve_exported
+
+if TYPE_CHECKING:
+    from ..deploy.runtime import Runtime
+    from ..inference.answering import AnswerRules
 
 
 class _Parser(ArgumentParser):
@@ -54,22 +62,36 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def predict_exported(options: Namespace, *, say: Callable[[str], None]) -> int:
     """Predict with the file `options.model`; the exit code."""
+    rules = rules_of(options)
+    listing = find_images(options.photos)
+    runtime = open_runtime(options, rules)
+    predictions = runtime.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
+    how = f"{runtime.description.precision} by {runtime.engine}"
+    return write_predictions(
+        predictions,
+        options,
+        say=say,
+        left_out=listing.left_out(),
+        how=how,
+        notes=runtime.answering.notes,
+    )
+
+
+def open_runtime(options: Namespace, rules: AnswerRules | None = None) -> Runtime:
+    """The file `options.model`, ready to answer."""
     from ..deploy.runtime import Runtime
 
-    listing = find_images(options.photos)
-    runtime = Runtime(
+    return Runtime(
         options.model,
         engine=options.engine or "onnxruntime",
         source=options.source,
         threads=options.threads,
+        rules=rules,
     )
-    predictions = runtime.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
-    how = f"{runtime.description.precision} by {runtime.engine}"
-    return write_predictions(predictions, options, say=say, left_out=listing.left_out(), how=how)
 
 
 def _parser() -> ArgumentParser:
-    parser = _Parser(prog="mpfgvc-runtime", description="Predict with a model of mpfgvc export.")
+    parser = _Parser(prog="mpfgvc-runtime", description="Predict with a model of mpfgvc export, or serve it.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     predict = commands.add_parser("predict", help="guess the classes of photographs", allow_abbrev=False)
     predict.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
@@ -79,12 +101,23 @@ def _parser() -> ArgumentParser:
     )
     predict.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(predict)
+    add_rules(predict)
     predict.set_defaults(run=lambda options: predict_exported(options, say=_say))
+    serve = commands.add_parser("serve", help="answer photographs over HTTP", allow_abbrev=False)
+    serve.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
+    add_server_options(serve)
+    add_engine(serve)
+    serve.set_defaults(run=_serve)
     describe = commands.add_parser("describe", help="say what is in a file", allow_abbrev=False)
     describe.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
     describe.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     describe.set_defaults(run=_describe)
     return parser
+
+
+def _serve(options: Namespace) -> int:
+    serve_exported(options, lambda: open_runtime(options), say=_say, package="mpfgvc-runtime")
+    return 0
 
 
 def _describe(options: Namespace) -> int:

@@ -1,86 +1,28 @@
-"""`mpfgvc serve`: a model behind HTTP, until Ctrl-C or SIGTERM; and what `mpfgvc demo` shares with it."""
+"""`mpfgvc serve`: a model behind HTTP, until Ctrl-C or SIGTERM.
+
+An exported model (.onnx) is served by the same code as in mpfgvc-runtime; torch is not imported then.
+"""
 
 from __future__ import annotations
 
-import os
 from argparse import ArgumentParser, Namespace
-from dataclasses import fields
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
-from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_device, add_json, add_model
-from mpfgvc.config import Source
-from mpfgvc.deploy.settings import LOOPBACK, Limits, checked_token
-from mpfgvc.errors import ConfigError
-from mpfgvc.launcher import core_count
+from mpfgvc.cli.command import Command, add_device, add_model
+from mpfgvc.cli.predictions import add_engine, refuse_options_of_exports, refuse_options_of_runs
+from mpfgvc.cli.serving import (
+    STOPPED,
+    add_server_options,
+    limits_of,
+    listen,
+    serve_exported,
+    serve_until_stopped,
+    token_of,
+)
 from mpfgvc.progress import say
 
 if TYPE_CHECKING:
-    import socket
-
-    from fastapi import FastAPI
-
     from mpfgvc.inference.predictor import Predictor
-
-TOKEN_VARIABLE = "MPFGVC_TOKEN"  # noqa: S105  # the name of a variable
-_NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-_HELP = {
-    "batch_size": "photographs that the model is given at a time, at most",
-    "wait": "milliseconds that a photograph waits for others to join its batch, at most",
-    "queue": "photographs that may be inside at a time; more are refused with 503",
-    "max_photographs": "photographs of one request",
-    "max_megabytes": "size of one request",
-    "max_megapixels": "size of one photograph",
-    "timeout": "seconds for an upload, and the same again for its answer",
-    "decoders": "threads that decode photographs",
-}
-
-
-def add_server_options(parser: ArgumentParser) -> None:
-    """The model, where it listens, its token and its limits."""
-    add_model(parser)
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for all (default: this machine only)",
-    )
-    parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
-    parser.add_argument(
-        "--token",
-        help=f"what clients send as Authorization: Bearer TOKEN (default: the variable {TOKEN_VARIABLE}, "
-        "which is not seen in the list of processes; without both, no token is needed)",
-    )
-    for each in fields(Limits):
-        default = min(8, core_count()) if each.name == "decoders" else each.default
-        kind = float if isinstance(each.default, float) else int
-        text = f"{_HELP[each.name]} (default: {default:g})"
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, help=text)
-    parser.add_argument(
-        "--source", choices=get_args(Source), help="classifier to use (default: the model's own)"
-    )
-    add_json(parser)
-    add_device(parser)
-
-
-def limits_of(options: Namespace) -> Limits:
-    """The limits that the options set. Raises ConfigError."""
-    return Limits(**{each.name: getattr(options, each.name) for each in fields(Limits)})
-
-
-def token_of(options: Namespace) -> str | None:
-    """The token of the option, or else of the environment. Raises ConfigError for one that cannot be."""
-    return checked_token(options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE))
-
-
-def listen(options: Namespace) -> socket.socket:
-    """The socket of the server, before anything is loaded. Raises ConfigError, also for a missing package."""
-    for name in _NEEDED:
-        if find_spec(name) is None:
-            raise ConfigError(f"a server needs {name}: pip install 'mpfgvc[serve]'")
-    from mpfgvc.deploy.server import listen
-
-    return listen(options.host, options.port)
 
 
 def load_predictor(options: Namespace) -> Predictor:
@@ -92,27 +34,18 @@ def load_predictor(options: Namespace) -> Predictor:
     )
 
 
-def serve_until_stopped(app: FastAPI, bound: socket.socket, options: Namespace, *, page: str) -> None:
-    """Say where the server is, and serve. `page` is the path that people open, or "" if there is none."""
-    from mpfgvc.deploy.access import answer_only_to
-    from mpfgvc.deploy.server import address, run
-
-    url, token = address(bound), token_of(options)
-    if options.host in LOOPBACK:
-        answer_only_to(app, LOOPBACK)
-    elif token is None:
-        say(f"anyone who can reach {url} can use the model; set a token with --token or {TOKEN_VARIABLE}")
-    if options.json:
-        output.write_json({"url": url, "page": f"{url}{page}" if page else None, "token": token is not None})
-    else:
-        output.write_line(
-            f"open        {url}{page}" if page else f"listening   {url}   (routes: {url}/openapi.json)"
-        )
-    run(app, bound, stop_seconds=options.timeout)
-    say("stopped; every request that was accepted has been answered")
+def _add_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_server_options(parser)
+    add_engine(parser)
+    add_device(parser)
 
 
 def _run(options: Namespace) -> None:
+    if options.model.endswith(".onnx"):
+        _run_exported(options)
+        return
+    refuse_options_of_exports(options)
     limits, token = limits_of(options), token_of(options)
     with listen(options) as bound:
         from mpfgvc.deploy.app import create_app
@@ -120,13 +53,20 @@ def _run(options: Namespace) -> None:
 
         model = PredictorModel(load_predictor(options))
         warm_up(model)
-        serve_until_stopped(create_app(model, limits=limits, token=token), bound, options, page="")
+        serve_until_stopped(create_app(model, limits=limits, token=token), bound, options, say=say)
+
+
+def _run_exported(options: Namespace) -> None:
+    refuse_options_of_runs(options)
+    from mpfgvc.cli.runtime_command import open_runtime
+
+    serve_exported(options, lambda: open_runtime(options), say=say, package="mpfgvc")
 
 
 COMMAND = Command(
     name="serve",
     summary="answer photographs over HTTP",
-    add_options=add_server_options,
+    add_options=_add_options,
     run=_run,
-    interrupted="stopped; every request that was accepted has been answered",
+    interrupted=STOPPED,
 )

@@ -38,8 +38,8 @@ def write_run(run: Run) -> None:
     output.write_line(f"next        mpfgvc predict {printable(shlex.quote(str(run.path)))} PHOTOS")
 
 
-def write_evaluation(evaluation: Evaluation) -> None:
-    """A row for each source of logits, then the classes and pairs with most mistakes."""
+def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> None:
+    """A row for each source of logits, the classes and pairs with most mistakes, and where its report is."""
     what = f"{evaluation.split} split" if evaluation.set == "run" else "another labelled set"
     numbers = f"{evaluation.count} photographs, {len(evaluation.classes)} classes"
     output.write_line(f"{what}, {numbers}, {evaluation.precision}")
@@ -48,10 +48,18 @@ def write_evaluation(evaluation: Evaluation) -> None:
         accuracies = (metrics.top1, metrics.top5, metrics.mean_class)
         table.add_row(source, *(f"{100 * accuracy:.1f}" for accuracy in accuracies))
     _write(table)
+    if (hierarchy := evaluation.hierarchy) is not None:
+        shares = ", ".join(f"{100 * share:.1f} {level}" for level, share in hierarchy.accuracy.items())
+        output.write_line(f"right at each level, %: {printable(shares)}")
+        if hierarchy.mistake_distance is not None:
+            distance = f"{hierarchy.mistake_distance:.2f} levels of at most {hierarchy.farthest}"
+            output.write_line(f"mean distance of a mistake in the taxonomy: {distance}")
     if evaluation.recall:
         shares = ", ".join(f"{100 * share:.1f} at {count}" for count, share in evaluation.recall.items())
         output.write_line(f"recall among the nearest photographs, %: {shares}")
     _write_mistakes([printable(name) for name in evaluation.classes], evaluation.main)
+    if report is not None:
+        output.write_line(f"report      {printable(report)}")
     for note in evaluation.notes:
         say(note)
 

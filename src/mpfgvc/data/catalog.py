@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mpfgvc.config import DataConfig
+from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.class_names import capitals_notes
 from mpfgvc.data.place import dataset_root, existing_folder, manifest_file
 from mpfgvc.data.readers.flowers102 import read_flowers102
@@ -103,7 +103,8 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
     existing_folder(root)
     if config.dataset == "folder":
-        return read_folders(root, test_share=config.test, seed=seed, skip_empty=skip_empty)
+        nested = config.taxonomy == NESTED_FOLDERS
+        return read_folders(root, test_share=config.test, seed=seed, nested=nested, skip_empty=skip_empty)
     official = OFFICIAL[config.dataset]
     photos = official.read(root, check_files=check_files)
     return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))

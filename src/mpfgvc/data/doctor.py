@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from mpfgvc.config import DataConfig
+from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
 from mpfgvc.data.class_names import capitals_notes, similar_names
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
@@ -126,7 +126,8 @@ def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
     if root is None:
         raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
     photos = read_photos(config, seed=seed, skip_empty=True)
-    empty = empty_class_folders(root) if config.dataset == "folder" else ()
+    nested = config.taxonomy == NESTED_FOLDERS
+    empty = empty_class_folders(root, nested=nested) if config.dataset == "folder" else ()
     return Patient(photos=photos, root=root, empty=empty, complete=_official_counts(config.dataset, photos))
 
 

@@ -33,14 +33,20 @@ class LabelledSet:
 
 
 def read_labelled_set(
-    *, root: str | Path | None, manifest: str | Path | None, classes: Sequence[str], split: Split
+    *,
+    root: str | Path | None,
+    manifest: str | Path | None,
+    classes: Sequence[str],
+    split: Split,
+    nested: bool = False,
 ) -> LabelledSet:
     """All photographs of a folder or a table, or those of one split if they name splits.
 
+    `nested`: class folders are inside the folders of their groups.
     Raises DataError for a class that is not one of `classes`, and for a split that the set does not have.
     """
     place = Path(root).expanduser() if root is not None else None
-    photos, name = _read(place, Path(manifest) if manifest is not None else None)
+    photos, name = _read(place, Path(manifest) if manifest is not None else None, nested)
     if not photos:
         raise DataError(f"{name} holds no photographs; check the path")
     labels = _labels({photo.class_name for photo in photos}, classes, name)
@@ -49,7 +55,7 @@ def read_labelled_set(
     return LabelledSet(samples=samples, notes=(note,))
 
 
-def _read(root: Path | None, manifest: Path | None) -> tuple[list[LabelledPhoto], str]:
+def _read(root: Path | None, manifest: Path | None, nested: bool) -> tuple[list[LabelledPhoto], str]:
     """The photographs of a set, and what to call it."""
     if manifest is not None:
         return read_labelled_manifest(manifest, root or manifest.parent), str(manifest)
@@ -57,7 +63,7 @@ def _read(root: Path | None, manifest: Path | None) -> tuple[list[LabelledPhoto]
         raise ConfigError("a labelled set needs --data.root or --data.manifest")
     layout = official_layout(existing_folder(root))
     if layout is None:
-        return read_labelled_folders(root), str(root)
+        return read_labelled_folders(root, nested=nested), str(root)
     photos = OFFICIAL[layout[0]].read(root)
     return [
         LabelledPhoto(path=sample.path, class_name=photos.classes[sample.label], split=sample.split)

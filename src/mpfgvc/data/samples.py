@@ -17,6 +17,7 @@ from PIL import Image
 
 from mpfgvc.data.class_names import refuse_lookalikes
 from mpfgvc.data.images import read_image
+from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
 
 Split = Literal["train", "validation", "test"]
@@ -74,6 +75,8 @@ class PhotoSet:
     samples: tuple[Sample, ...]
     supercategory: str | None = None
     notes: tuple[str, ...] = ()
+    taxonomy: Taxonomy | None = None
+    """The tree above the classes, if there is one."""
 
     def __post_init__(self) -> None:
         name, count = max(Counter(self.classes).items(), key=lambda item: item[1], default=("", 0))

@@ -1,6 +1,7 @@
 """Probabilities of every class for some photographs: by a model, and by what it was exported to.
 
-Float64 (photographs, classes), of the source that the model answers with.
+Float64 (photographs, classes), of the source that the model answers with, without a temperature, which would
+only hide a difference.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from mpfgvc.data.preprocessing import prepared_pixels
 from mpfgvc.data.samples import Photograph
 from mpfgvc.deploy.graph import load_torch_program
-from mpfgvc.deploy.runtime import Runtime, probabilities
+from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.calibration import softmax
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.progress import Bar
@@ -65,7 +67,7 @@ def _answers(
     bar = Bar(name, total=len(photographs))
     try:
         for photograph in photographs:
-            rows.append(probabilities(logits(photograph)))
+            rows.append(softmax(logits(photograph)))
             bar.advance(1)
     finally:
         bar.close()

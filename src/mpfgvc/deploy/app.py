@@ -13,18 +13,20 @@ import io
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import mpfgvc
-from mpfgvc.deploy import documents
-from mpfgvc.deploy.access import token_check
-from mpfgvc.deploy.desk import Desk, Outcome
-from mpfgvc.deploy.documents import (
+from ..errors import ConfigError
+from ..inference.answering import Answering
+from ..version import VERSION
+from . import documents
+from .access import token_check
+from .desk import Desk, Outcome
+from .documents import (
     ClassesDocument,
     ClassifyDocument,
     ClassifyOptions,
@@ -35,11 +37,11 @@ from mpfgvc.deploy.documents import (
     NoOptions,
     StateDocument,
 )
-from mpfgvc.deploy.measures import CONTENT_TYPE, Measures
-from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
-from mpfgvc.deploy.served_model import Answer, ExplainingModel, ServedModel
-from mpfgvc.deploy.settings import Limits
-from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
+from .measures import CONTENT_TYPE, Measures
+from .refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
+from .served_model import Answer, ExplainingModel, ServedModel
+from .settings import Limits
+from .uploads import UPLOAD_SCHEMA, read_uploads
 
 _WHY = {
     400: "The form is not one of files, or holds an address.",
@@ -68,7 +70,7 @@ def create_app(model: ServedModel, *, limits: Limits, token: str | None = None) 
 
     app = FastAPI(
         title="mpfgvc",
-        version=mpfgvc.__version__,
+        version=VERSION,
         summary="Fine-grained classification of photographs.",
         lifespan=life,
         docs_url=None,
@@ -77,7 +79,7 @@ def create_app(model: ServedModel, *, limits: Limits, token: str | None = None) 
     app.state.token_check = token_check(token)
     add_handlers(app)
     app.include_router(_open_routes())
-    app.include_router(_photograph_routes(), dependencies=[Depends(app.state.token_check)])
+    app.include_router(_photograph_routes(model), dependencies=[Depends(app.state.token_check)])
     app.include_router(_model_routes(model, measures), dependencies=[Depends(app.state.token_check)])
     app.add_middleware(_Measured, measures=measures)
     return app
@@ -111,16 +113,22 @@ async def _answered(request: Request) -> tuple[Desk, list[Outcome[Answer]]]:
         return desk, await desk.answers(request, uploads)
 
 
-def _photograph_routes() -> APIRouter:
+def _photograph_routes(model: ServedModel) -> APIRouter:
     routes = APIRouter()
+
+    answering = lru_cache(maxsize=256)(partial(Answering, model.facts))
 
     @routes.post(
         "/classify", openapi_extra=UPLOAD_SCHEMA, responses=answers(ClassifyDocument, *_UPLOAD_REFUSALS)
     )
     async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
         """Ranked guesses for photographs. One that cannot be read has an error in its place."""
-        desk, outcomes = await _answered(request)
-        return json_response(documents.classified(outcomes, desk.model.classes, options))
+        try:
+            rules = answering(options.rules)
+        except ConfigError as error:
+            raise RefusedError(422, str(error)) from None
+        _, outcomes = await _answered(request)
+        return json_response(documents.classified(outcomes, rules, top=options.top))
 
     @routes.post(
         "/embed", openapi_extra=UPLOAD_SCHEMA, responses=answers(EmbedDocument, *_UPLOAD_REFUSALS, 501)

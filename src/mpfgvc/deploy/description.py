@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from ..data.preprocessing import Preprocessing
-from ..errors import CheckpointError, ConfigError
+from ..data.taxonomy import Taxonomy, check_taxonomy
+from ..errors import CheckpointError, ConfigError, DataError
+from ..inference.calibration import Calibration
 from ..inference.strict_json import parse_json, typed
 from ..terms import ExportPrecision, Source
 
@@ -40,6 +42,8 @@ class ExportedDescription:
     """By which the text logits are divided already."""
     precision: ExportPrecision
     preprocessing: Preprocessing
+    calibration: Calibration | None = None
+    taxonomy: Taxonomy | None = None
 
     @classmethod
     def read(cls, text: str, path: object) -> Self:
@@ -50,8 +54,11 @@ class ExportedDescription:
             if type(version) is int and version != FORMAT:
                 hint = "use the version of mpfgvc that wrote it"
                 raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; {hint}")
+            if isinstance(document, dict):  # files of older versions have neither
+                document = {"calibration": None, "taxonomy": None} | document
             description: Self = typed(cls, document, "")
-        except (ConfigError, ValueError, RecursionError) as error:
+            check_taxonomy(description.taxonomy, description.classes)
+        except (ConfigError, DataError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: its metadata are damaged: {error}; export it again") from None
         return description
 

@@ -8,12 +8,12 @@ import io
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from mpfgvc.deploy.desk import Outcome, Unreadable
-from mpfgvc.deploy.served_model import Answer, Explained
+from ..inference.answering import Answering, AnswerRules
+from .desk import Outcome, Unreadable
+from .served_model import Answer, Explained
 
 MOST_VIEW = 1024
 
@@ -31,12 +31,28 @@ class ClassifyOptions(NoOptions):
     set: float | None = Field(
         None,
         gt=0,
-        le=1,
-        description="Adds the smallest set of classes whose probabilities reach this sum, such as 0.9.",
+        lt=1,
+        description="Adds the classes that hold the right one in this share of photographs, such as 0.9.",
     )
-    abstain: float = Field(
-        0.0, ge=0, le=1, description="The answer is null where the best probability is below this."
+    abstain: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The answer is null where more than this share of such answers would be wrong.",
     )
+    back_off: bool = Field(
+        False, description="With abstain: a group of the taxonomy, such as a genus, where that is sure."
+    )
+    within: list[str] = Field(
+        [], max_length=1000, description="Only these classes, or the classes of these groups."
+    )
+
+    @property
+    def rules(self) -> AnswerRules:
+        """The rules that these options ask for. Raises ConfigError."""
+        return AnswerRules(
+            abstain=self.abstain, back_off=self.back_off, set=self.set, within=tuple(self.within)
+        )
 
 
 class ExplainOptions(NoOptions):
@@ -70,6 +86,7 @@ class PhotographDocument(BaseModel):
 
     name: str
     answer: str | None = None
+    level: str | None = None
     guesses: list[GuessDocument] = []
     set: list[str] | None = None
     error: str | None = None
@@ -131,9 +148,9 @@ class StateDocument(BaseModel):
     status: str
 
 
-def classified(outcomes: Sequence[Outcome[Answer]], classes: Sequence[str], options: ClassifyOptions) -> Any:
+def classified(outcomes: Sequence[Outcome[Answer]], answering: Answering, *, top: int) -> Any:
     """The document of /classify."""
-    return {"photographs": [_classified(each, classes, options) for each in outcomes]}
+    return {"photographs": [_classified(each, answering, top) for each in outcomes]}
 
 
 def embedded(outcomes: Sequence[Outcome[Answer]], digest: str) -> Any:
@@ -156,32 +173,20 @@ def explained(name: str, explanation: Explained, view: Image.Image | None) -> An
     }
 
 
-def probability_set(answer: Answer, classes: Sequence[str], mass: float) -> list[str]:
-    """The smallest set of classes whose probabilities reach `mass` together, the most probable first."""
-    order = np.argsort(-answer.probabilities, kind="stable")
-    reached = np.cumsum(answer.probabilities[order].astype(np.float64))
-    count = int(np.searchsorted(reached, mass - 1e-6)) + 1
-    return [classes[label] for label in order[:count]]
-
-
-def best_guesses(answer: Answer, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
-    """The `top` most probable classes, best first."""
-    order = np.argsort(-answer.probabilities, kind="stable")[:top]
-    return [
-        {"label": classes[label], "probability": min(1.0, float(answer.probabilities[label]))}
-        for label in order
-    ]
-
-
-def _classified(outcome: Outcome[Answer], classes: Sequence[str], options: ClassifyOptions) -> Any:
-    answer = outcome.result
-    if isinstance(answer, Unreadable):
-        return {"name": outcome.name, "error": answer.reason}
-    guesses = best_guesses(answer, classes, options.top)
-    sure = guesses[0]["probability"] >= options.abstain
-    document = {"name": outcome.name, "answer": guesses[0]["label"] if sure else None, "guesses": guesses}
-    if options.set is not None:
-        document["set"] = probability_set(answer, classes, options.set)
+def _classified(outcome: Outcome[Answer], answering: Answering, top: int) -> Any:
+    result = outcome.result
+    if isinstance(result, Unreadable):
+        return {"name": outcome.name, "error": result.reason}
+    (row,) = answering.probabilities(result.logits[None])
+    answer = answering.answer(row)
+    document: dict[str, Any] = {
+        "name": outcome.name,
+        "answer": answer.label,
+        "level": None if answer.label is None else answer.level,
+        "guesses": [vars(guess) for guess in answering.guesses(row, top)],
+    }
+    if answer.classes is not None:
+        document["set"] = list(answer.classes)
     return document
 
 

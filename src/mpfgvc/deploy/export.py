@@ -146,6 +146,8 @@ def _describe(saved: SavedModel, precision: ExportPrecision) -> ExportedDescript
         temperature=saved.network.temperature,
         precision=precision,
         preprocessing=saved.preprocessing,
+        calibration=saved.calibration,
+        taxonomy=saved.taxonomy,
     )
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from mpfgvc.data.preprocessing import prepare, view_box
 from mpfgvc.deploy.served_model import Answer, Explained, PatchEvidence, Pixels
+from mpfgvc.inference.answering import ModelFacts
 from mpfgvc.inference.explanation_picture import draw
 from mpfgvc.inference.predictor import Predictor
 
@@ -22,6 +23,11 @@ class PredictorModel:
     def classes(self) -> Sequence[str]:
         """The names of the classes."""
         return self._predictor.classes
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What probabilities and answers under rules need to know of the model."""
+        return self._predictor.answering.facts
 
     @property
     def digest(self) -> str:
@@ -41,11 +47,10 @@ class PredictorModel:
         """An answer for each image. Raises CheckpointError if an output is not finite."""
         names = ["a photograph"] * len(images)
         output = self._predictor.inference(torch.from_numpy(np.stack(images)), names)
-        probabilities = getattr(output, self._predictor.source).float().softmax(dim=-1).cpu().numpy()
+        logits = getattr(output, self._predictor.source).float().cpu().numpy()
         embeddings = output.embedding.float().cpu().numpy()
         return [
-            Answer(probabilities=row, embedding=embedding)
-            for row, embedding in zip(probabilities, embeddings, strict=True)
+            Answer(logits=row, embedding=embedding) for row, embedding in zip(logits, embeddings, strict=True)
         ]
 
     def explain(self, photograph: Image.Image, *, top: int) -> Explained:

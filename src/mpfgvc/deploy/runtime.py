@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from ..data.images import read_image
 from ..data.preprocessing import prepared_pixels
 from ..errors import CheckpointError, DataError
+from ..inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
 from ..inference.arguments import refuse_below, refuse_unknown
-from ..inference.guess import Guess, Prediction
+from ..inference.guess import Answer, Guess, Prediction
 from ..inference.plain_source import (
     PlainImage,
     is_one_plain_image,
@@ -45,8 +46,9 @@ class Runtime:
     """An exported model, ready for photographs of any size and kind.
 
     `classes`, `preprocessing` and `description` are the file's own. `source` None: what the model answers
-    with. `threads` None: OMP_NUM_THREADS, else one per core. Raises CheckpointError for a file that is
-    missing, cut, or not one of `mpfgvc export`, ConfigError for an unknown or missing engine.
+    with. `threads` None: OMP_NUM_THREADS, else one per core. `answering` makes logits into answers under
+    `rules` (answering.py). Raises CheckpointError for a file that is missing, cut, or not one of
+    `mpfgvc export`, ConfigError for an unknown or missing engine, and for rules that it cannot keep.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Runtime:
         engine: Engine = "onnxruntime",
         source: Source | None = None,
         threads: int | None = None,
+        rules: AnswerRules | None = None,
     ):
         refuse_unknown("engine", engine, get_args(Engine))
         if source is not None:
@@ -67,6 +70,7 @@ class Runtime:
         self.classes, self.preprocessing = self.description.classes, self.description.preprocessing
         self.source: Source = self.description.prediction if source is None else source
         self.engine: Engine = engine
+        self.answering = Answering(facts_of(self.description, self.source, str(self.path)), rules)
         self._session = open_session(self.path, engine=engine, threads=threads)
 
     @overload
@@ -87,6 +91,19 @@ class Runtime:
             return self.predict([images], top)[0]  # type: ignore[list-item]
         several = several_of(images)  # type: ignore[arg-type]
         return self.rank(self.outputs(several), top) if several else []
+
+    @overload
+    def answer(self, images: PlainImage) -> Answer: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(self, images: Iterable[PlainImage]) -> list[Answer]: ...
+
+    def answer(self, images: PlainImage | Iterable[PlainImage]) -> Answer | list[Answer]:
+        """The answer to an image, or to each of several, under the rules; without rules the best guess."""
+        if is_one_plain_image(images):
+            return self.answer([images])[0]  # type: ignore[list-item]
+        several = several_of(images)  # type: ignore[arg-type]
+        rows = self.answering.probabilities(self.outputs(several)[self.source]) if several else ()
+        return [self.answering.answer(row) for row in rows]
 
     def predict_files(
         self, paths: Iterable[str | Path], *, top: int = 5, batch_size: int = 32
@@ -134,11 +151,8 @@ class Runtime:
 
     def rank(self, outputs: Outputs, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that these outputs are about."""
-        return [self._best(row, top) for row in probabilities(outputs[self.source])]
-
-    def _best(self, row: NDArray[np.float64], top: int) -> list[Guess]:
-        best = np.argsort(-row, kind="stable")[:top]
-        return [Guess(label=self.classes[label], probability=float(row[label])) for label in best]
+        rows = self.answering.probabilities(outputs[self.source])
+        return [self.answering.guesses(row, top) for row in rows]
 
     def _stream(self, paths: Iterator[str | Path], top: int, batch_size: int) -> Iterator[Prediction]:
         with ThreadPoolExecutor(core_count()) as pool:
@@ -149,19 +163,19 @@ class Runtime:
                     for path, each in zip(batch, read, strict=True)
                     if not isinstance(each, str)
                 ]
-                guesses = iter(self._rank_all(shown, top))
+                answered = iter(self._answered(shown, top))
                 for path, each in zip(batch, read, strict=True):
                     if isinstance(each, str):
-                        yield Prediction(path=path, guesses=(), failure=each)
+                        yield prediction_of(path, None, each)
                     else:
-                        yield Prediction(path=path, guesses=tuple(next(guesses)))
+                        yield prediction_of(path, next(answered), "")
 
-    def _rank_all(self, shown: Sequence[tuple[str, Pixels]], top: int) -> list[list[Guess]]:
-        """The guesses for names and their pixels, of which there may be none."""
+    def _answered(self, shown: Sequence[tuple[str, Pixels]], top: int) -> list[Answered]:
+        """What is said about names and their pixels, of which there may be none."""
         if not shown:
             return []
         names, pixels = zip(*shown, strict=True)
-        return self.rank(self.run(np.stack(pixels), names), top)
+        return self.answering.answered(self.run(np.stack(pixels), names)[self.source], top)
 
     def _read(self, path: Path) -> Pixels | str:
         """The pixels of a file, or why it cannot be read."""
@@ -172,12 +186,15 @@ class Runtime:
         return prepared_pixels(image, self.preprocessing)
 
 
-def probabilities(logits: np.ndarray) -> NDArray[np.float64]:
-    """The softmax of each row of logits, in float64. 0..1"""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    powers = np.exp(shifted)
-    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
+def facts_of(description: ExportedDescription, source: Source, name: str) -> ModelFacts:
+    """What the rules of answers need to know of an exported model."""
+    calibration = description.calibration
+    return ModelFacts(
+        name=name,
+        classes=description.classes,
+        calibration=None if calibration is None else calibration.of(source),
+        taxonomy=description.taxonomy,
+    )
 
 
 def read_description(path: Path) -> ExportedDescription:

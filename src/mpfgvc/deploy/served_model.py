@@ -1,6 +1,6 @@
 """What the server asks of a model: the seam between the routes and whatever computes. No torch.
 
-`predictor_model.py` fills it with a Predictor. A runtime without torch can fill it, too: one that has no
+`predictor_model.py` fills it with a Predictor, `runtime_model.py` with an exported model. One that has no
 embedding gives None for it, and one that cannot explain is only a `ServedModel`.
 """
 
@@ -12,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpfgvc.inference.guess import Guess
+from ..inference.answering import ModelFacts
+from ..inference.guess import Guess
 
-Pixels = NDArray[np.float32]
-"""A prepared photograph, (3, height, width)."""
+Pixels = NDArray[np.floating] | NDArray[np.uint8]
+"""A prepared photograph, as its model wants it: all of one shape and type."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What the model says about one photograph."""
 
-    probabilities: NDArray[np.float32]
-    """Of each class, in the order of `classes`; 0..1."""
+    logits: NDArray[np.float32]
+    """Of each class, in the order of `classes`."""
     embedding: NDArray[np.float32] | None = None
     """V, (width,)."""
 
@@ -61,6 +62,10 @@ class ServedModel(Protocol):
     @property
     def classes(self) -> Sequence[str]:
         """The names of the classes."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What probabilities and answers under rules need to know of it."""
 
     @property
     def digest(self) -> str:

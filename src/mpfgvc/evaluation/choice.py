@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from mpfgvc.config import Config
+from mpfgvc.config import NESTED_FOLDERS, Config
 from mpfgvc.data.labelled_set import read_labelled_set
 from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root
@@ -33,17 +33,25 @@ class Choice:
 
 
 def choose_photos(
-    folder: RunFolder, config: Config, *, split: Split, root: str | Path | None, manifest: str | Path | None
+    folder: RunFolder,
+    config: Config,
+    *,
+    split: Split,
+    root: str | Path | None,
+    manifest: str | Path | None,
+    external_split: Split | None = None,
 ) -> Choice:
     """The photographs of a split of the run, or of the labelled set at `root` or in `manifest`.
 
+    `external_split` is the split to take of such a set, None = the same.
     Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
     damaged list of photographs.
     """
     photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
     given = root is not None or manifest is not None
     if given and not is_dataset_of(photo_list, config.data, root=root, manifest=manifest):
-        choice = _external(photo_list, config, split=split, root=root, manifest=manifest)
+        wanted = split if external_split is None else external_split
+        choice = _external(photo_list, config, split=wanted, root=root, manifest=manifest)
     else:
         restored = restore(photo_list, config.data, root=root, manifest=manifest)
         choice = _of_run(restored, split, folder.path)
@@ -90,7 +98,13 @@ def _external(
 ) -> Choice:
     if root is None and config.data.dataset == "manifest":
         root = config.data.root
-    labelled = read_labelled_set(root=root, manifest=manifest, classes=photo_list.classes, split=split)
+    labelled = read_labelled_set(
+        root=root,
+        manifest=manifest,
+        classes=photo_list.classes,
+        split=split,
+        nested=config.data.taxonomy == NESTED_FOLDERS,
+    )
     learned = [photo for photo in photo_list.photographs if photo.split != "test"]
     trained_on = _trained_on(labelled.samples, learned, dataset_root(config.data))
     samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)

@@ -1,7 +1,7 @@
 """What one source of logits says about each photograph of a batch: its answer, and how sure it is of it.
 
 Four numbers for each photograph, whatever the number of classes, so memory grows with the photographs only.
-Probabilities are the softmax of the logits, as those of a prediction are.
+Probabilities are the softmax of the logits over the temperature of the model, as those of a prediction are.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,12 @@ class Judgement(NamedTuple):
     """Place of the right class, 1 for the best."""
 
 
-def judgements(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> list[Judgement]:
+def judgements(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, temperature: float = 1.0
+) -> list[Judgement]:
     """One for each photograph, of which `labels` are the right classes."""
     answers = best_classes(logits)
-    probabilities = logits.float().softmax(dim=-1)
+    probabilities = (logits.float() / temperature).softmax(dim=-1)
     columns = (
         answers.tolist(),
         _rounded(probabilities.gather(1, answers[:, None])),

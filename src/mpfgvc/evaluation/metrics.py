@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from torch import Tensor
 from mpfgvc.config import Precision, Source
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.answers import Answers
+
+if TYPE_CHECKING:
+    from mpfgvc.evaluation.hierarchical import HierarchicalMetrics
 
 BEST = 5
 """Guesses that count for top-5."""
@@ -130,6 +133,8 @@ class Evaluation:
     precision: Precision = "fp32"
     answers: Answers | None = None
     """What each source said about each photograph; None if only counts were kept."""
+    hierarchy: HierarchicalMetrics | None = None
+    """How far the answers are from the truth in the taxonomy; None for a model without one."""
     recall: Mapping[int, float] = field(default_factory=dict)
     """Recall@k by k (retrieval.py), 0..1; empty if it was not asked for."""
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -139,7 +144,12 @@ class Evaluation:
     @property
     def main(self) -> SourceMetrics:
         """The metrics of what the model answers with, or of the first source there is."""
-        return self.sources.get(self.prediction) or next(iter(self.sources.values()))
+        return self.sources[self.main_source]
+
+    @property
+    def main_source(self) -> str:
+        """The source that the model answers with, or the first one there is."""
+        return self.prediction if self.prediction in self.sources else next(iter(self.sources))
 
     @property
     def count(self) -> int:
@@ -177,6 +187,7 @@ class Evaluation:
             "prediction": self.prediction,
             "precision": self.precision,
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
+            **({} if self.hierarchy is None else {"hierarchy": self.hierarchy.to_dict()}),
             **({"recall": {str(k): share for k, share in self.recall.items()}} if self.recall else {}),
             "left_out": self.left_out.to_dict(),
             "absent_classes": list(self.absent_classes),

@@ -20,15 +20,15 @@ from mpfgvc.inference.arguments import refuse_below
 
 PATHS_AHEAD = 4096
 """Paths that are taken from the iterable at a time."""
-Answer = TypeVar("Answer")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileAnswer(Generic[Answer]):
+class FileAnswer(Generic[Found]):
     """The answer about one photograph; None, and why, for one that cannot be read."""
 
     photograph: Photograph
-    answer: Answer | None = None
+    answer: Found | None = None
     failure: str = ""
 
     @property
@@ -38,7 +38,7 @@ class FileAnswer(Generic[Answer]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileStream(Generic[Answer]):
+class FileStream(Generic[Found]):
     """How files become answers: `run` gets a batch of images and their names, and gives one answer each.
 
     `name` is what errors call the method that streams. Raises ConfigError for the two numbers.
@@ -46,7 +46,7 @@ class FileStream(Generic[Answer]):
 
     name: str
     transform: Transform
-    run: Callable[[Tensor, Sequence[str]], Sequence[Answer]]
+    run: Callable[[Tensor, Sequence[str]], Sequence[Found]]
     on_cpu: bool
     batch_size: int
     workers: int | None
@@ -56,7 +56,7 @@ class FileStream(Generic[Answer]):
         if self.workers is not None:
             refuse_below(0, "workers", self.workers)
 
-    def answers(self, paths: Iterable[str | Path]) -> Iterator[FileAnswer[Answer]]:
+    def answers(self, paths: Iterable[str | Path]) -> Iterator[FileAnswer[Found]]:
         """An answer for each path, in their order; loader processes end when the iterator is closed.
 
         Raises DataError at once for what is not an iterable of paths, and later for what is not a path in it.
@@ -67,7 +67,7 @@ class FileStream(Generic[Answer]):
             paths = [self._as_path(path) for path in paths]
         return self._stream(iter(paths))
 
-    def about(self, photographs: Sequence[Photograph]) -> Iterator[FileAnswer[Answer]]:
+    def about(self, photographs: Sequence[Photograph]) -> Iterator[FileAnswer[Found]]:
         """An answer for each photograph, in their order; of a dataset, too, whose pictures may be drawn."""
         loader = EvaluationLoader(
             photographs,
@@ -78,7 +78,7 @@ class FileStream(Generic[Answer]):
             on_error="skip",
         )
         for batch in loader:
-            done: dict[int, FileAnswer[Answer]] = {
+            done: dict[int, FileAnswer[Found]] = {
                 failure.index: FileAnswer(photograph=photographs[failure.index], failure=failure.reason)
                 for failure in batch.unreadable
             }
@@ -88,7 +88,7 @@ class FileStream(Generic[Answer]):
                     done[index] = FileAnswer(photograph=photographs[index], answer=answer)
             yield from (done[index] for index in sorted(done))
 
-    def _stream(self, paths: Iterator[str | Path]) -> Iterator[FileAnswer[Answer]]:
+    def _stream(self, paths: Iterator[str | Path]) -> Iterator[FileAnswer[Found]]:
         while chunk := [Photograph(path=self._as_path(path)) for path in islice(paths, PATHS_AHEAD)]:
             yield from self.about(chunk)
 

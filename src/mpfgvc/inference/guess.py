@@ -13,9 +13,23 @@ class Guess:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer to a photograph under rules (answering.py)."""
+
+    label: str | None
+    """A class, or a group of the taxonomy; None: unsure."""
+    level: str = "class"
+    """The level of the label: class, or one of the taxonomy."""
+    classes: tuple[str, ...] | None = None
+    """The set of classes that holds the right one in the asked share of the cases; None if not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """The guesses for one file, best first; for one that cannot be read there are none, but a `failure`."""
 
     path: Path
     guesses: tuple[Guess, ...]
     failure: str = ""
+    answer: Answer | None = None
+    """None where no rules asked for one."""

@@ -16,7 +16,9 @@ from typing import Self
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.errors import CheckpointError, ConfigError
+from mpfgvc.data.taxonomy import Taxonomy, check_taxonomy
+from mpfgvc.errors import CheckpointError, ConfigError, DataError
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.strict_json import read_json, typed
 
 FORMAT = 1
@@ -33,6 +35,8 @@ OLDER: dict[str, str | int | float | bool | None] = {
     "projection": "auto",
 }
 """What a model was whose file does not name these settings, as they came after it."""
+LATER: dict[str, None] = {"calibration": None, "taxonomy": None}
+"""Fields that files of older versions do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,9 @@ class ModelDescription:
     embed: int
     preprocessing: Preprocessing
     model: ModelConfig
+    calibration: Calibration | None = None
+    """None for a model whose probabilities were compared with no labelled photographs."""
+    taxonomy: Taxonomy | None = None
 
     def __post_init__(self) -> None:
         _check(len(self.classes) >= 2, "classes", "at least two names", len(self.classes))
@@ -57,6 +64,7 @@ class ModelDescription:
         _check(1 <= self.embed <= MOST_EMBED, "embed", f"between 1 and {MOST_EMBED}", self.embed)
         _check_preprocessing(self.preprocessing)
         _check_tower(self.model)
+        check_taxonomy(self.taxonomy, self.classes)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -67,10 +75,12 @@ class ModelDescription:
             hint = "use the version of mpfgvc that wrote it"
             raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; {hint}")
         if isinstance(document, dict) and isinstance(document.get("model"), dict):
-            document = document | {"model": OLDER | document["model"]}
+            document = (
+                {"calibration": None, "taxonomy": None} | document | {"model": OLDER | document["model"]}
+            )
         try:
             description: Self = typed(cls, document, "")
-        except (ConfigError, ValueError, OverflowError) as error:
+        except (ConfigError, DataError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path}: {error}; restore the file or train again") from None
         return description
 

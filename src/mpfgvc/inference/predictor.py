@@ -7,26 +7,33 @@
     predictor.embed("bird.jpg")             # V, to compare photographs by
     predictor.explain("bird.jpg")           # the kept patches, and what each of them says
 
-Probabilities are the softmax of one source of logits: the one that the model answers with
-(`model.prediction`; the paper's is `fusion`), or another if `source` names it.
+    careful = Predictor.from_pretrained("runs/cub", rules=AnswerRules(abstain=0.05))
+    careful.answer("bird.jpg").label        # None where the model is unsure
+
+Probabilities are the softmax of one source of logits, over the temperature of its calibration if it has one:
+the source that the model answers with (`model.prediction`; the paper's is `fusion`), or the one that
+`source` names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, get_args, overload
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 from mpfgvc.config import Precision, Source
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.devices import find_device
+from mpfgvc.inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
-from mpfgvc.inference.file_stream import Answer, FileAnswer, FileStream
+from mpfgvc.inference.file_stream import FileAnswer, FileStream, Found
 from mpfgvc.inference.forward import Compute, Inference
-from mpfgvc.inference.guess import Guess, Prediction
+from mpfgvc.inference.guess import Answer, Guess, Prediction
 from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
 from mpfgvc.inference.plain_source import name_of
 from mpfgvc.inference.saved_model import SavedModel, load_model
@@ -42,7 +49,9 @@ class Predictor:
     `network`, `classes`, `digest`, `preprocessing` and `transform` are the model's own; `inference` runs it.
     A predictor can be copied, pickled and sent to another process.
 
-    Raises ConfigError for an unknown source, device or precision.
+    `answering` makes its logits into probabilities and answers, under `rules` (answering.py).
+
+    Raises ConfigError for an unknown source, device or precision, and for rules that the model cannot keep.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class Predictor:
         device: torch.device | str = "cpu",
         source: Source | None = None,
         precision: Precision = "fp32",
+        rules: AnswerRules | None = None,
     ):
         _check_options(source, precision)
         place = torch.device(find_device(str(device)))
@@ -62,7 +72,9 @@ class Predictor:
         self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
         self.classes, self.digest = self.network.classes, saved.digest
+        self.calibration = saved.calibration
         self.source: Source = self.network.prediction if source is None else source
+        self.answering = Answering(_facts(saved, self.source), rules)
 
     @classmethod
     def from_pretrained(
@@ -72,17 +84,18 @@ class Predictor:
         device: torch.device | str = "auto",
         source: Source | None = None,
         precision: Precision = "fp32",
+        rules: AnswerRules | None = None,
     ) -> Self:
         """Read a run folder, a model folder, or a repository of the hub (`hf://user/name[@revision]`).
 
         `device` auto takes an accelerator if there is one. `precision` is the same on every
-        device unless you choose bf16. On a CPU in fp32 the network is packed for inference
+        device unless you choose bf16. On a CPU the network is packed for inference
         (packed_linear.py); to train it or to move it, use `load_model`. Raises CheckpointError
         for a model that is missing or damaged, ConfigError for a setting that is not available.
         """
         _check_options(source, precision)
         found = find_device(str(device))
-        return cls.packed(load_model(model), device=found, source=source, precision=precision)
+        return cls.packed(load_model(model), device=found, source=source, precision=precision, rules=rules)
 
     @classmethod
     def packed(
@@ -92,11 +105,12 @@ class Predictor:
         device: torch.device | str = "cpu",
         source: Source | None = None,
         precision: Precision = "fp32",
+        rules: AnswerRules | None = None,
     ) -> Self:
-        """The predictor of a model in memory; on a CPU in fp32 its network is packed, in place."""
-        if torch.device(device).type == "cpu" and precision == "fp32":
-            saved.network.image_encoder.tower.pack()
-        return cls(saved, device=device, source=source, precision=precision)
+        """The predictor of a model in memory; on a CPU its network is packed, in place."""
+        if torch.device(device).type == "cpu":
+            saved.network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
+        return cls(saved, device=device, source=source, precision=precision, rules=rules)
 
     @property
     def device(self) -> torch.device:
@@ -141,14 +155,30 @@ class Predictor:
         """
         refuse_below(1, "top", top)
 
-        def ranked(images: Tensor, names: Sequence[str]) -> list[tuple[Guess, ...]]:
-            return [tuple(guesses) for guesses in self.rank(self.inference(images, names), top)]
+        def answered(images: Tensor, names: Sequence[str]) -> list[Answered]:
+            return self.answering.answered(self._logits(self.inference(images, names)), top)
 
-        stream = self._stream("predict_files", ranked, batch_size, workers)
-        return (
-            Prediction(path=each.path, guesses=each.answer or (), failure=each.failure)
-            for each in stream.answers(paths)
-        )
+        stream = self._stream("predict_files", answered, batch_size, workers)
+        return (prediction_of(each.path, each.answer, each.failure) for each in stream.answers(paths))
+
+    @overload
+    def answer(self, images: ImageSource) -> Answer: ...  # type: ignore[overload-overlap]
+    @overload
+    def answer(self, images: Iterable[ImageSource]) -> list[Answer]: ...
+
+    def answer(self, images: ImageSource | Iterable[ImageSource]) -> Answer | list[Answer]:
+        """The answer to an image, or to each of several, under the rules of this predictor.
+
+        Without rules it is the best guess. Raises DataError as a prediction does.
+        """
+        if is_one_image(images):
+            return self.answer([images])[0]  # type: ignore[list-item]
+        sources = several_images(images)  # type: ignore[arg-type]
+        if not sources:
+            return []
+        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
+        output = self.inference(pixels, [name_of(*each) for each in enumerate(sources)])
+        return [self.answering.answer(row) for row in self.answering.probabilities(self._logits(output))]
 
     def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float[Tensor, "..."]:
         """The embedding V of an image, (width,), or of each of several, (images, width); float32, on the CPU.
@@ -185,16 +215,16 @@ class Predictor:
 
     def rank(self, output: Output, top: int) -> list[list[Guess]]:
         """The `top` best guesses for each image that an output of the network is about."""
-        probabilities = getattr(output, self.source).float().softmax(dim=-1)
-        best = probabilities.topk(min(top, len(self.classes)), dim=-1)
-        return [
-            [Guess(label=self.classes[label], probability=value) for value, label in zip(*row, strict=True)]
-            for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        ]
+        rows = self.answering.probabilities(self._logits(output))
+        return [self.answering.guesses(row, top) for row in rows]
 
     def open(self, image: ImageSource) -> Image:
         """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""
         return open_image(image, at_least=self.transform.at_least)
+
+    def _logits(self, output: Output) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = getattr(output, self.source).float().cpu().numpy()
+        return logits
 
     def _embeddings(self, images: Tensor, names: Sequence[str]) -> Float[Tensor, "batch width"]:
         return self.inference(images, names).embedding.float().cpu()
@@ -202,10 +232,10 @@ class Predictor:
     def _stream(
         self,
         name: str,
-        run: Callable[[Tensor, Sequence[str]], Sequence[Answer]],
+        run: Callable[[Tensor, Sequence[str]], Sequence[Found]],
         batch_size: int,
         workers: int | None,
-    ) -> FileStream[Answer]:
+    ) -> FileStream[Found]:
         return FileStream(
             name=name,
             transform=self.transform,
@@ -214,6 +244,15 @@ class Predictor:
             batch_size=batch_size,
             workers=workers,
         )
+
+
+def _facts(saved: SavedModel, source: Source) -> ModelFacts:
+    return ModelFacts(
+        name=saved.name,
+        classes=saved.network.classes,
+        calibration=None if saved.calibration is None else saved.calibration.of(source),
+        taxonomy=saved.taxonomy,
+    )
 
 
 def _check_options(source: str | None, precision: str) -> None:

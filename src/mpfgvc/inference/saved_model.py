@@ -19,7 +19,9 @@ from safetensors.torch import save as serialise
 from mpfgvc.config import ModelConfig
 from mpfgvc.config_paths import model_without_folders
 from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
@@ -47,6 +49,8 @@ class SavedModel:
     config: ModelConfig
     name: str = "the model"
     digest: str = ""
+    calibration: Calibration | None = None
+    taxonomy: Taxonomy | None = None
 
 
 def save_model(saved: SavedModel, folder: Path) -> None:
@@ -61,11 +65,21 @@ def save_model(saved: SavedModel, folder: Path) -> None:
         embed=network.embed,
         preprocessing=saved.preprocessing,
         model=model_without_folders(replace(saved.config, image_tower=tower)),
+        calibration=saved.calibration,
+        taxonomy=saved.taxonomy,
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with new_folder(folder) as part:
         write_with_digest(part / WEIGHTS, serialise(tensors))
         write_with_digest(part / DESCRIPTION, description.to_bytes())
+
+
+def rewrite_description(folder: Path, *, calibration: Calibration | None, taxonomy: Taxonomy | None) -> None:
+    """Give a stored model another calibration and taxonomy. Raises CheckpointError, OutputError."""
+    path = folder / DESCRIPTION
+    check_digest(path)
+    description = replace(ModelDescription.read(path), calibration=calibration, taxonomy=taxonomy)
+    write_with_digest(path, description.to_bytes())
 
 
 def load_model(source: str | Path) -> SavedModel:
@@ -93,6 +107,8 @@ def load_model(source: str | Path) -> SavedModel:
         config=description.model,
         name=str(folder),
         digest=stored_digest(weights),
+        calibration=description.calibration,
+        taxonomy=description.taxonomy,
     )
 
 

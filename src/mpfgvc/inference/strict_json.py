@@ -85,6 +85,8 @@ def _dataclass(kind: type, value: object, name: str) -> Any:
 
 
 def _one_of(kinds: tuple[Any, ...], value: object, name: str) -> Any:
+    if value is not None and len(kinds) == 2 and NoneType in kinds:  # its own error says what is wrong
+        return typed(kinds[0] if kinds[1] is NoneType else kinds[1], value, name)
     for kind in kinds:
         try:
             return typed(kind, value, name)

@@ -12,7 +12,7 @@ QUALITY = 70
 
 @dataclass
 class Album:
-    """Photographs by a key, each of them once; `left_out` counts those for which there was no room."""
+    """Photographs by a key, each of them once."""
 
     most_bytes: int
     """Of all the JPEGs together; in a page they take a third more."""
@@ -21,19 +21,20 @@ class Album:
     addresses: dict[Hashable, str] = field(default_factory=dict)
     """`data:` addresses for the attribute `src`, in the order in which the photographs were added."""
     size: int = 0
-    left_out: int = 0
-    unreadable: int = 0
+    left_out: set[Hashable] = field(default_factory=set)
+    """Those for which there was no room."""
+    unreadable: set[Hashable] = field(default_factory=set)
 
     def add(self, key: Hashable, draw: Callable[[], Image.Image | None]) -> bool:
         """Whether a photograph is in the album now; `draw` makes it, and gives None if it cannot be read."""
         if key in self.addresses:
             return True
         if self.size >= self.most_bytes:
-            self.left_out += 1
+            self.left_out.add(key)
             return False
         picture = draw()
         if picture is None:
-            self.unreadable += 1
+            self.unreadable.add(key)
             return False
         content = jpeg(picture, self.side)
         self.size += len(content)

@@ -11,9 +11,11 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config
 from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
+from mpfgvc.data.loading import labels_of, worker_count
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, counted
+from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.devices import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
@@ -24,6 +26,8 @@ from mpfgvc.run_environment import Environment, differences
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.whole_files import make_folder
 from mpfgvc.training.checkpoint import TrainingState, load_state
+from mpfgvc.training.class_log import ClassLog
+from mpfgvc.training.early_signs import EarlySigns
 from mpfgvc.training.environment import describe_environment
 from mpfgvc.training.identity import Identity
 from mpfgvc.training.loaders import Loaders
@@ -101,7 +105,7 @@ def open_run(
     identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:
-        _record(config, photo_list, descriptions, fabric, folder, stored)
+        _record(config, photos, photo_list, descriptions, fabric, folder, stored)
     return OpenRun(
         config=config,
         photos=photos,
@@ -111,7 +115,7 @@ def open_run(
         identity=identity,
         state=state,
         loaders=_loaders(config, network, fabric, tell),
-        session=_session(config, fabric, folder, tell),
+        session=_session(config, photos, fabric, folder, tell),
     )
 
 
@@ -127,14 +131,27 @@ def _loaders(config: Config, network: MPFGVC, fabric: Fabric, tell: Tell) -> Loa
     )
 
 
-def _session(config: Config, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
+def _session(config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
+    is_first = fabric.global_rank == 0
     return Session(
         fabric=fabric,
         folder=folder,
-        log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
+        log=MetricLog(folder.metrics, folder.tensorboard) if is_first else None,
         seed=config.seed,
         checkpoint_steps=config.checkpoint_steps,
         compile=config.compile and _can_compile(fabric, tell),
+        class_log=ClassLog(folder.class_accuracy, photos.classes) if is_first else None,
+        signs=_signs(config, photos, tell) if is_first else None,
+    )
+
+
+def _signs(config: Config, photos: PhotoSet, tell: Tell) -> EarlySigns:
+    counts = labels_of(photos.subset("train")).bincount(minlength=len(photos.classes))
+    return EarlySigns(
+        classes=photos.classes,
+        photographs=counts.tolist(),
+        workers=worker_count(config.data.workers, processes=Processes.here().local),
+        tell=tell,
     )
 
 
@@ -163,6 +180,7 @@ def _environment(fabric: Fabric) -> Environment:
 
 def _record(
     config: Config,
+    photos: PhotoSet,
     photo_list: PhotoList,
     descriptions: Descriptions,
     fabric: Fabric,
@@ -175,6 +193,8 @@ def _record(
         make_folder(folder.path)
         photo_list.save(folder.photographs)  # before the config, which makes the folder a run
         descriptions.save(folder.descriptions)
+        if photos.taxonomy is not None:
+            save_taxonomy(photos.taxonomy, photos.classes, folder.taxonomy)
         folder.create(config, now)
     elif stored is not None and (changed := differences(stored, now)):
         say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")

@@ -22,3 +22,10 @@ def test_a_right_answer_has_rank_1_and_one_probability() -> None:
     (each,) = judgements(torch.tensor([[0.0, 30.0, 1.0]]), torch.tensor([1]))
     assert each == Judgement(answer=1, probability=1.0, truth=1.0, rank=1)
     assert certainty_of([each, each]).rank == (1, 1)
+
+
+def test_a_temperature_changes_the_probabilities_and_no_rank() -> None:
+    logits, labels = torch.tensor([[2.0, 4.0, 0.0]]), torch.tensor([0])
+    (plain,), (mild,) = judgements(logits, labels), judgements(logits, labels, temperature=2.0)
+    assert (mild.answer, mild.rank) == (plain.answer, plain.rank) == (1, 2)
+    assert mild.probability == pytest.approx(np.exp(2) / (np.exp(1) + np.exp(2) + 1), rel=1e-5)

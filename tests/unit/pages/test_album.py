@@ -26,5 +26,7 @@ def test_a_photograph_is_there_once_and_small() -> None:
 def test_what_has_no_room_or_cannot_be_read_is_counted() -> None:
     album = Album(most_bytes=1, side=60)
     assert [album.add(key, lambda: noise(0)) for key in "abc"] == [True, False, False]
-    assert (len(album.addresses), album.left_out, album.unreadable) == (1, 2, 0)
-    assert not Album(most_bytes=1, side=60).add("a", lambda: None)
+    assert (list(album.addresses), album.left_out, album.unreadable) == (["a"], {"b", "c"}, set())
+    album = Album(most_bytes=1, side=60)
+    assert [album.add("a", lambda: None) for _ in range(2)] == [False, False]
+    assert album.unreadable == {"a"}

@@ -3,11 +3,14 @@
 A class is named as its folder is; classes are in natural order (2 before 10).
 Photographs may be deeper inside a class folder. Whatever is left out is counted
 in the notes.
+
+Nested class folders are inside the folders of their groups, `Passeriformes/Corvidae/Blue Jay`: a class is a
+folder without folders, and those above it are its taxonomy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mpfgvc.data.image_files import Listing, list_folder, merged, natural_key, photographs_below, readable
@@ -20,6 +23,7 @@ from mpfgvc.data.samples import (
     in_short,
 )
 from mpfgvc.data.split import with_test
+from mpfgvc.data.taxonomy import Taxonomy, taxonomy_of_folders
 from mpfgvc.errors import DataError
 
 _OFFICIAL = {
@@ -32,7 +36,9 @@ _OFFICIAL = {
 }
 
 
-def read_folders(root: Path, *, test_share: float, seed: int, skip_empty: bool = False) -> PhotoSet:
+def read_folders(
+    root: Path, *, test_share: float, seed: int, nested: bool = False, skip_empty: bool = False
+) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
     `skip_empty` leaves out class folders without photographs, for `empty_class_folders` to name. Raises
@@ -40,8 +46,9 @@ def read_folders(root: Path, *, test_share: float, seed: int, skip_empty: bool =
     """
     _refuse_official(root)
     parts = _split_folders(root)
-    empty = set(_empty_folders(parts.values())) if skip_empty else set()
-    found = {split: _class_folders(folder, but=empty) for split, folder in parts.items()}
+    found = {split: _class_folders(folder, nested) for split, folder in parts.items()}
+    if skip_empty:
+        found = {split: _filled(folders) for split, folders in found.items()}
     names = sorted({name for folders in found.values() for name in folders}, key=natural_key)
     _refuse_one_class(root, names)
     labels = {name: label for label, name in enumerate(names)}
@@ -56,15 +63,17 @@ def read_folders(root: Path, *, test_share: float, seed: int, skip_empty: bool =
         above = list_folder(folder)
         listings.append(Listing(hidden=above.hidden, dead_links=above.dead_links))
     divided, notes = with_test(samples, names, test_share, seed)
+    taxonomy = _taxonomy(parts, found, names) if nested else None
     return PhotoSet(
         name=root.resolve().name,
         classes=tuple(names),
         samples=divided,
         notes=(*_beside_notes(root, parts), *merged(listings).left_out(), *notes),
+        taxonomy=taxonomy,
     )
 
 
-def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
+def read_labelled_folders(root: Path, *, nested: bool = False) -> list[LabelledPhoto]:
     """All photographs in class folders, and the splits that folders above these name, if any.
 
     Any splits and any number of classes will do: nothing is trained on these. Raises DataError for an
@@ -75,14 +84,19 @@ def read_labelled_folders(root: Path) -> list[LabelledPhoto]:
     return [
         LabelledPhoto(path=path, class_name=name, split=split)
         for split, part in parts
-        for name, folder in _class_folders(part).items()
+        for name, folder in _class_folders(part, nested).items()
         for path in _photographs(folder).photographs
     ]
 
 
-def empty_class_folders(root: Path) -> tuple[str, ...]:
+def empty_class_folders(root: Path, *, nested: bool = False) -> tuple[str, ...]:
     """The class folders without photographs, which `read_folders` refuses."""
-    return tuple(str(folder) for folder in _empty_folders(_split_folders(root).values()))
+    empty: list[str] = []
+    for part in _split_folders(root).values():
+        folders = _class_folders(part, nested)
+        filled = _filled(folders)
+        empty += [str(folder) for name, folder in folders.items() if name not in filled]
+    return tuple(empty)
 
 
 def official_layout(root: Path) -> tuple[str, str] | None:
@@ -128,16 +142,48 @@ def _named_splits(root: Path) -> dict[Split, Path]:
     return parts
 
 
-def _empty_folders(parts: Iterable[Path]) -> list[Path]:
-    folders = [folder for part in parts for folder in list_folder(part).folders]
-    return [folder for folder in folders if not photographs_below(folder).photographs]
+def _filled(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Those of some class folders that hold photographs."""
+    return {name: folder for name, folder in folders.items() if photographs_below(folder).photographs}
 
 
-def _class_folders(folder: Path, *, but: Container[Path] = ()) -> dict[str, Path]:
-    classes = {entry.name: entry for entry in list_folder(folder).folders if entry not in but}
+def _class_folders(folder: Path, nested: bool) -> dict[str, Path]:
+    classes = list_folder(folder).folders
     if not classes:
         raise DataError(f"{folder} must hold one folder of photographs per class, got none; check data.root")
-    return classes
+    return _leaves(folder) if nested else {entry.name: entry for entry in classes}
+
+
+def _leaves(folder: Path) -> dict[str, Path]:
+    """The folders without folders below `folder`, by name."""
+    leaves: dict[str, Path] = {}
+    for entry in list_folder(folder).folders:
+        inside = list_folder(entry)
+        if inside.folders and inside.photographs:
+            first = inside.photographs[0].name
+            raise DataError(f"{entry} holds class folders and photographs ({first}); move these into a class")
+        for name, leaf in (_leaves(entry) if inside.folders else {entry.name: entry}).items():
+            if name in leaves:
+                raise DataError(f"{leaves[name]} and {leaf} have the same name; rename one of the classes")
+            leaves[name] = leaf
+    return leaves
+
+
+def _taxonomy(
+    parts: Mapping[Split, Path], found: Mapping[Split, Mapping[str, Path]], names: Sequence[str]
+) -> Taxonomy:
+    """The tree of the folders above the classes, which must be the same in each split."""
+    ways: dict[str, tuple[str, ...]] = {}
+    for split, folders in found.items():
+        for name, folder in folders.items():
+            way = folder.relative_to(parts[split]).parts
+            if ways.setdefault(name, way) != way:
+                places = " and below ".join("/".join(each[:-1]) for each in (way, ways[name]))
+                raise DataError(f"the class folder {name} is below {places}; move one of them")
+    taxonomy = taxonomy_of_folders([ways[name] for name in names])
+    if taxonomy is None:
+        raise DataError("data.taxonomy is folders, but no folder is above the class folders; leave it out")
+    return taxonomy
 
 
 def _refuse_one_class(root: Path, names: Sequence[str]) -> None:

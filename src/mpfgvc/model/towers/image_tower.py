@@ -100,9 +100,12 @@ class ImageTower(nn.Module):
             SplitBlock(last_block, is_last=True, prefix=self.prefix_tokens),
         )
 
-    def pack(self) -> None:
-        """Lay the weights of the blocks out for inference on this CPU; afterwards they are not parameters."""
-        pack_blocks(self.transformer.blocks)
+    def pack(self, dtype: torch.dtype = torch.float32) -> None:
+        """Lay the weights of the blocks out for inference on this CPU; afterwards they are not parameters.
+
+        bfloat16 is for inference under autocast, and rounds the weights.
+        """
+        pack_blocks(self.transformer.blocks, dtype)
 
     def final_norm(self, class_token: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
         """The norm between the last block and a classifier."""

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
 
+needs_bf16 = pytest.mark.skipif(
+    not can_pack(torch.bfloat16), reason="this processor does not multiply in bf16"
+)
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="PyTorch has no oneDNN for this processor")
 LAYERS = {  # of three blocks
     "vit_tiny_patch16_224": 3 * 3 + 1,  # two of the MLP and a projection; the first block's qkv
@@ -67,6 +71,36 @@ def test_a_gradient_flows_to_the_tokens_and_autocast_rounds_as_ever() -> None:
     torch.testing.assert_close(gradient, expected)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(PackedLinear(layer)(tokens), layer(tokens))
+
+
+@needs_bf16
+@pytest.mark.parametrize("bias", [True, False])
+@torch.inference_mode()
+def test_a_layer_packed_in_bf16_rounds_as_autocast_does_and_is_exact_outside_of_it(bias: bool) -> None:
+    layer, tokens = nn.Linear(64, 48, bias=bias), torch.randn(2, 3, 64)
+    packed = PackedLinear(layer, torch.bfloat16)
+    for each in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):  # noqa: S301
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(each(tokens), layer(tokens), atol=0.02, rtol=0.02)
+            assert each(tokens).dtype == torch.bfloat16
+        rounded = layer.weight.bfloat16().float()
+        torch.testing.assert_close(each(tokens), F.linear(tokens, rounded, layer.bias))
+    assert torch.equal(packed.state_dict()["weight"], layer.weight.bfloat16().float())
+
+
+@needs_bf16
+@torch.inference_mode()
+def test_a_tower_packed_in_bf16_is_as_near_to_the_exact_one_as_autocast_is(
+    encoder_of: Callable[[str], Any],
+) -> None:
+    encoder, images = encoder_of("vit_tiny_patch16_224")
+    packed = copy.deepcopy(encoder)
+    packed.tower.pack(torch.bfloat16)
+    exact = encoder(images).embedding
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, ours = encoder(images).embedding.float(), packed(images).embedding.float()
+    assert any(isinstance(module, PackedLinear) for module in packed.modules())
+    assert (ours - exact).norm() < 1.5 * (rounded - exact).norm()
 
 
 @pytest.mark.parametrize("lacks", ["platform.machine", "torch.backends.mkldnn.is_available"])

@@ -1,0 +1,72 @@
+"""`mpfgvc calibrate`: make the probabilities of a trained model mean something (evaluation/calibrate.py)."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING, get_args
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_json
+from mpfgvc.config import Device
+from mpfgvc.progress import say
+
+if TYPE_CHECKING:
+    from mpfgvc.evaluation.calibration import CalibrationError
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("run_folder", metavar="RUN", help="run folder of a training")
+    add_json(parser)
+    parser.add_argument(
+        "--data.root",
+        dest="root",
+        metavar="FOLDER",
+        help="class folders of photographs that the run was not trained on (default: its validation split); "
+        "or where its dataset is now",
+    )
+    parser.add_argument(
+        "--data.manifest", dest="manifest", metavar="FILE", help="a manifest of such photographs"
+    )
+    parser.add_argument(
+        "--taxonomy",
+        metavar="FILE",
+        help="also give the model a tree above its classes: a CSV file or NABirds' hierarchy.txt",
+    )
+    parser.add_argument(
+        "--device", choices=get_args(Device), default="auto", help="where to compute (default: auto)"
+    )
+
+
+def _run(options: Namespace) -> None:
+    from mpfgvc.evaluation.calibrate import calibrate
+
+    found = calibrate(
+        options.run_folder,
+        root=options.root,
+        manifest=options.manifest,
+        taxonomy=options.taxonomy,
+        device=options.device,
+    )
+    for note in found.notes:
+        say(note)
+    if options.json:
+        output.write_json(found.to_dict())
+        return
+    temperature = found.calibration.temperature_of(found.source)
+    output.write_line(f"calibrated on {found.calibration.photographs}")
+    output.write_line(f"temperature          {temperature:.3f}  ({found.source})")
+    output.write_line(f"calibration error    {_words(found.before)} before")
+    output.write_line(f"                     {_words(found.after)} after, on the same photographs")
+
+
+def _words(error: CalibrationError) -> str:
+    low, high = error.interval.low, error.interval.high
+    return f"{100 * error.value:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f})"
+
+
+COMMAND = Command(
+    name="calibrate",
+    summary="make a model's probabilities mean something, for answers that may be unsure",
+    add_options=_add_options,
+    run=_run,
+)

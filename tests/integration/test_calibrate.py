@@ -1,0 +1,161 @@
+"""Calibration from the training to the answer: stored with the model, used by predict, kept by the export."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpfgvc import AnswerRules, Config, Predictor, calibrate, export, train
+from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.saved_model import load_model
+
+Cli = Callable[..., tuple[int, str, str]]
+TREE = "class,family\ncross,angular\nstripe,angular\ndisc,round\n"
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny: Callable[..., Config], photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a taxonomy that was calibrated on 24 photographs of its own validation split."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    root = folder / "photos"
+    shutil.copytree(photos, root)
+    for name in ("cross", "disc", "stripe"):
+        for file in sorted((root / "train" / name).iterdir())[:6]:
+            shutil.copy(file, root / "val" / name / f"more-{file.name}")
+    (folder / "tree.csv").write_text(TREE)
+    settings = {"data.root": str(root), "data.taxonomy": str(folder / "tree.csv")}
+    return train(tiny(settings), out=folder / "run").path
+
+
+def test_a_training_calibrates_on_its_validation_photographs(calibrated: Path) -> None:
+    saved = load_model(calibrated)
+    assert saved.calibration is not None
+    assert saved.calibration.photographs == "24 photographs of the validation split"
+    assert [each.source for each in saved.calibration.sources] == ["vision", "text", "fusion"]
+    assert all(len(each.truth) == 24 for each in saved.calibration.sources)
+    assert [each.level for each in saved.calibration.sources[0].levels] == ["class", "family"]
+    assert saved.taxonomy is not None
+    rows = (calibrated / "taxonomy.csv").read_text().splitlines()
+    assert sorted(rows) == sorted(TREE.splitlines())
+
+
+def test_calibrate_false_leaves_the_logits_as_they_are(
+    calibrated: Path, tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    root = str(calibrated.parent / "photos")
+    run = train(tiny({"data.root": root, "calibrate": False}), out=tmp_path / "run").path
+    saved = load_model(run)
+    assert (saved.calibration, saved.taxonomy) == (None, None)
+    file = next((Path(root) / "test" / "disc").iterdir())
+    plain, soft = (Predictor.from_pretrained(each, device="cpu") for each in (run, calibrated))
+    logits = plain.inference(plain.transform(plain.open(file))[None], ["a"]).logits
+    assert plain(file, top=1)[0].probability == pytest.approx(float(logits.softmax(dim=1).max()), abs=1e-6)
+    temperature = soft.answering.facts.temperature
+    assert soft(file, top=1)[0].probability == pytest.approx(
+        float((logits / temperature).softmax(dim=1).max()), abs=1e-6
+    )
+
+
+def test_too_few_validation_photographs_are_said(finished: Path, cli: Cli) -> None:
+    assert load_model(finished).calibration is None
+    code, _, stderr = cli("calibrate", finished)
+    assert code == 2
+    assert "needs at least 20 photographs, got 6 of the validation split; give more" in stderr
+    code, _, stderr = cli("predict", finished, finished, "--abstain", "0.1")
+    assert code == 2
+
+
+def test_another_labelled_set_calibrates_a_finished_run(
+    finished: Path, photos: Path, tmp_path: Path, cli: Cli
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(finished, run)
+    for name in ("cross", "disc", "stripe"):
+        (other / name).mkdir(parents=True)
+        for file in sorted((photos / "test" / name).iterdir()):
+            for copy in range(2):
+                shutil.copy(file, other / name / f"{copy}-{file.name}")
+    (tmp_path / "tree.csv").write_text(TREE)
+    code, stdout, stderr = cli(
+        "calibrate", run, "--data.root", other, "--taxonomy", tmp_path / "tree.csv", "--json"
+    )
+    assert code == 0, stderr
+    document = json.loads(stdout)
+    assert document["count"] == 30
+    assert document["photographs"] == "30 photographs of another labelled set"
+    before = load_model(finished)
+    after = load_model(run)
+    assert after.digest == before.digest
+    assert after.calibration is not None
+    assert after.calibration.temperature_of("fusion") == document["temperature"]["fusion"]
+    assert after.taxonomy is not None
+    again = calibrate(run, root=other)
+    assert again.calibration == after.calibration
+    low, high = document["error"]["after"]["interval"]
+    assert low <= high
+
+
+def test_predict_answers_under_rules_in_every_format(calibrated: Path, cli: Cli) -> None:
+    photos = calibrated.parent / "photos" / "test"
+    words = ("predict", calibrated, photos, "--abstain", "0.3", "--back-off", "--set", "0.8", "--top", "3")
+    code, stdout, stderr = cli(*words, "--json")
+    assert code == 0
+    document: list[dict[str, Any]] = json.loads(stdout)
+    assert all({"path", "guesses", "answer", "level", "set"} == set(each) for each in document)
+    assert {each["level"] for each in document} <= {"class", "family", None}
+    unsure = sum(each["answer"] is None for each in document)
+    assert f"{unsure} of 15 answers are unsure" in stderr
+    rows = cli(*words, "--csv")[1].splitlines()
+    assert rows[0] == "path,rank,label,probability,error,answer,level,in_set"
+    assert len(rows) == 1 + 45
+    table = cli(*words)[1]
+    assert table.count("  answer: ") == 15
+    assert table.count("  set of ") == 15
+    listed = calibrated.parent / "region.txt"
+    listed.write_text("# of this region\ncross\ndisc\n")
+    for branch, kept in (("family angular", {"cross", "stripe"}), (str(listed), {"cross", "disc"})):
+        (first, *_) = json.loads(cli("predict", calibrated, photos, "--within", branch, "--json")[1])
+        assert {each["label"] for each in first["guesses"]} == kept
+        assert sum(each["probability"] for each in first["guesses"]) == pytest.approx(1)
+
+
+def test_an_export_keeps_calibration_and_taxonomy(calibrated: Path, tmp_path: Path) -> None:
+    path = export(calibrated, tmp_path / "run.onnx").path
+    rules = AnswerRules(abstain=0.3, back_off=True, set=0.8)
+    files = sorted((calibrated.parent / "photos" / "test").rglob("*.png"))
+    runtime, predictor = (
+        Runtime(path, rules=rules),
+        Predictor.from_pretrained(calibrated, device="cpu", rules=rules),
+    )
+    assert runtime.answer(files) == predictor.answer(files)
+    assert runtime.answer(files[0]) == predictor.answer(files[0])
+    assert runtime.description.calibration == load_model(calibrated).calibration
+    assert [each.answer for each in runtime.predict_files(files)] == predictor.answer(files)
+
+
+def test_evaluate_says_how_far_mistakes_are_in_the_taxonomy(calibrated: Path, cli: Cli) -> None:
+    document = json.loads(cli("evaluate", calibrated, "--json")[1])
+    shares = document["hierarchy"]["accuracy"]
+    assert list(shares) == ["class", "family"]
+    assert shares["class"] == document["top1"] <= shares["family"]
+    assert "right at each level, %: " in cli("evaluate", calibrated)[1]
+
+
+def test_nested_class_folders_are_classes_and_a_taxonomy(
+    photos: Path, tiny: Callable[..., Config], tmp_path: Path, cli: Cli
+) -> None:
+    for split in ("train", "val", "test"):
+        for name in ("cross", "disc", "stripe"):
+            group = "round" if name == "disc" else "angular"
+            shutil.copytree(photos / split / name, tmp_path / "nested" / split / group / name)
+    settings = {"data.root": str(tmp_path / "nested"), "data.taxonomy": "folders"}
+    run = train(tiny(settings), out=tmp_path / "run")
+    saved = load_model(run.path)
+    assert saved.network.classes == ("cross", "disc", "stripe")
+    assert saved.taxonomy is not None
+    assert saved.taxonomy.groups == (("angular", "round", "angular"),)
+    code, _, stderr = cli("evaluate", run.path, "--data.root", tmp_path / "nested" / "val")
+    assert (code, "no photograph is left to evaluate" in stderr) == (2, True)  # it was validated on them
