@@ -50,7 +50,9 @@ def _add_shared_options(parser: ArgumentParser) -> None:
         help="which photographs to evaluate (default: test)",
     )
     parser.add_argument(
-        "--report", metavar="FOLDER", help="write a table of classes and one of confusions (CSV) here"
+        "--report",
+        metavar="FOLDER",
+        help="write a page here that shows the mistakes, index.html, and its tables as CSV",
     )
 
 
@@ -73,6 +75,7 @@ def _run(options: Namespace) -> None:
         device=options.device,
         precision=options.precision,
         recall=options.recall,
+        report=options.report,
     )
     _show(evaluation, options)
 
@@ -89,22 +92,21 @@ def _run_zero_shot(options: Namespace) -> None:
     dataset_root(config.data)  # refused here, it costs no import of torch
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
 
-    _show(evaluate_zero_shot(config, split=options.split, precision=options.precision), options)
+    evaluation = evaluate_zero_shot(
+        config, split=options.split, precision=options.precision, report=options.report
+    )
+    _show(evaluation, options)
 
 
 def _show(evaluation: Evaluation, options: Namespace) -> None:
     if not output.is_first_process():
         return
-    if options.report is not None:
-        from mpfgvc.evaluation.report import write_report
-
-        write_report(evaluation, options.report)
     if options.json:
         output.write_json(evaluation.to_dict())
         return
     from mpfgvc.cli.tables import write_evaluation
 
-    write_evaluation(evaluation)
+    write_evaluation(evaluation, report=options.report)
 
 
 ZERO_SHOT = Command(

@@ -6,45 +6,15 @@ So the charts fit any width, and their text has the size of the page's, on a tel
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import Any
 
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.comparison import Comparison
 from mpfgvc.evaluation.comparison_table import COLUMNS, caption, table_rows
 from mpfgvc.evaluation.statistics import Interval
-
-_STEPS = (1, 2, 5, 10)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """An axis from `low` to `high`, with marks at round numbers, four to ten of them."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def over(cls, values: Sequence[float]) -> Scale:
-        """The axis that shows all the values, with some room on both sides."""
-        low, high = min(values), max(values)
-        room = 0.06 * (high - low) or 1.0
-        return cls(low - room, high + room)
-
-    def place(self, value: float) -> str:
-        """Where a value is, in percent of the width."""
-        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
-
-    @property
-    def ticks(self) -> list[float]:
-        """The round numbers on the axis."""
-        power = 10.0 ** math.floor(math.log10((self.high - self.low) / 4))
-        step = max(each * power for each in _STEPS if each * power <= (self.high - self.low) / 4)
-        first, last = math.ceil(self.low / step), math.floor(self.high / step)
-        return [round(number * step, 10) for number in range(first, last + 1)]
+from mpfgvc.pages.render import missing, render
+from mpfgvc.pages.scale import Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,30 +43,21 @@ class Chart:
 
 def comparison_page(comparison: Comparison) -> str:
     """The whole page. Raises ConfigError if jinja2 is not installed."""
-    jinja2 = _jinja2()
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = files("mpfgvc.evaluation").joinpath("comparison_page.html.j2").read_text(encoding="utf-8")
-    page: str = environment.from_string(template).render(
+    return render(
+        "evaluation/comparison_page.html.j2",
+        "the page of a comparison",
         comparison=comparison,
         charts=[chart for chart in _charts(comparison) if chart.marks],
         columns=COLUMNS,
         rows=table_rows(comparison),
         caption=caption(comparison),
     )
-    return page
 
 
 def refuse_missing_jinja2() -> None:
     """Raise ConfigError if jinja2 is not installed, before anything is trained in vain."""
-    _jinja2()
-
-
-def _jinja2() -> Any:
-    try:
-        import jinja2
-    except ImportError:
-        raise ConfigError("a comparison needs jinja2 for its page: pip install 'mpfgvc[compare]'") from None
-    return jinja2
+    if (reason := missing("jinja2")) is not None:
+        raise ConfigError(f"a comparison needs for its page {reason}")
 
 
 def _charts(comparison: Comparison) -> list[Chart]:

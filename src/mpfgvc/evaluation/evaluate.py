@@ -15,16 +15,21 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Precision
+from mpfgvc.config import Precision, Source
 from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split, counted
 from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
 from mpfgvc.evaluation.hierarchical import with_hierarchy
-from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer, best_classes
+from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
+from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
+from mpfgvc.evaluation.report import write_report
+from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.evaluation.retrieval import recall_at
+from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
@@ -42,14 +47,17 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "fp32",
     recall: Sequence[int] = (),
+    report: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
 
     `recall` are the k of recall@k (retrieval.py), which compares each photograph with each other.
+    `report` is a folder for a page and tables of the mistakes (report.py).
 
     `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
     all of it is evaluated (choice.py tells the two apart). Raises CheckpointError for a run without model,
-    DataError for photographs that cannot be read, a split without photographs, and unknown classes.
+    DataError for photographs that cannot be read, a split without photographs, and unknown classes, and
+    OutputError if the report cannot be written.
     """
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device, "precision": precision})
@@ -69,14 +77,20 @@ def evaluate(
         on_error=config.data.on_error,
     )
     labels = labels_of(choice.samples)
-    evaluation = evaluate_photos(predictor.inference, loader, labels, split=split, recall=recall)
-    evaluation = with_hierarchy(evaluation, predictor.answering.facts.taxonomy)
-    return replace(
-        evaluation,
-        set=choice.set,
-        left_out=replace(choice.left_out, unreadable=evaluation.left_out.unreadable),
-        notes=(*choice.notes, *evaluation.notes),
+    found = evaluate_photos(
+        predictor.inference, loader, labels, split=split, recall=recall, calibration=predictor.calibration
     )
+    evaluation = replace(
+        with_hierarchy(found, predictor.answering.facts.taxonomy),
+        set=choice.set,
+        left_out=replace(choice.left_out, unreadable=found.left_out.unreadable),
+        notes=(*choice.notes, *found.notes),
+    )
+    if report is not None and Processes.here().is_first:
+        place = Path(root) if root is not None else dataset_root(config.data)
+        photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=place)
+        write_report(evaluation, report, photos=photos, class_accuracy=folder.class_accuracy)
+    return evaluation
 
 
 @torch.inference_mode()
@@ -86,18 +100,21 @@ def evaluate_photos(
     labels: Int[Tensor, " photographs"],
     *,
     split: str,
-    sources: Sequence[str] = SOURCES,
+    sources: Sequence[Source] = SOURCES,
     recall: Sequence[int] = (),
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """Evaluate a network on the photographs of a loader, over all processes together.
 
-    `labels` are those of all the photographs of the loader. Raises DataError if none of them can be read,
+    `labels` are those of all the photographs of the loader; `calibration` has the temperatures of its
+    probabilities. Raises DataError if none of them can be read,
     and for logits that are not finite.
     """
     network = inference.network.eval()
     unreadable: list[int] = []
-    scorer, predicted = Scorer(network.classes, sources), dict[int, tuple[int, ...]]()
+    scorer, judged = Scorer(network.classes, sources), dict[int, tuple[Judgement, ...]]()
     embedded: dict[int, NDArray[np.float32]] = {}
+    temperatures = {each: _temperature(calibration, each) for each in sources}
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
         if not batch.indices:
@@ -107,15 +124,18 @@ def evaluate_photos(
         truth = labels[list(batch.indices)].to(output.logits.device)
         logits = {source: getattr(output, source) for source in sources}
         scorer.add(logits, truth, names)
-        best = zip(*(best_classes(each).tolist() for each in logits.values()), strict=True)
-        predicted.update(zip(batch.indices, best, strict=True))
+        found = zip(
+            *(judgements(each, truth, temperature=temperatures[source]) for source, each in logits.items()),
+            strict=True,
+        )
+        judged.update(zip(batch.indices, found, strict=True))
         if recall:
             embedded.update(zip(batch.indices, output.embedding.float().cpu().numpy(), strict=True))
-    shares = gather((scorer, unreadable, predicted, embedded))
+    shares = gather((scorer, unreadable, judged, embedded))
     first, *others = (share[0] for share in shares)
     indices = sorted(index for share in shares for index in share[1])
     paths = tuple(str(loader.photographs[index].path) for index in indices)
-    everything = {index: best for share in shares for index, best in share[2].items()}
+    everything = {index: found for share in shares for index, found in share[2].items()}
     evaluation = Evaluation(
         split=split,
         classes=network.classes,
@@ -155,6 +175,10 @@ def evaluate_embeddings(
     )
 
 
+def _temperature(calibration: Calibration | None, source: Source) -> float:
+    return 1.0 if calibration is None else calibration.temperature_of(source)
+
+
 def _recall(
     embedded: Mapping[int, NDArray[np.float32]], labels: Int[Tensor, " photographs"], counts: Sequence[int]
 ) -> dict[int, float]:
@@ -166,21 +190,22 @@ def _recall(
 
 
 def _answers(
-    predicted: Mapping[int, tuple[int, ...]],
+    judged: Mapping[int, tuple[Judgement, ...]],
     loader: EvaluationLoader,
     labels: Int[Tensor, " photographs"],
     classes: Sequence[str],
     sources: Sequence[str],
 ) -> Answers:
-    """The answers in the order of the photographs; `predicted` has the class by each source for an index."""
-    indices = sorted(predicted)
+    """The answers in the order of the photographs; `judged` has what each source says for an index."""
+    indices = sorted(judged)
+    by_source = {source: [judged[index][place] for index in indices] for place, source in enumerate(sources)}
     return Answers(
         paths=tuple(str(loader.photographs[index].path) for index in indices),
         labels=tuple(classes[label] for label in labels[indices].tolist()),
         predicted={
-            source: tuple(classes[predicted[index][place]] for index in indices)
-            for place, source in enumerate(sources)
+            source: tuple(classes[each.answer] for each in found) for source, found in by_source.items()
         },
+        certainty={source: certainty_of(found) for source, found in by_source.items()},
     )
 
 

@@ -144,7 +144,12 @@ class Evaluation:
     @property
     def main(self) -> SourceMetrics:
         """The metrics of what the model answers with, or of the first source there is."""
-        return self.sources.get(self.prediction) or next(iter(self.sources.values()))
+        return self.sources[self.main_source]
+
+    @property
+    def main_source(self) -> str:
+        """The source that the model answers with, or the first one there is."""
+        return self.prediction if self.prediction in self.sources else next(iter(self.sources))
 
     @property
     def count(self) -> int:
@@ -209,7 +214,7 @@ class Scorer:
         for source, pairs in self.pairs.items():
             _refuse_not_finite(logits[source], source, names)
             pairs.update(zip(true, best_classes(logits[source]).tolist(), strict=True))
-            self.among_best[source] += int((_ranks(logits[source], labels) < BEST).sum())
+            self.among_best[source] += int((ranks(logits[source], labels) < BEST).sum())
 
     def join(self, others: Iterable[Scorer]) -> Scorer:
         """Add what others counted to this one, which is returned."""
@@ -238,8 +243,8 @@ def best_classes(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"
     return torch.where(largest, places, logits.shape[1]).amin(dim=1)
 
 
-def _ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """How many classes come before the right one."""
+def ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
+    """How many classes come before the right one, for each photograph."""
     places = torch.arange(logits.shape[1], device=logits.device)
     right = logits.gather(1, labels[:, None])
     before: Bool[Tensor, "batch classes"] = (logits == right) & (places < labels[:, None])

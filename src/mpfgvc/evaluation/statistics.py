@@ -20,6 +20,8 @@ from mpfgvc.errors import ConfigError
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+MANY = 5000
+"""Photographs above which an accuracy of one test is not resampled: its bootstrap is a binomial."""
 _AT_ONCE = 10**7
 """Numbers that a batch of resamples may hold."""
 
@@ -43,6 +45,8 @@ class Difference:
 
 def accuracy_interval(right: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
     """The interval of sum(right) / sum(seen). The same data give the same interval."""
+    if len(seen) > MANY and (seen == 1).all():
+        return _share_interval(int(right.sum()), len(seen))
     return _interval(right, seen)
 
 
@@ -71,6 +75,20 @@ def _interval(values: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
     low, high = _bootstrap(values, seen, "BCa")
     if not (np.isfinite(low) and np.isfinite(high)):  # too few photographs to correct for bias
         low, high = _bootstrap(values, seen, "percentile")
+    return Interval(float(low), float(high))
+
+
+def _share_interval(right: int, count: int) -> Interval:
+    """The BCa interval of right / count as it is for infinitely many resamples; in constant time."""
+    share = right / count
+    if share in (0.0, 1.0):
+        return Interval(share, share)
+    stats = _stats()
+    resampled = stats.binom(count, share)
+    bias = stats.norm.ppf((resampled.cdf(right - 1) + resampled.cdf(right)) / 2)
+    skew = (1 - 2 * share) / (6 * np.sqrt(count * share * (1 - share)))
+    tails = bias + stats.norm.ppf([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = resampled.ppf(stats.norm.cdf(bias + tails / (1 - skew * tails))) / count
     return Interval(float(low), float(high))
 
 

@@ -5,16 +5,20 @@ first step, so what they say is up to `model.context_init`, `prompt_ending` and 
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from mpfgvc.config import Config, Precision
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.devices import start_fabric
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.evaluation.report import write_report
+from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
@@ -22,11 +26,18 @@ from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, check_settings
 
 
-def evaluate_zero_shot(config: Config, *, split: Split = "test", precision: Precision = "fp32") -> Evaluation:
+def evaluate_zero_shot(
+    config: Config,
+    *,
+    split: Split = "test",
+    precision: Precision = "fp32",
+    report: str | Path | None = None,
+) -> Evaluation:
     """Evaluate the towers of some settings on a split that a training with them would see.
 
-    Only the source `text` is there. Raises ConfigError for towers that were not trained together,
-    DataError for a split without photographs, CheckpointError for weights that are not available.
+    Only the source `text` is there. `report` is a folder for a page and tables of the mistakes (report.py).
+    Raises ConfigError for towers that were not trained together, DataError for a split without photographs,
+    CheckpointError for weights that are not available, OutputError if the report cannot be written.
     """
     photos = read_photos(config.data, seed=config.seed)
     samples = photos.subset(split)
@@ -47,10 +58,12 @@ def evaluate_zero_shot(config: Config, *, split: Split = "test", precision: Prec
     notes = (*photos.notes, *network.start.notes, *_selection_note(network))
     saved = SavedModel(network=network.deployed(), preprocessing=preprocessing, config=config.model)
     predictor = Predictor.packed(saved, device=fabric.device, precision=precision)
-    evaluation = evaluate_photos(
-        predictor.inference, loader, labels_of(samples), split=split, sources=("text",)
-    )
-    return replace(evaluation, notes=(*notes, *evaluation.notes))
+    found = evaluate_photos(predictor.inference, loader, labels_of(samples), split=split, sources=("text",))
+    evaluation = replace(found, notes=(*notes, *found.notes))
+    if report is not None and Processes.here().is_first:
+        drawn = ReportPhotos(predictor=predictor, samples=samples, root=dataset_root(config.data))
+        write_report(evaluation, report, photos=drawn)
+    return evaluation
 
 
 def _aligned_network(config: Config, photos: PhotoSet) -> MPFGVC:

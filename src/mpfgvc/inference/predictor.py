@@ -72,6 +72,7 @@ class Predictor:
         self.preprocessing = saved.preprocessing
         self.transform = test_transform(saved.preprocessing)
         self.classes, self.digest = self.network.classes, saved.digest
+        self.calibration = saved.calibration
         self.source: Source = self.network.prediction if source is None else source
         self.answering = Answering(_facts(saved, self.source), rules)
 

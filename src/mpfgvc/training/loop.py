@@ -21,6 +21,8 @@ from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.seeding import seed_of
 from mpfgvc.training.checkpoint import TrainingState, save_state
+from mpfgvc.training.class_log import ClassLog
+from mpfgvc.training.early_signs import EarlySigns, EpochFacts, Waiting
 from mpfgvc.training.metric_log import MetricLog
 from mpfgvc.training.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
 from mpfgvc.training.stages import Stage
@@ -42,7 +44,7 @@ class TrainingBatches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What both stages of a run share. `log` is None on all processes but rank 0."""
+    """What both stages of a run share. `log`, `class_log` and `signs` are None on all ranks but 0."""
 
     fabric: Fabric
     folder: RunFolder
@@ -50,6 +52,8 @@ class Session:
     seed: int
     checkpoint_steps: int
     compile: bool = False
+    class_log: ClassLog | None = None
+    signs: EarlySigns | None = None
 
 
 class Loop:
@@ -81,6 +85,8 @@ class Loop:
         self.total_steps = self.settings.epochs * batches.steps
         precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         self.sums = torch.zeros(3, device=self.fabric.device, dtype=precise)
+        self.guesses: list[Tensor] = []
+        self.classes = 0
 
     def run(self) -> dict[str, Tensor]:
         """Train to the end and return the trained weights, which the stage then holds."""
@@ -96,13 +102,15 @@ class Loop:
         if self.log is None:
             return nullcontext()
         self.log.rewind(self.stage.name, self.state.step)
+        if self.session.class_log is not None:
+            self.session.class_log.rewind(self.stage.name, self.state.step)
         size, done = self.settings.batch_size, self.state.step
         return self.log.progress(self.stage.name, total=self.total_steps * size, done=done * size)
 
     def _train_epoch(self, epoch: int, first_step: int) -> None:
         self.wrapped.train()
-        started = time.perf_counter()
-        for inputs, labels in self.batches.epoch(epoch, first_step):
+        started, waiting = time.perf_counter(), Waiting()
+        for inputs, labels in waiting.over(self.batches.epoch(epoch, first_step)):
             self._train_step(send(inputs, self.fabric.device), send(labels, self.fabric.device))
             self.state.step += 1
             self._show_progress()
@@ -112,7 +120,21 @@ class Loop:
         self._refuse_divergence()  # waits for the device, so the clock stops when its work is done
         seconds = time.perf_counter() - started
         steps = self.batches.steps - first_step
-        self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
+        predicted = self._predicted(is_whole=first_step == 0)
+        loss, accuracy = self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
+        if self.session.signs is not None:
+            facts = EpochFacts(
+                stage=self.stage.name,
+                epoch=epoch + 1,
+                first_loss=self._first_loss(),
+                loss=loss,
+                accuracy=accuracy,
+                predicted=predicted,
+                waited=waiting.seconds,
+                seconds=seconds - waiting.first,
+                steps=steps,
+            )
+            self.session.signs.look(facts, self.settings)
 
     def _train_step(self, inputs: Tensor, labels: Tensor) -> None:
         """One optimiser step, in the micro-batches of the stage; nothing here waits for the device."""
@@ -127,7 +149,10 @@ class Loop:
             with self.fabric.no_backward_sync(self.wrapped, enabled=index < len(parts) - 1):
                 result = self.wrapped(part, part_labels)
                 self.fabric.backward(result.loss * (len(part) / len(inputs)))
-            right = (result.logits.detach().argmax(dim=1) == part_labels).sum()
+            guesses = result.logits.detach().argmax(dim=1)
+            self.guesses.append(guesses)
+            self.classes = result.logits.shape[1]
+            right = (guesses == part_labels).sum()
             seen = torch.full_like(right, len(part))
             self.sums += torch.stack([result.loss.detach() * len(part), right, seen])
         if self.settings.clip is not None:
@@ -140,7 +165,27 @@ class Loop:
         if self.average is not None:
             self.average.update(self.state.step)
 
-    def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> None:
+    def _predicted(self, *, is_whole: bool) -> list[int] | None:
+        """How often each class was predicted in the epoch, by all processes; None if it was resumed."""
+        counts = torch.cat(self.guesses).cpu().bincount(minlength=self.classes)
+        self.guesses.clear()
+        total = self.fabric.all_reduce(counts.to(self.fabric.device), reduce_op="sum")
+        return total.tolist() if is_whole else None  # type: ignore[union-attr]
+
+    def _first_loss(self) -> float | None:
+        """The loss of the first epoch of this stage, as the log has it."""
+        rows = [] if self.log is None else self.log.rows or []
+        return next(
+            (
+                float(row["loss"])
+                for row in rows
+                if row["stage"] == self.stage.name and int(row["epoch"]) == 1 and row.get("loss", "") != ""
+            ),
+            None,
+        )
+
+    def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> tuple[float, float]:
+        """Validate, log and save; returns the loss and the accuracy of the epoch."""
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
         row: dict[str, str | int | float] = {
             "stage": self.stage.name,
@@ -156,10 +201,15 @@ class Loop:
                 sources = self.validate().sources
                 row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
                 self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
+                if self.session.class_log is not None:
+                    self.session.class_log.epoch(
+                        self.stage.name, epoch + 1, self.state.step, sources.values()
+                    )
         self.sums.zero_()
         if self.log is not None:
             self.log.epoch(row)
         self._save()
+        return loss / seen, right / seen
 
     def _keep_if_best(self, accuracy: float) -> None:
         """Remember the weights if early stopping may want them back."""

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config
 from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
+from mpfgvc.data.loading import labels_of, worker_count
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, counted
@@ -25,6 +26,8 @@ from mpfgvc.run_environment import Environment, differences
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.whole_files import make_folder
 from mpfgvc.training.checkpoint import TrainingState, load_state
+from mpfgvc.training.class_log import ClassLog
+from mpfgvc.training.early_signs import EarlySigns
 from mpfgvc.training.environment import describe_environment
 from mpfgvc.training.identity import Identity
 from mpfgvc.training.loaders import Loaders
@@ -112,7 +115,7 @@ def open_run(
         identity=identity,
         state=state,
         loaders=_loaders(config, network, fabric, tell),
-        session=_session(config, fabric, folder, tell),
+        session=_session(config, photos, fabric, folder, tell),
     )
 
 
@@ -128,14 +131,27 @@ def _loaders(config: Config, network: MPFGVC, fabric: Fabric, tell: Tell) -> Loa
     )
 
 
-def _session(config: Config, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
+def _session(config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
+    is_first = fabric.global_rank == 0
     return Session(
         fabric=fabric,
         folder=folder,
-        log=MetricLog(folder.metrics, folder.tensorboard) if fabric.global_rank == 0 else None,
+        log=MetricLog(folder.metrics, folder.tensorboard) if is_first else None,
         seed=config.seed,
         checkpoint_steps=config.checkpoint_steps,
         compile=config.compile and _can_compile(fabric, tell),
+        class_log=ClassLog(folder.class_accuracy, photos.classes) if is_first else None,
+        signs=_signs(config, photos, tell) if is_first else None,
+    )
+
+
+def _signs(config: Config, photos: PhotoSet, tell: Tell) -> EarlySigns:
+    counts = labels_of(photos.subset("train")).bincount(minlength=len(photos.classes))
+    return EarlySigns(
+        classes=photos.classes,
+        photographs=counts.tolist(),
+        workers=worker_count(config.data.workers, processes=Processes.here().local),
+        tell=tell,
     )
 
 

@@ -20,23 +20,27 @@ from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import PhotoSet
+from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
-from mpfgvc.errors import ConfigError
+from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.calibrate import MOST, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
 from mpfgvc.model.network import check_settings
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.metric_rows import read_rows
+from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.train_stages import train_stage1, train_stage2
+from mpfgvc.training.training_page import Validation, training_page
 from mpfgvc.training.weight_averaging import check_pretrained_share
 
 
@@ -138,7 +142,9 @@ def carry_out(run: OpenRun) -> Run:
     saved = replace(saved, calibration=_calibration(run, saved))
     if run.is_first:
         save_model(saved, run.folder.model)
-    metrics = _test(run, saved)
+    predictor = Predictor.packed(saved, device=run.fabric.device)
+    _look_back(run, predictor)
+    metrics = _test(run, predictor)
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
 
 
@@ -158,21 +164,54 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     )
 
 
-def _test(run: OpenRun, saved: SavedModel) -> Evaluation | None:
-    """Evaluate on the test split as `mpfgvc evaluate` does, in fp32. Packs the network, so it comes last."""
-    samples = run.photos.subset("test")
-    if not (run.config.final_test and samples):
+def _look_back(run: OpenRun, predictor: Predictor) -> None:
+    """Write the page about the training. It is an extra: without it the training is whole."""
+    if not from_first(run.fabric, partial(_page_is_due, run)):
+        return
+    samples, validation = run.photos.subset("validation"), None
+    if samples:
+        photos = ReportPhotos(predictor=predictor, samples=samples, root=dataset_root(run.config.data))
+        validation = Validation(evaluation=_evaluated(run, predictor, "validation"), photos=photos)
+    signs = run.session.signs
+    if signs is None:
+        return
+    try:
+        rows = read_rows(run.folder.metrics).rows
+        page = training_page(rows, list(signs.said.values()), validation)
+        write_text(run.folder.training_page, page)
+    except (MpfgvcError, OSError) as error:
+        run.tell(f"{run.folder.training_page} is not written: {one_line(error)}")
+
+
+def _page_is_due(run: OpenRun) -> bool:
+    """Whether this process has trained something, or the page is missing."""
+    signs = run.session.signs
+    return not run.folder.training_page.exists() or (signs is not None and signs.epochs > 0)
+
+
+def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
+    """Evaluate on the test split as `mpfgvc evaluate` does, in fp32."""
+    if not (run.config.final_test and run.photos.subset("test")):
         return None
-    inference = Predictor.packed(saved, device=run.fabric.device).inference
-    loader = run.loaders.evaluation(samples)
-    evaluation = evaluate_photos(inference, loader, labels_of(samples), split="test")
-    evaluation = with_hierarchy(evaluation, saved.taxonomy)
+    evaluation = with_hierarchy(_evaluated(run, predictor, "test"), run.photos.taxonomy)
     if run.is_first:
         if evaluation.answers is not None:
             answers = evaluation.answers.below(dataset_root(run.config.data))
             save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
+
+
+def _evaluated(run: OpenRun, predictor: Predictor, split: Split) -> Evaluation:
+    samples = run.photos.subset(split)
+    loader = run.loaders.evaluation(samples)
+    return evaluate_photos(
+        predictor.inference,
+        loader,
+        labels_of(samples),
+        split=split,
+        calibration=predictor.calibration,
+    )
 
 
 def _free_folder(config: Config, fabric: Fabric) -> RunFolder:

@@ -1,11 +1,12 @@
 """What a model answered is stored photograph by photograph and comes back, whatever the names hold."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mpfgvc.errors import CheckpointError
-from mpfgvc.evaluation.answers import Answers, load_answers, save_answers
+from mpfgvc.evaluation.answers import Answers, Certainty, load_answers, save_answers
 
 ANSWERS = Answers(
     paths=("/set/a/1.png", '/set/b/"2",\r\n.png', "/other/caf\udce9.png"),
@@ -40,4 +41,35 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     save_answers(ANSWERS, tmp_path / "p.csv")
     (tmp_path / "p.csv").write_text("path,label,vision\na,b,b\n")
     with pytest.raises(CheckpointError, match=r"p\.csv"):
+        load_answers(tmp_path / "p.csv")
+
+
+SURE = replace(
+    ANSWERS,
+    certainty={
+        "vision": Certainty(probability=(0.5, 1.0, 0.25), truth=(0.5, 1e-12, 0.123457), rank=(1, 3, 2)),
+        "fusion": Certainty(probability=(0.7, 0.6, 1.0), truth=(0.2, 0.6, 1.0), rank=(2, 1, 1)),
+    },
+)
+
+
+def test_how_sure_each_source_was_comes_back_and_the_sources_stay_apart(tmp_path: Path) -> None:
+    save_answers(SURE, tmp_path / "p.csv")
+    assert load_answers(tmp_path / "p.csv") == SURE
+    heading = (tmp_path / "p.csv").read_text(errors="surrogateescape").split("\n")[0]
+    assert heading.startswith(
+        "path,label,vision,fusion,vision_probability,vision_truth,vision_rank,fusion_pr"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("path,label,vision,vision_truth,vision_rank\na,b,b,0.5,1\n", "column vision_probability is missing"),
+        ("path,label,text,text_probability,text_truth,text_rank\na,b,b,0.5,0.5,first\n", "invalid literal"),
+    ],
+)
+def test_half_of_the_certainty_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(CheckpointError, match=rf"p\.csv is not a table of predictions: .*{reason}"):
         load_answers(tmp_path / "p.csv")

@@ -13,7 +13,6 @@ from mpfgvc.errors import DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
 from mpfgvc.evaluation.comparison_files import write_comparison_files
-from mpfgvc.evaluation.comparison_page import Scale
 
 
 def run(seed: int, fusion: str, *, paths: str = "pqrst", vision: str = "xxxxx", peak: int = 0) -> RunResult:
@@ -106,12 +105,3 @@ def balanced(page: str) -> bool:
 
     Tags().feed(page)
     return not opened
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (41.2, 43.9), (-0.003, 0.02), (0, 730), (5, 5)])
-def test_an_axis_has_a_few_round_marks_inside_it(low: float, high: float) -> None:
-    scale = Scale.over([low, high])
-    assert 3 <= len(scale.ticks) <= 11
-    assert scale.low <= min(scale.ticks)
-    assert max(scale.ticks) <= scale.high
-    assert all(0 < float(scale.place(value).rstrip("%")) < 100 for value in (low, high))

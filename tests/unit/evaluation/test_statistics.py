@@ -20,6 +20,17 @@ def test_with_one_seed_the_interval_is_nearly_the_one_of_a_binomial_proportion()
     assert interval.high == pytest.approx(exact.high, abs=0.004)
 
 
+@pytest.mark.parametrize("count", [4800, 5400])
+def test_many_photographs_are_not_resampled_and_the_interval_is_the_same(count: int) -> None:
+    """Below and above MANY, beside the exact interval of a proportion."""
+    right = np.zeros(count, dtype=np.int64)
+    right[: count * 9 // 10] = 1
+    interval = accuracy_interval(right, np.ones_like(right))
+    exact = binomtest(int(right.sum()), count).proportion_ci(method="wilson")
+    assert interval.low == pytest.approx(exact.low, abs=0.001)
+    assert interval.high == pytest.approx(exact.high, abs=0.001)
+
+
 def test_photographs_are_the_unit_so_equal_seeds_do_not_narrow_the_interval() -> None:
     right = np.random.default_rng(3).integers(0, 2, 150)
     once = accuracy_interval(right, np.ones_like(right))

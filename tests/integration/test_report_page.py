@@ -1,0 +1,189 @@
+"""The page of a report in Chromium: sorting, zoom, filter, by keyboard alone, at two widths, on its own."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpfgvc.data.samples import Sample
+from mpfgvc.evaluation.answers import Answers, Certainty
+from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.evaluation.report import write_report
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+SIZES = {"desktop": (1280, 900), "phone": (390, 850)}
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium, as {CHROMIUM}"),
+]
+CLASSES = ("auk", "arctic tern", "common tern", "</script>wren", "finch")
+TRUE = [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
+GUESS = [0] * 6 + [1, 1, 1, 2, 2, 2] + [2, 2, 2, 2, 1, 1] + [3, 3, 3, 3, 3, 0]
+
+
+class Coloured:
+    """Draws every photograph in one colour, but not the last, which cannot be read."""
+
+    root = Path("/set")
+    samples: tuple[Sample, ...] = ()
+
+    def plain(self, path: str) -> Image.Image | None:
+        number = int(Path(path).stem)
+        return None if number == 23 else Image.new("RGB", (40, 30), (10 * number, 90, 160))
+
+    kept = plain
+
+
+def evaluation_of(true: list[int], guess: list[int], classes: tuple[str, ...]) -> Evaluation:
+    probability = tuple(np.linspace(0.5, 0.99, len(true)).round(3).tolist())
+    wrong = [one != other for one, other in zip(true, guess, strict=True)]
+    truth = tuple(0.01 if is_wrong else value for is_wrong, value in zip(wrong, probability, strict=True))
+    certainty = Certainty(probability=probability, truth=truth, rank=tuple(1 + each for each in wrong))
+    counts = sorted(Counter(zip(true, guess, strict=True)).items())
+    pairs = tuple(Pair(*pair, count) for pair, count in counts)
+    return Evaluation(
+        split="test",
+        classes=classes,
+        sources={"fusion": SourceMetrics(classes=len(classes), pairs=pairs, among_best=len(true))},
+        answers=Answers(
+            paths=tuple(f"/set/{classes[label][:3]}/{number}.jpg" for number, label in enumerate(true)),
+            labels=tuple(classes[label] for label in true),
+            predicted={"fusion": tuple(classes[label] for label in guess)},
+            certainty={"fusion": certainty},
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(evaluation_of(TRUE, GUESS, CLASSES), folder, photos=Coloured())  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["playwright.Browser"]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=SIZES)
+def page(
+    browser: "playwright.Browser", report: Path, request: pytest.FixtureRequest
+) -> Iterator["playwright.Page"]:
+    """The report, whose test fails for any error in its console and any request to elsewhere."""
+    width, height = SIZES[request.param]
+    opened = browser.new_page(viewport={"width": width, "height": height})
+    opened.set_default_timeout(15_000)
+    address, wrong = (report / "index.html").as_uri(), list[str]()
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
+        "request", lambda each: None if each.url.startswith((address, "data:")) else wrong.append(each.url)
+    )
+    opened.goto(address)
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+def focus(page: "playwright.Page", selector: str) -> None:
+    """Press Tab until the element has the focus, and check that the focus can be seen."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"document.activeElement.matches({selector!r})"):
+            assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+            return
+    raise AssertionError(f"{selector} cannot be reached by the keyboard")
+
+
+def first_column(page: "playwright.Page") -> list[str]:
+    return page.locator("#class-table tbody tr:not([hidden]) td:first-child").all_inner_texts()
+
+
+def captions(page: "playwright.Page", place: str) -> list[str]:
+    texts = page.locator(f"{place} figcaption").all_inner_texts()
+    return [" ".join(text.split()) for text in texts]  # no-break spaces, too
+
+
+def test_nothing_is_wider_than_the_screen(page: "playwright.Page") -> None:
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) == 0
+
+
+def test_headings_sort_the_classes_up_and_down_and_empty_cells_last(page: "playwright.Page") -> None:
+    focus(page, "#class-table th:nth-child(3) button")
+    page.keyboard.press("Enter")
+    assert first_column(page) == ["arctic tern", "common tern", "</script>wren", "auk", "finch"]
+    page.keyboard.press("Space")
+    assert first_column(page)[:2] == ["auk", "</script>wren"]
+    assert first_column(page)[-1] == "finch"
+    assert page.locator("#class-table th:nth-child(3)").get_attribute("aria-sort") == "descending"
+
+
+def test_the_filter_keeps_what_has_to_do_with_a_class(page: "playwright.Page") -> None:
+    assert len(captions(page, "#wrong-list")) == 6
+    focus(page, "#filter")
+    page.keyboard.type("WREN")
+    assert first_column(page) == ["</script>wren"]
+    assert captions(page, "#wrong-list") == ["auk 99 % is </script>wren, 1 %, place 2"]
+    assert page.locator("#filtered").inner_text() == "1 of 5 classes"
+    assert page.locator("article.pair:visible").count() == 1
+    focus(page, "#clear")
+    page.keyboard.press("Enter")
+    assert len(first_column(page)) == 5
+
+
+def test_the_name_of_a_class_filters_and_another_name_may_hold_it(page: "playwright.Page") -> None:
+    page.locator(".pick", has_text="arctic tern").click()
+    assert first_column(page) == ["arctic tern"]
+    assert len(captions(page, "#wrong-list")) == 5
+    page.locator("#filter").fill("finch")
+    assert page.locator("#pairs .nothing").is_visible()
+    assert page.locator("#wrong-count").inner_text() == "0 of 0 shown"
+
+
+def test_the_matrix_is_read_zoomed_and_followed_by_keyboard_alone(page: "playwright.Page") -> None:
+    focus(page, "#matrix")
+    assert page.locator("#cell").inner_text() == "arctic tern, taken for common tern: 3 of 6 photographs"
+    page.keyboard.press("n")
+    assert page.locator("#cell").inner_text() == "common tern, taken for arctic tern: 2 of 6 photographs"
+    before = page.evaluate("view.scale")
+    page.keyboard.press("+")
+    assert page.evaluate("view.scale") >= before
+    page.keyboard.press("-")
+    page.keyboard.press("0")
+    assert page.evaluate("view.scale") == before
+    page.keyboard.press("Enter")
+    assert len(captions(page, "#wrong-list")) == 2
+    assert page.locator("#filtered").inner_text() == "common tern taken for arctic tern"
+    page.locator("#matrix").focus()
+    page.keyboard.press("p")
+    page.keyboard.press("ArrowLeft" if page.evaluate("at % count > 0") else "ArrowRight")
+    assert "taken for common tern" not in page.locator("#cell").inner_text()
+
+
+def test_a_click_takes_a_cell_and_its_photographs_are_a_button_away(page: "playwright.Page") -> None:
+    place = "placeOf[3] * count + placeOf[0]"
+    row, column = page.evaluate("placeOf[3]"), page.evaluate("placeOf[0]")
+    left = page.evaluate(f"margin + ({column} - view.x + 0.5) * view.scale")
+    top = page.evaluate(f"margin + ({row} - view.y + 0.5) * view.scale")
+    page.locator("#matrix").click(position={"x": left, "y": top})
+    assert page.evaluate("at") == page.evaluate(place)
+    page.locator("#cell-photos").click()
+    assert captions(page, "#wrong-list") == ["auk 99 % is </script>wren, 1 %, place 2"]
+    assert page.locator("#wrong-list .none").count() == 1  # it cannot be read
+    assert "1 could not be read again" in page.locator("#wrong").inner_text()
+
+
+def test_photographs_are_in_the_page(page: "playwright.Page") -> None:
+    loaded = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
+    page.wait_for_function(loaded)
+    assert page.locator("#pairs img").count() >= 6
+    assert page.locator("#suspect-list img").count() == 5
