@@ -114,7 +114,7 @@ def evaluate_photos(
     unreadable: list[int] = []
     scorer, judged = Scorer(network.classes, sources), dict[int, tuple[Judgement, ...]]()
     embedded: dict[int, NDArray[np.float32]] = {}
-    temperatures = {each: _temperature(calibration, each) for each in sources}
+    temperatures: dict[str, float] = {each: _temperature(calibration, each) for each in sources}
     for batch in loader:
         unreadable += [failure.index for failure in batch.unreadable]
         if not batch.indices:
@@ -122,7 +122,7 @@ def evaluate_photos(
         names = [str(loader.photographs[index].path) for index in batch.indices]
         output = inference(batch.images, names)
         truth = labels[list(batch.indices)].to(output.logits.device)
-        logits = {source: getattr(output, source) for source in sources}
+        logits: dict[str, Tensor] = {source: getattr(output, source) for source in sources}
         scorer.add(logits, truth, names)
         found = zip(
             *(judgements(each, truth, temperature=temperatures[source]) for source, each in logits.items()),
