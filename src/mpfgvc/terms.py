@@ -8,5 +8,7 @@ Resize = Literal["short", "squash"]
 """How a photograph is scaled: until it just covers a size, or to exactly that size."""
 Engine = Literal["onnxruntime", "openvino"]
 """What runs an exported model."""
+CLASS = "class"
+"""The level of an answer that is a class, not a group of the taxonomy."""
 ExportPrecision = Literal["fp32", "fp16", "int8"]
 """The precision of an exported model. fp16: stored weights only; int8: the products that read from a norm."""

@@ -19,7 +19,17 @@ from tests.readme.test_readme import BIRDS, SETTINGS, SMALL
 from mpfgvc import load_config, train
 
 DOCS = REPOSITORY / "docs"
-PAGES = ("index.md", "own-data.md", "method.md", "recipes.md", "hub.md", "api.md", "faq.md", "report.md")
+PAGES = (
+    "index.md",
+    "own-data.md",
+    "doctor.md",
+    "method.md",
+    "recipes.md",
+    "hub.md",
+    "api.md",
+    "faq.md",
+    "report.md",
+)
 WITH_OWN_TEST = (
     "training.md",
     "descriptions.md",

@@ -15,7 +15,7 @@ from mpfgvc.errors import ConfigError
 from mpfgvc.progress import printable
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Report
+    from mpfgvc.data.doctor import Patient
 
 _BIRDS = "data.birds."
 
@@ -29,44 +29,54 @@ def _add_check_options(parser: ArgumentParser) -> None:
         "--run",
         dest="run_folder",
         metavar="RUN",
-        help="check the photographs of this run, in the splits that it stored",
+        help="check the photographs of this run, in the splits that it stored; "
+        "its image tower judges their labels",
     )
     parser.add_argument("--quick", action="store_true", help="read only the headers of the photographs")
+    parser.add_argument(
+        "--page", metavar="FILE.html", help="write a page that shows the photographs in question, in pairs"
+    )
+    parser.add_argument(
+        "--fix",
+        metavar="FILE.csv",
+        help="write a manifest without leaks and duplicates; the photographs are not touched",
+    )
     parser.epilog = (
-        "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train."
+        "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
+        "Exit code: 0 fine, 1 a test would be falsified (leaks, labels that disagree),\n"
+        "2 something cannot be read."
     )
 
 
 def _check(options: Namespace) -> int:
     overrides = parse_overrides(options.settings)
-    if options.run_folder is not None:
-        report = _check_run(options, overrides)
-    else:
+    if options.page is not None:
+        _refuse_missing_jinja2()
+    patient = _patient(options, overrides)
+    from mpfgvc.cli.doctor import check_and_write
+
+    return check_and_write(patient, options)
+
+
+def _refuse_missing_jinja2() -> None:
+    from mpfgvc.pages.render import missing
+
+    if (reason := missing("jinja2")) is not None:
+        raise ConfigError(f"--page needs {reason}")
+
+
+def _patient(options: Namespace, overrides: Mapping[str, Any]) -> Patient:
+    from mpfgvc.data.doctor import dataset_to_check, run_to_check
+
+    if options.run_folder is None:
         config = load_config(options.config, overrides=overrides)
-        from mpfgvc.data.doctor import check_dataset
-
-        report = check_dataset(config.data, seed=config.seed, quick=options.quick)
-    if options.json:
-        output.write_json(report.to_dict())
-    else:
-        from mpfgvc.cli.tables import write_check
-
-        write_check(report)
-    return 0 if report.fine else 2
-
-
-def _check_run(options: Namespace, overrides: Mapping[str, Any]) -> Report:
+        return dataset_to_check(config.data, seed=config.seed)
     others = [f"--{name}" for name in overrides if name not in ("data.root", "data.manifest")]
     others += ["--config"] if options.config is not None else []
     if others:
         raise ConfigError(f"--run takes only --data.root and --data.manifest, got {others[0]}; leave it out")
-    from mpfgvc.data.doctor import check_run
-
-    return check_run(
-        options.run_folder,
-        root=overrides.get("data.root"),
-        manifest=overrides.get("data.manifest"),
-        quick=options.quick,
+    return run_to_check(
+        options.run_folder, root=overrides.get("data.root"), manifest=overrides.get("data.manifest")
     )
 
 

@@ -3,19 +3,22 @@
 `mpfgvc predict` and `mpfgvc-runtime predict` share it, and say at the end how many photographs were read.
 """
 
+from __future__ import annotations
+
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from ..data.taxonomy import CLASS
 from ..errors import ConfigError, DataError
-from ..inference.answering import AnswerRules
 from ..inference.guess import Answer, Prediction
 from ..plain_text import printable
-from ..terms import Engine
+from ..terms import CLASS, Engine
 from . import output
+
+if TYPE_CHECKING:
+    from ..inference.answering import AnswerRules
 
 Write = Callable[[Prediction], None]
 
@@ -66,6 +69,8 @@ def add_rules(parser: ArgumentParser) -> None:
 
 def rules_of(options: Namespace) -> AnswerRules:
     """The rules that the options ask for. Raises ConfigError, DataError for a file without names."""
+    from ..inference.answering import AnswerRules
+
     within = [name for each in options.within for name in _names(each)]
     return AnswerRules(
         abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within)

@@ -40,11 +40,9 @@ def _group_lines(group: Any, prefix: str) -> list[str]:
 
 def _field_docs(kind: type) -> dict[str, str]:
     """The docstring below each field of a settings dataclass, those of its base classes included."""
-    tree = ast.parse(inspect.getsource(config))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     docs: dict[str, str] = {}
-    for each in reversed(kind.__mro__):
-        body = classes[each.__name__].body if each.__name__ in classes else []
+    for each in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
+        body: list[ast.stmt] = getattr(ast.parse(inspect.getsource(each)).body[0], "body", [])
         for field, text in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 docs[field.target.id] = ast.literal_eval(text.value) if isinstance(text, ast.Expr) else ""

@@ -15,7 +15,8 @@ from mpfgvc.cli import output
 from mpfgvc.progress import printable, say
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Duplicate, Report
+    from mpfgvc.data.doctor import Report
+    from mpfgvc.data.duplicates import Duplicate
     from mpfgvc.evaluation.comparison import Comparison
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
     from mpfgvc.training.learned_prompts import LearnedPrompts
@@ -101,26 +102,41 @@ def write_check(report: Report) -> None:
     for split, count in report.counts.items():
         table.add_row(split, str(count))
     _write(table)
-    findings = [
+    lines = [
         f"smallest class  {report.smallest.name} ({report.smallest.count})",
         f"largest class   {report.largest.name} ({report.largest.count})",
     ]
-    findings += [f"broken          {broken.path}: {broken.reason}" for broken in report.broken]
+    findings = _photo_findings(report)
+    findings += [f"empty class     {folder}" for folder in report.empty]
+    findings += [f"one photograph  {name}" for name in report.single]
+    findings += [f"few to train on {each.name} ({each.count})" for each in report.few]
+    findings += [f"alike names     {', '.join(names)}" for names in report.similar_names]
+    findings += [f"note            {note}" for note in report.notes]
+    if report.complete is not None:
+        lines.append(f"complete        {report.complete}")
+    lines += findings or ["nothing is wrong with it"]
+    output.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _photo_findings(report: Report) -> list[str]:
+    """A line for each photograph, or group of photographs, in question."""
+    findings = [f"cannot be read  {broken.path}: {broken.reason}" for broken in report.broken]
     findings += [f"in two splits   {_copies(leak)}" for leak in report.leaks]
-    findings += [f"duplicate       {_copies(each)}" for each in report.duplicates if not each.leaks]
+    within = [each for each in report.duplicates if not each.leaks]
+    findings += [f"labels disagree {_copies(each)}" for each in within if each.disagrees]
+    findings += [f"duplicate       {_copies(each)}" for each in within if not each.disagrees]
     findings += [f"very small      {path}" for path in report.small]
     findings += [f"no contrast     {path}" for path in report.flat]
-    findings += [f"one photograph  {name}" for name in report.single]
-    findings += [f"note            {note}" for note in report.notes]
-    if len(findings) == 2:
-        findings.append("nothing is wrong with it")
-    output.write("".join(f"{printable(line)}\n" for line in findings))
+    findings += [f"unusual size    {each.path}: {each.reason}" for each in report.sizes]
+    findings += [f"unusual shape   {each.path}: {each.reason}" for each in report.shapes]
+    return findings
 
 
 def _copies(duplicate: Duplicate) -> str:
-    """The files of equal content, and the splits and classes that they are in."""
+    """The photographs of one picture, how they differ, and the splits and classes that they are in."""
     splits, classes = ", ".join(duplicate.splits), ", ".join(duplicate.classes)
-    return f"{', '.join(duplicate.paths)} (splits: {splits}; classes: {classes})"
+    kinds = ", ".join(duplicate.kinds)
+    return f"{', '.join(duplicate.paths)} ({kinds}; splits: {splits}; classes: {classes})"
 
 
 def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:

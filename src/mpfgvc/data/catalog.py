@@ -38,6 +38,8 @@ class OfficialDataset:
     train: int
     test: int
     classes: int
+    validation: int = 0
+    """Photographs of a validation split of its own."""
 
 
 OFFICIAL: dict[str, OfficialDataset] = {
@@ -60,21 +62,24 @@ OFFICIAL: dict[str, OfficialDataset] = {
         train=1020,
         test=6149,
         classes=102,
+        validation=1020,
     ),
 }
 
 
-def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> PhotoSet:
+def read_photos(
+    config: DataConfig, *, seed: int, check_files: bool = True, skip_empty: bool = False
+) -> PhotoSet:
     """The dataset that the settings name, with a validation split.
 
     Where the dataset has none of its own, `config.validation` of the training
     photographs are held out, class by class. `check_files=False` reads an index
-    without looking for the images.
+    without looking for the images. `skip_empty` leaves out class folders without photographs.
 
     Raises ConfigError for a root or manifest that is not set, DataError for
     everything that is wrong with the data.
     """
-    photos = _read(config, seed=seed, check_files=check_files)
+    photos = _read(config, seed=seed, check_files=check_files, skip_empty=skip_empty)
     if len(photos.classes) < 2:
         raise DataError(
             f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root"
@@ -88,7 +93,7 @@ def read_photos(config: DataConfig, *, seed: int, check_files: bool = True) -> P
     return replace(photos, samples=samples, notes=(*photos.notes, *fresh))
 
 
-def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
+def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool) -> PhotoSet:
     root = dataset_root(config)
     if root is None:
         return read_birds(config.birds)
@@ -99,10 +104,17 @@ def _read(config: DataConfig, *, seed: int, check_files: bool) -> PhotoSet:
     existing_folder(root)
     if config.dataset == "folder":
         nested = config.taxonomy == NESTED_FOLDERS
-        return read_folders(root, test_share=config.test, seed=seed, nested=nested)
+        return read_folders(root, test_share=config.test, seed=seed, nested=nested, skip_empty=skip_empty)
     official = OFFICIAL[config.dataset]
     photos = official.read(root, check_files=check_files)
     return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))
+
+
+def is_complete(photos: PhotoSet, official: OfficialDataset) -> bool:
+    """Whether a dataset has its official counts, whatever of training was held out for validation."""
+    test = len(photos.subset("test"))
+    counts = len(photos.classes), len(photos.samples) - test, test
+    return counts == (official.classes, official.train + official.validation, official.test)
 
 
 def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:

@@ -64,6 +64,30 @@ def capitals_notes(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"classes that differ only in capitals: {', '.join(group)}" for group in groups)
 
 
+def similar_names(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """Groups of names that differ only in case, accents, spaces, punctuation or plural: perhaps one class."""
+    return tuple(tuple(group) for group in _groups(names, _gist) if len(group) > 1)
+
+
+def _gist(name: str) -> str:
+    """What is left of a name without case, accents, spaces, punctuation and the endings of plurals."""
+    decomposed = unicodedata.normalize("NFKD", look(name).casefold())
+    letters = "".join(each for each in decomposed if not unicodedata.combining(each))
+    words = re.findall(r"[^\W_]+", letters)
+    return "".join(_singular(word) for word in words) or name
+
+
+def _singular(word: str) -> str:
+    """An English word without the ending of a plural, roughly: it is only compared."""
+    if len(word) > 4 and word.endswith("ies"):
+        return f"{word[:-3]}y"
+    if len(word) > 4 and re.search(r"(ch|sh|x|z|ss)es$", word):
+        return word[:-2]
+    return (
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
+    )
+
+
 def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):

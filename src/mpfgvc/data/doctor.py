@@ -1,33 +1,36 @@
-"""Look at every photograph before a day is spent on them: `mpfgvc data check`."""
+"""Look at every photograph before a day is spent on them: `mpfgvc data check`.
+
+Found without a model: what cannot be read, duplicates (duplicates.py), leaks and labels that disagree,
+photographs without contrast or of unusual size and shape (unusual.py), classes with few photographs, and
+class names that look alike.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from PIL import ImageStat
-
-from mpfgvc.config import DataConfig
-from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.class_names import capitals_notes
+from mpfgvc.config import NESTED_FOLDERS, DataConfig
+from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
+from mpfgvc.data.class_names import capitals_notes, similar_names
+from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
 from mpfgvc.data.headers import Headers, check_headers
-from mpfgvc.data.images import read_image, reason_only
+from mpfgvc.data.images import reason_only
+from mpfgvc.data.place import dataset_root
+from mpfgvc.data.readers.folders import empty_class_folders
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import PhotoSet, Sample, Split
-from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.launcher import core_count
+from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.thumbnails import take_thumbnails
+from mpfgvc.data.unusual import Unusual, unusual_shapes, unusual_sizes
+from mpfgvc.errors import ConfigError
 from mpfgvc.run_folder import RunFolder
 
 SMALL_SIDE = 64
 """A photograph whose shorter side has fewer pixels is reported as very small."""
-FLAT_LEVELS = 3.0
-"""A photograph whose gray levels (0..255) have a smaller standard deviation is reported as flat."""
-_LOOKED_AT = (64, 64)
+FEW = 5
+"""A class with fewer training photographs is reported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +42,8 @@ class Broken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Duplicate:
-    """Files of equal content. Across splits they leak; in several classes one label is wrong."""
-
-    paths: tuple[str, ...]
-    splits: tuple[str, ...]
-    classes: tuple[str, ...]
-
-    @property
-    def leaks(self) -> bool:
-        """Whether a photograph is both learned from and tested on."""
-        return len(self.splits) > 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class ClassCount:
-    """A class and the number of its photographs over all splits."""
+    """A class and the number of its photographs: over all splits, or in one that is named."""
 
     name: str
     count: int
@@ -67,13 +56,23 @@ class Report:
     name: str
     classes: int
     counts: dict[str, int]
+    complete: str | None
+    """The official counts of a published dataset, if it has exactly these; a subset has a note instead."""
     smallest: ClassCount
     largest: ClassCount
     single: tuple[str, ...]
+    few: tuple[ClassCount, ...]
+    """Classes with fewer than `FEW` training photographs, and how many they have."""
+    empty: tuple[str, ...]
+    """Class folders without photographs, which a training refuses."""
+    similar_names: tuple[tuple[str, ...], ...]
     broken: tuple[Broken, ...]
     duplicates: tuple[Duplicate, ...]
+    pairs: tuple[Pair, ...]
     small: tuple[str, ...]
     flat: tuple[str, ...]
+    sizes: tuple[Unusual, ...]
+    shapes: tuple[Unusual, ...]
     notes: tuple[str, ...]
 
     @property
@@ -82,24 +81,73 @@ class Report:
         return tuple(duplicate for duplicate in self.duplicates if duplicate.leaks)
 
     @property
+    def conflicts(self) -> tuple[Duplicate, ...]:
+        """The duplicates whose labels disagree."""
+        return tuple(duplicate for duplicate in self.duplicates if duplicate.disagrees)
+
+    @property
+    def falsifies(self) -> bool:
+        """Whether a test would be wrong: there are leaks, or labels that disagree in a held-out split."""
+        return any(duplicate.falsifies for duplicate in self.duplicates)
+
+    @property
     def fine(self) -> bool:
         """Whether nothing was found that would break or falsify a run."""
-        return not self.broken and not self.leaks
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """0: fine, 1: a test would be falsified, 2: photographs or classes that a training cannot read."""
+        return 2 if self.broken or self.empty else int(self.falsifies)
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
-        leaks = [asdict(leak) for leak in self.leaks]
-        return {**asdict(self), "leaks": leaks, "fine": self.fine}
+        more = {
+            "leaks": [asdict(leak) for leak in self.leaks],
+            "conflicts": [asdict(conflict) for conflict in self.conflicts],
+            "fine": self.fine,
+        }
+        return {**asdict(self), **more}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """What is checked: the photographs, where their paths start, and the class folders without any."""
+
+    photos: PhotoSet
+    root: Path
+    empty: tuple[str, ...] = ()
+    complete: str | None = None
+
+
+def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
+    """The dataset that the settings name. Raises DataError where its index or its folders are wrong."""
+    root = dataset_root(config)
+    if root is None:
+        raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
+    photos = read_photos(config, seed=seed, skip_empty=True)
+    nested = config.taxonomy == NESTED_FOLDERS
+    empty = empty_class_folders(root, nested=nested) if config.dataset == "folder" else ()
+    return Patient(photos=photos, root=root, empty=empty, complete=_official_counts(config.dataset, photos))
+
+
+def run_to_check(
+    run: str | Path, *, root: str | Path | None = None, manifest: str | Path | None = None
+) -> Patient:
+    """The photographs of a run, in the splits that it stored.
+
+    `root` and `manifest` say where they are now, if they moved. Raises CheckpointError for a folder
+    without a run, DataError if none of the photographs is there.
+    """
+    restored = photos_of_run(RunFolder.open(run), root=root, manifest=manifest)
+    if restored.root is None:
+        raise ConfigError(f"{run} was trained on synthetic birds: they are drawn, there are no files")
+    return Patient(photos=replace(restored.photos, notes=restored.notes), root=restored.root)
 
 
 def check_dataset(config: DataConfig, *, seed: int, quick: bool = False) -> Report:
-    """Read the dataset that the settings name and check it.
-
-    Raises DataError where the dataset's index or folders themselves are wrong.
-    """
-    if config.dataset == "synthetic":
-        raise ConfigError("data.dataset: synthetic birds are drawn, there are no files to check")
-    return check_photos(read_photos(config, seed=seed), quick=quick)
+    """Read the dataset that the settings name and check it. Raises what `dataset_to_check` raises."""
+    return check(dataset_to_check(config, seed=seed), quick=quick)
 
 
 def check_run(
@@ -109,86 +157,74 @@ def check_run(
     manifest: str | Path | None = None,
     quick: bool = False,
 ) -> Report:
-    """Check the photographs of a run, in the splits that it stored.
+    """Check the photographs of a run. Arguments and errors as for `run_to_check`."""
+    return check(run_to_check(run, root=root, manifest=manifest), quick=quick)
 
-    `root` and `manifest` say where they are now, if they moved. Raises CheckpointError for a folder
-    without a run, DataError if none of the photographs is there.
-    """
-    restored = photos_of_run(RunFolder.open(run), root=root, manifest=manifest)
-    return check_photos(replace(restored.photos, notes=restored.notes), quick=quick)
+
+def check(patient: Patient, *, quick: bool = False) -> Report:
+    """Check what was read."""
+    report = check_photos(patient.photos, quick=quick)
+    return replace(report, empty=patient.empty, complete=patient.complete)
 
 
 def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
     """Open every photograph of a dataset, on all cores.
 
-    `quick` reads the headers only: it finds fewer broken files and no flat ones, and it takes
-    files of equal size, beginning and end for duplicates without comparing the rest.
+    `quick` reads the headers only: it finds fewer broken files and no flat ones, and of duplicates only files
+    of equal size, beginning and end, without comparing the rest.
     """
     headers = check_headers(photos.samples, "skip")
-    broken = dict(headers.broken)
-    flat: list[Path] = []
-    if not quick:
-        with ThreadPoolExecutor(max_workers=core_count()) as pool:
-            for path, contrast in zip(headers.found, pool.map(_contrast, headers.found), strict=True):
-                if isinstance(contrast, str):
-                    broken[path] = contrast
-                elif contrast < FLAT_LEVELS:
-                    flat.append(path)
-    counts = Counter(sample.split for sample in photos.samples)
-    members = Counter(sample.label for sample in photos.samples)
-    sizes = [ClassCount(name=name, count=members[label]) for label, name in enumerate(photos.classes)]
+    seen = None if quick else take_thumbnails(list(headers.found))
+    equal = equal_files(photos.samples, _digests(headers), whole_files=not quick)
+    pairs = tuple(all_pairs(photos, equal, seen))
+    broken = {**headers.broken, **({} if seen is None else seen.broken)}
+    flat = [] if seen is None else zip(seen.paths, seen.contrast < FLAT_LEVELS, strict=True)
     return Report(
         name=photos.name,
         classes=len(photos.classes),
-        counts={split: counts[split] for split in get_args(Split)},
-        smallest=min(sizes, key=lambda size: size.count),
-        largest=max(sizes, key=lambda size: size.count),
-        single=tuple(size.name for size in sizes if size.count == 1),
+        **_class_counts(photos),
+        complete=None,
+        empty=(),
+        similar_names=similar_names(photos.classes),
         broken=tuple(
             Broken(path=str(path), reason=reason_only(reason, path)) for path, reason in broken.items()
         ),
-        duplicates=_duplicates(photos, headers, whole_files=not quick),
+        duplicates=duplicates_of(photos, pairs),
+        pairs=pairs,
         small=tuple(
             str(path) for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE
         ),
-        flat=tuple(str(path) for path in flat),
+        flat=tuple(str(path) for path, is_flat in flat if is_flat),
+        sizes=unusual_sizes(headers.found),
+        shapes=unusual_shapes(headers.found),
         notes=tuple(dict.fromkeys((*photos.notes, *capitals_notes(photos.classes)))),
     )
 
 
-def _contrast(path: Path) -> float | str:
-    """The standard deviation of a photograph's gray levels, or why it cannot be read."""
-    try:
-        return float(ImageStat.Stat(read_image(path, at_least=_LOOKED_AT).convert("L")).stddev[0])
-    except DataError as error:
-        return str(error)
+def _official_counts(dataset: str, photos: PhotoSet) -> str | None:
+    """The counts of a published dataset that is complete, as a line; None for any other."""
+    official = OFFICIAL.get(dataset)
+    if official is None or not is_complete(photos, official):
+        return None
+    counts = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
+    return f"{counts}, as {official.title} has them"
 
 
-def _duplicates(photos: PhotoSet, headers: Headers, *, whole_files: bool) -> tuple[Duplicate, ...]:
-    read = [sample for sample in photos.samples if sample.path in headers.found]
-    groups = _groups((sample, headers.found[sample.path].digest) for sample in read)
-    if whole_files:
-        groups = [
-            same for group in groups for same in _groups((each, _whole_digest(each.path)) for each in group)
-        ]
-    return tuple(
-        Duplicate(
-            paths=tuple(str(sample.path) for sample in group),
-            splits=tuple(sorted({sample.split for sample in group})),
-            classes=tuple(photos.classes[label] for label in sorted({sample.label for sample in group})),
-        )
-        for group in groups
-    )
+def _digests(headers: Headers) -> dict[Path, str]:
+    return {path: header.digest for path, header in headers.found.items()}
 
 
-def _groups(digests: Iterable[tuple[Sample, str]]) -> list[list[Sample]]:
-    """The samples that share a digest with another one."""
-    groups: dict[str, list[Sample]] = defaultdict(list)
-    for sample, digest in digests:
-        groups[digest].append(sample)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _whole_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+def _class_counts(photos: PhotoSet) -> dict[str, Any]:
+    """The fields of a report that count photographs."""
+    splits = Counter(sample.split for sample in photos.samples)
+    members = Counter(sample.label for sample in photos.samples)
+    trained = Counter(sample.label for sample in photos.samples if sample.split == "train")
+    sizes = [ClassCount(name=name, count=members[label]) for label, name in enumerate(photos.classes)]
+    training = [ClassCount(name=name, count=trained[label]) for label, name in enumerate(photos.classes)]
+    return {
+        "counts": {split: splits[split] for split in get_args(Split)},
+        "smallest": min(sizes, key=lambda size: size.count),
+        "largest": max(sizes, key=lambda size: size.count),
+        "single": tuple(size.name for size in sizes if size.count == 1),
+        "few": tuple(size for size in training if size.count < FEW),
+    }

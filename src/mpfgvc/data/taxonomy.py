@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
-
-CLASS = "class"
-"""The name of the level below all others: the classes themselves."""
+from ..terms import CLASS as CLASS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..terms import CLASS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Guess:
@@ -18,7 +20,7 @@ class Answer:
 
     label: str | None
     """A class, or a group of the taxonomy; None: unsure."""
-    level: str = "class"
+    level: str = CLASS
     """The level of the label: class, or one of the taxonomy."""
     classes: tuple[str, ...] | None = None
     """The set of classes that holds the right one in the asked share of the cases; None if not asked for."""

@@ -1,9 +1,12 @@
 """Datasets by name."""
 
+from dataclasses import replace
+
 import pytest
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
+from mpfgvc.data.split import hold_out
 from mpfgvc.errors import ConfigError, DataError
 
 
@@ -69,3 +72,11 @@ def test_a_dataset_of_one_class_is_refused(tmp_path, draw):
     (tmp_path / "photos.csv").write_text("path,label\na.jpg,crow\n")
     with pytest.raises(DataError, match="must have at least 2 classes, got 1"):
         read_photos(DataConfig(dataset="manifest", manifest=str(tmp_path / "photos.csv")), seed=0)
+
+
+def test_a_dataset_is_complete_with_its_official_counts_only(metadata):
+    photos = OFFICIAL["cub"].read(metadata / "CUB_200_2011", check_files=False)
+    assert is_complete(photos, OFFICIAL["cub"])
+    held_out = replace(photos, samples=hold_out(photos.samples, 0.1, seed=0))
+    assert is_complete(held_out, OFFICIAL["cub"])
+    assert not is_complete(replace(photos, samples=photos.samples[:-1]), OFFICIAL["cub"])

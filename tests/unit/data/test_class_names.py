@@ -10,6 +10,7 @@ from mpfgvc.data.class_names import (
     look,
     nabird_name,
     refuse_lookalikes,
+    similar_names,
 )
 from mpfgvc.errors import DataError
 
@@ -41,3 +42,26 @@ def test_names_that_differ_only_in_capitals_are_noted():
     refuse_lookalikes("birds", names)
     assert capitals_notes(names) == ("classes that differ only in capitals: Tern, tern",)
     assert capitals_notes(["a", "b"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("Crow", "crow"),
+        ("Crow", "crows"),
+        ("café au lait", "Cafe-au-lait"),
+        ("blue jay", "Blue_Jay"),
+        ("bluejay", "blue jay"),
+        ("berry", "berries"),
+        ("finch", "finches"),
+    ],
+)
+def test_names_that_may_mean_one_class_are_similar(first, second):
+    assert similar_names([first, "wren", second]) == ((first, second),)
+
+
+def test_other_names_are_not_similar(metadata):
+    assert similar_names(["iris", "iri", "class 1", "class 11", "bass", "bas", "!", "?"]) == ()
+    lines = (metadata / "nabirds" / "classes.txt").read_text().splitlines()
+    names = dict.fromkeys(line.split(" ", 1)[1] for line in lines)
+    assert similar_names(list(names)) == (("Bushtits", "Bushtit"),)  # a family and its one species

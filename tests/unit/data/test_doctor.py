@@ -4,15 +4,28 @@ import json
 import os
 import shutil
 
+import pytest
 from PIL import Image
 
-from mpfgvc.config import DataConfig
+from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.doctor import check_dataset, check_photos
+from mpfgvc.data.readers.synthetic import read_birds
 
 
 def check(root, **settings):
     return check_dataset(DataConfig(root=str(root), validation=0), seed=0, **settings)
+
+
+@pytest.fixture
+def class_folders_with_birds(tmp_path):
+    """12 drawn birds, crows and terns, in train/ and test/, and the path of one for training."""
+    drawn = read_birds(BirdsConfig(species=2, train=4, test=2, image_size=96))
+    for number, sample in enumerate(drawn.samples):
+        folder = tmp_path / sample.split / ("crow", "tern")[sample.label]
+        folder.mkdir(parents=True, exist_ok=True)
+        sample.read().save(folder / f"{number % 6 % 4}.png")
+    return tmp_path, tmp_path / "train" / "crow" / "2.png"
 
 
 def test_a_sound_dataset_is_fine(class_folders):
@@ -74,14 +87,17 @@ def test_flat_photographs_are_named_unless_only_headers_are_read(class_folders):
     assert check(class_folders, quick=True).flat == ()
 
 
-def test_files_that_differ_only_in_the_middle_are_duplicates_for_the_quick_look_only(class_folders):
+def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(
+    class_folders,
+):
     pixels = bytearray(os.urandom(3 * 200 * 200))
     for name in ("a.bmp", "b.bmp"):
         Image.frombytes("RGB", (200, 200), bytes(pixels)).save(class_folders / "class 1" / name)
         pixels[60_000] ^= 1
-    assert check(class_folders).duplicates == ()
-    (found,) = check(class_folders, quick=True).duplicates
-    assert [path[-5:] for path in found.paths] == ["a.bmp", "b.bmp"]
+    for quick, kind in ((False, "copy"), (True, "same file")):
+        (found,) = check(class_folders, quick=quick).duplicates
+        assert [path[-5:] for path in found.paths] == ["a.bmp", "b.bmp"]
+        assert found.kinds == (kind,)
 
 
 def test_a_set_of_photographs_is_checked_as_it_is(class_folders, draw):
@@ -92,3 +108,53 @@ def test_a_set_of_photographs_is_checked_as_it_is(class_folders, draw):
     assert report.counts == {split: len(photos.subset(split)) for split in ("train", "validation", "test")}
     assert "classes that differ only in capitals: Class 1, class 1" in report.notes
     assert "it is a FIFO, not a regular file" in report.broken[0].reason
+
+
+def test_copies_that_are_not_equal_files_are_found_across_splits(class_folders_with_birds):
+    root, original = class_folders_with_birds
+    mirrored = root / "test" / "crow" / "mirrored.jpg"
+    Image.open(original).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored, quality=70)
+    report = check(root)
+    (leak,) = report.leaks
+    assert set(leak.paths) == {str(original), str(mirrored)}
+    assert (leak.splits, leak.kinds) == (("test", "train"), ("mirrored",))
+    assert (report.fine, report.falsifies, report.exit_code) == (False, True, 1)
+    assert check(root, quick=True).duplicates == ()
+
+
+def test_labels_that_disagree_within_training_falsify_no_test_but_within_the_test_they_do(
+    class_folders_with_birds,
+):
+    root, original = class_folders_with_birds
+    shutil.copy(original, root / "train" / "tern" / "copy.png")
+    report = check(root)
+    (conflict,) = report.conflicts
+    assert conflict.classes == ("crow", "tern")
+    assert (report.falsifies, report.exit_code) == (False, 0)
+    test = root / "test" / "crow" / "0.png"
+    shutil.copy(test, root / "test" / "tern" / "copy.png")
+    assert check(root).exit_code == 1
+
+
+def test_empty_class_folders_are_named_and_the_rest_is_checked(class_folders):
+    empty = class_folders / "class 3"
+    (empty / "below").mkdir(parents=True)
+    report = check(class_folders)
+    assert report.empty == (str(empty),)
+    assert (report.classes, report.exit_code) == (3, 2)
+
+
+def test_classes_with_few_training_photographs_and_alike_names_are_named(class_folders, draw):
+    for seed, name in enumerate(("Class 1", "classes 1")):
+        draw(class_folders / name / "1.png", seed=900 + seed)
+    report = check(class_folders)
+    assert {each.name: each.count for each in report.few} == {"class 1": 4, "Class 1": 1, "classes 1": 1}
+    assert [set(group) for group in report.similar_names] == [{"class 1", "Class 1", "classes 1"}]
+
+
+def test_unusual_sizes_and_shapes_are_named(class_folders, draw):
+    large = draw(class_folders / "class 1" / "large.png", seed=901, size=(400, 300))
+    wide = draw(class_folders / "class 1" / "wide.png", seed=902, size=(90, 20))
+    report = check(class_folders)
+    assert [each.path for each in report.sizes] == [str(large)]
+    assert [each.path for each in report.shapes] == [str(wide)]

@@ -36,14 +36,19 @@ _OFFICIAL = {
 }
 
 
-def read_folders(root: Path, *, test_share: float, seed: int, nested: bool = False) -> PhotoSet:
+def read_folders(
+    root: Path, *, test_share: float, seed: int, nested: bool = False, skip_empty: bool = False
+) -> PhotoSet:
     """Class folders. Where they name no split, a test set is held out, class by class.
 
-    Raises DataError for an official layout, a folder without classes, and an empty or unreadable folder.
+    `skip_empty` leaves out class folders without photographs, for `empty_class_folders` to name. Raises
+    DataError for an official layout, a folder without classes, and an empty or unreadable folder.
     """
     _refuse_official(root)
     parts = _split_folders(root)
     found = {split: _class_folders(folder, nested) for split, folder in parts.items()}
+    if skip_empty:
+        found = {split: _filled(folders) for split, folders in found.items()}
     names = sorted({name for folders in found.values() for name in folders}, key=natural_key)
     _refuse_one_class(root, names)
     labels = {name: label for label, name in enumerate(names)}
@@ -82,6 +87,16 @@ def read_labelled_folders(root: Path, *, nested: bool = False) -> list[LabelledP
         for name, folder in _class_folders(part, nested).items()
         for path in _photographs(folder).photographs
     ]
+
+
+def empty_class_folders(root: Path, *, nested: bool = False) -> tuple[str, ...]:
+    """The class folders without photographs, which `read_folders` refuses."""
+    empty: list[str] = []
+    for part in _split_folders(root).values():
+        folders = _class_folders(part, nested)
+        filled = _filled(folders)
+        empty += [str(folder) for name, folder in folders.items() if name not in filled]
+    return tuple(empty)
 
 
 def official_layout(root: Path) -> tuple[str, str] | None:
@@ -125,6 +140,11 @@ def _named_splits(root: Path) -> dict[Split, Path]:
             )
         parts[split] = folder
     return parts
+
+
+def _filled(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Those of some class folders that hold photographs."""
+    return {name: folder for name, folder in folders.items() if photographs_below(folder).photographs}
 
 
 def _class_folders(folder: Path, nested: bool) -> dict[str, Path]:

@@ -1,0 +1,132 @@
+"""With a trained run: suspected label errors and photographs like no other, for `mpfgvc data check --run`.
+
+The run's image tower embeds all photographs of its dataset, and linear probes over folds judge each label
+(out_of_fold.py). A tower that was fine-tuned has seen the wrong labels of its training split and hides some
+of them; with a frozen tower (recipe `frozen`) every judgement is of a photograph that was not seen.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mpfgvc.data.loading import labels_of
+from mpfgvc.data.samples import PhotoSet, Sample, counted
+from mpfgvc.evaluation.label_errors import Neighbours, Suspect, label_suspects, nearest_neighbours, outliers
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.training.out_of_fold import FOLDS, out_of_fold_probabilities
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuspectedLabel:
+    """A photograph whose label is probably wrong, and what it probably shows. Probabilities are 0..1.
+
+    `like` is a photograph of the guessed class that is among its nearest ones, if there is one.
+    """
+
+    path: str
+    split: str
+    label: str
+    guess: str
+    self_confidence: float
+    guess_confidence: float
+    like: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlier:
+    """A photograph that is far from even its nearest ones: the mean of 1 - cosine, and the nearest."""
+
+    path: str
+    split: str
+    label: str
+    distance: float
+    nearest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelCheck:
+    """What a trained tower finds suspicious, the worst first."""
+
+    suspects: tuple[SuspectedLabel, ...]
+    outliers: tuple[Outlier, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary for JSON."""
+        return asdict(self)
+
+
+def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCheck:
+    """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
+    predictor = Predictor.from_pretrained(run)
+    samples, rows, unreadable = [], [], []
+    for each, sample in zip(predictor.embedder().about(photos.samples), photos.samples, strict=True):
+        if each.answer is None:
+            unreadable.append(str(sample.path))
+        else:
+            samples.append(sample)
+            rows.append(each.answer)
+    members = Counter(sample.label for sample in samples)
+    judged = [place for place, sample in enumerate(samples) if members[sample.label] >= FOLDS]
+    rare = [samples[place] for place in range(len(samples)) if members[samples[place].label] < FOLDS]
+    notes = _notes(unreadable, rare, len(photos.samples))
+    if len({samples[place].label for place in judged}) < 2:
+        return LabelCheck(suspects=(), outliers=(), notes=notes)
+    embeddings = torch.stack(rows)
+    near = nearest_neighbours(embeddings.numpy())
+    labels = labels_of(samples)
+    probabilities = out_of_fold_probabilities(
+        embeddings[judged], labels[judged], classes=len(photos.classes), seed=seed
+    )
+    found = label_suspects(probabilities.numpy(), labels[judged].numpy())
+    return LabelCheck(
+        suspects=tuple(_suspect(photos, samples, near, judged[each.place], each) for each in found),
+        outliers=tuple(_outlier(photos, samples, near, *each) for each in outliers(near)),
+        notes=notes,
+    )
+
+
+def _notes(unreadable: Sequence[str], rare: Sequence[Sample], total: int) -> tuple[str, ...]:
+    notes = []
+    if unreadable:
+        notes.append(
+            counted("photographs that cannot be read, left out of the label check", unreadable, total)
+        )
+    if rare:
+        names = [str(sample.path) for sample in rare]
+        what = f"photographs of classes with fewer than {FOLDS}, whose labels were not judged"
+        notes.append(counted(what, names, total))
+    return tuple(notes)
+
+
+def _suspect(
+    photos: PhotoSet, samples: Sequence[Sample], near: Neighbours, place: int, found: Suspect
+) -> SuspectedLabel:
+    labels = np.array([sample.label for sample in samples])
+    like = near.nearest_of(place, found.guess, labels)
+    return SuspectedLabel(
+        path=str(samples[place].path),
+        split=samples[place].split,
+        label=photos.classes[found.given],
+        guess=photos.classes[found.guess],
+        self_confidence=round(found.self_confidence, 6),
+        guess_confidence=round(found.guess_confidence, 6),
+        like=None if like is None else str(samples[like].path),
+    )
+
+
+def _outlier(
+    photos: PhotoSet, samples: Sequence[Sample], near: Neighbours, place: int, distance: float
+) -> Outlier:
+    return Outlier(
+        path=str(samples[place].path),
+        split=samples[place].split,
+        label=photos.classes[samples[place].label],
+        distance=round(distance, 4),
+        nearest=str(samples[int(near.places[place][0])].path),
+    )
