@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mpfgvc.cli import output
 from mpfgvc.progress import printable, say
+from mpfgvc.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mpfgvc.data.doctor import Report
@@ -34,6 +35,9 @@ def write_run(run: Run) -> None:
     else:
         write_evaluation(run.metrics)
     folder = printable(str(run.path))
+    page = RunFolder(run.path).training_page
+    if page.is_file():
+        say(f"curves and mistakes are in {page}")
     output.write_line(f"run folder  {folder}")
     output.write_line(f"next        mpfgvc predict {printable(shlex.quote(str(run.path)))} PHOTOS")
 
