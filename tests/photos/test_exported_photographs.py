@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mpfgvc import MPFGVC, Predictor, export, load_config
-from mpfgvc.deploy.runtime import Runtime, probabilities
+from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.calibration import softmax
 from mpfgvc.inference.saved_model import SavedModel, load_model, save_model
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 
@@ -50,8 +51,8 @@ def test_every_photograph_has_the_same_best_guess_by_each_source(
     pixels = torch.stack([predictor.transform(predictor.open(file)) for file in files])
     expected, found = predictor.inference(pixels, list(map(str, files))), runtime.outputs(files)
     for source in ("vision", "text", "fusion"):
-        before = probabilities(getattr(expected, source).numpy())
-        after = probabilities(found[source])
+        before = softmax(getattr(expected, source).numpy())
+        after = softmax(found[source])
         np.testing.assert_allclose(after, before, atol=1e-3)
         np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
     np.testing.assert_array_equal(np.sort(found["kept"]), np.sort(expected.kept.numpy()))

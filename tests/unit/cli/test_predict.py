@@ -11,6 +11,7 @@ import pytest
 from mpfgvc.data import image_files
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
+from mpfgvc.inference.answering import Answering, ModelFacts
 from mpfgvc.inference.guess import Guess, Prediction
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -33,6 +34,8 @@ def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
 
     def use(predictions: Predictions) -> None:
         class Fake:
+            answering = Answering(ModelFacts(name="run", classes=("a", "b")))
+
             def predict_files(self, paths: object, **options: object) -> Iterator[Prediction]:
                 return predictions()
 
