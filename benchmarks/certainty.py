@@ -13,9 +13,10 @@ The run must not have chosen anything by its validation photographs (`patience: 
                 `predict --set` gives them (the best guess is always in it); and their mean size
     back off    with a taxonomy: how many answers at each level, and how many of them are wrong
 
-Writes results/certainty.json.
+Writes results/certainty.json, and keeps what it has of other names.
 """
 
+import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common import spread, write_result
+from common import result_file, spread, write_result
 from mpfgvc import AnswerRules, Predictor
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.run_photos import photos_of_run
@@ -53,7 +54,9 @@ def main() -> None:
         name, _, run = word.partition("=")
         results[name] = measure(Path(run))
         report(name, results[name])
-    write_result("certainty", {"seeds": SEEDS, "sets": results})
+    file = result_file("certainty")
+    before = json.loads(file.read_text())["sets"] if file.exists() else {}
+    write_result("certainty", {"seeds": SEEDS, "sets": before | results})
 
 
 def measure(run: Path) -> dict[str, Any]:
