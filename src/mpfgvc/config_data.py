@@ -13,7 +13,9 @@ MOST_PICTURES = 100_000
 NESTED_FOLDERS = "folders"
 """The value of `data.taxonomy` that stands for class folders inside the folders of their groups."""
 OnError = Literal["raise", "skip"]
-DatasetName = Literal["cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "synthetic"]
+DatasetName = Literal[
+    "cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "shards", "synthetic"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ class DataConfig:
     dataset: DatasetName = "folder"
     """Layout on disk. cub, dogs, nabirds, food101, flowers102: as CUB-200-2011, Stanford Dogs, NABirds,
     Food-101 and Oxford Flowers-102 are published; folder: one folder per class, with or without
-    train/val/test above them; manifest: a table; synthetic: birds that are drawn when needed, no files."""
+    train/val/test above them; manifest: a table; shards: tar files that mpfgvc data pack or others wrote
+    (docs/shards.md); synthetic: birds that are drawn when needed, no files."""
     root: str | None = None
     """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: str | None = None

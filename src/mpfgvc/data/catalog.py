@@ -14,6 +14,7 @@ from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
+from mpfgvc.data.readers.shards import read_shards
 from mpfgvc.data.readers.stanford_dogs import read_dogs
 from mpfgvc.data.readers.synthetic import read_birds
 from mpfgvc.data.samples import PhotoSet
@@ -102,6 +103,8 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         root = root if config.root is None else existing_folder(root)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
     existing_folder(root)
+    if config.dataset == "shards":
+        return read_shards(root, test_share=config.test, seed=seed)
     if config.dataset == "folder":
         nested = config.taxonomy == NESTED_FOLDERS
         return read_folders(root, test_share=config.test, seed=seed, nested=nested, skip_empty=skip_empty)
