@@ -123,6 +123,11 @@ def _add_pack_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--per-shard", type=int, default=1000, metavar="COUNT", help="photographs in a shard (default: 1000)"
     )
+    parser.add_argument(
+        "--shuffle",
+        action="store_true",
+        help="mix the classes over the shards, by the seed; for data.shuffle_shards",
+    )
     parser.epilog = (
         "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
         "The splits are packed as they are drawn with these settings.\n"
@@ -133,7 +138,7 @@ def _add_pack_options(parser: ArgumentParser) -> None:
 def _pack(options: Namespace) -> None:
     config = load_config(options.config, overrides=parse_overrides(options.settings))
     from mpfgvc.data.catalog import read_photos
-    from mpfgvc.data.pack import Pack
+    from mpfgvc.data.pack import Pack, shuffled
     from mpfgvc.data.place import dataset_root
     from mpfgvc.data.samples import counted
 
@@ -146,7 +151,7 @@ def _pack(options: Namespace) -> None:
         on_error=config.data.on_error,
     )
     photos = read_photos(config.data, seed=config.seed)
-    packed = pack.write(photos)
+    packed = pack.write(shuffled(photos, seed=config.seed) if options.shuffle else photos)
     if options.json:
         output.write_json({**asdict(packed), "path": options.out, "notes": list(photos.notes)})
         return

@@ -17,7 +17,7 @@ import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,7 @@ from mpfgvc.data.shard_index import (
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.launcher import core_count
 from mpfgvc.progress import Bar
+from mpfgvc.seeding import seed_of
 from mpfgvc.storage.folder_claim import LOCK, OWNER, claim_folder
 from mpfgvc.storage.part_files import remove, remove_leftovers
 from mpfgvc.storage.whole_files import make_folder, new_file, write_text
@@ -136,6 +137,12 @@ class Pack:
         own = {LOCK, OWNER, INDEX}
         if other := sorted(entry.name for entry in self.out.iterdir() if entry.name not in own):
             raise OutputError(f"{self.out} holds other files ({other[0]}); choose another --out")
+
+
+def shuffled(photos: PhotoSet, *, seed: int) -> PhotoSet:
+    """The dataset in a random order that the seed decides, so that each shard holds all kinds of classes."""
+    order = np.random.default_rng(seed_of(seed, "pack")).permutation(len(photos.samples))
+    return replace(photos, samples=tuple(photos.samples[place] for place in order))
 
 
 class _Writer:

@@ -8,12 +8,15 @@ path alone is looked up in the headers of its tar file, which are read once in e
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from .shard_cache import open_tar
 
 MARK = ".tar!"
 """What stands between the tar file and the photograph in a path."""
@@ -41,7 +44,7 @@ class Packed:
 
     def read(self) -> bytes:
         """Its bytes. Raises OSError, and ValueError where the tar file ends too early."""
-        with tar_of(self.path).open("rb", buffering=0) as file:
+        with open_tar(tar_of(self.path)) as file:
             file.seek(self.member.offset)
             content = file.read(self.member.size)
             while 0 < len(content) < self.member.size:
@@ -76,9 +79,7 @@ def name_in(path: Path) -> str:
 
 def locate(path: Path) -> Packed:
     """Where a photograph is in its tar file. Raises FileNotFoundError if it is not, other OSErrors too."""
-    tar = tar_of(path)
-    status = tar.stat()
-    member = _members(tar, status.st_size, status.st_mtime_ns).get(name_in(path))
+    member = members(tar_of(path)).get(name_in(path))
     if member is None:
         raise FileNotFoundError(path)
     return Packed(path, member)
@@ -86,7 +87,8 @@ def locate(path: Path) -> Packed:
 
 def members(tar: Path) -> Mapping[str, Member]:
     """The files in a tar file by name. Raises OSError, and ValueError for what is no whole tar file."""
-    status = tar.stat()
+    with open_tar(tar) as file:
+        status = os.fstat(file.fileno())
     return _members(tar, status.st_size, status.st_mtime_ns)
 
 
@@ -112,7 +114,7 @@ def _members(tar: Path, size: int, changed: int) -> dict[str, Member]:
     """The members of the tar file that has this size and time of change."""
     found = {}
     try:
-        with tarfile.open(tar, "r:") as archive:
+        with open_tar(tar) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for each in archive:
                 if each.isreg():
                     found[each.name] = Member(each.offset_data, each.size)

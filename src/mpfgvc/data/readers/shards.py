@@ -18,10 +18,20 @@ from pathlib import Path
 from typing import NoReturn
 
 from mpfgvc.data.decoding.packed import Member, Packed, inside, members
+from mpfgvc.data.decoding.shard_cache import fetch, is_fetched, write_origin
 from mpfgvc.data.image_files import IMAGE_SUFFIXES, list_folder, natural_key
 from mpfgvc.data.readers.index_files import read_lines
 from mpfgvc.data.samples import SPLIT_NAMES, PhotoSet, Split, counted
-from mpfgvc.data.shard_index import LAYOUT, PLAN, Layout, ShardSample, open_index, refuse_damaged, samples_of
+from mpfgvc.data.shard_index import (
+    INDEX,
+    LAYOUT,
+    PLAN,
+    Layout,
+    ShardSample,
+    open_index,
+    refuse_damaged,
+    samples_of,
+)
 from mpfgvc.data.split import with_test
 from mpfgvc.errors import DataError
 
@@ -50,6 +60,22 @@ def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
     return PhotoSet(name=root.name, classes=tuple(names), samples=divided, notes=(*notes, *more))
 
 
+def fetch_index(root: Path, url: str, most_bytes: int) -> None:
+    """Fetch the indexes of the shards at `url` to `root`, where the shards will come when they are read.
+
+    Raises DataError naming the file that cannot be fetched.
+    """
+    try:
+        write_origin(root, url, most_bytes)
+        for name in (LAYOUT, INDEX):
+            fetch(root / name)
+    except OSError as error:
+        hint = "set XDG_CACHE_HOME to a folder on another disk"
+        raise DataError(f"cannot write {root}: {error.strerror}; {hint}") from None
+    except ValueError as error:
+        raise DataError(f"{error}; data.root must be a folder that mpfgvc data pack wrote") from None
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Labelled:
     path: Path
@@ -60,7 +86,8 @@ class _Labelled:
 
 def _packed(root: Path) -> PhotoSet:
     layout = Layout.read(root / LAYOUT)
-    refuse_damaged(root, layout.shards)
+    if not is_fetched(root):
+        refuse_damaged(root, layout.shards)
     return PhotoSet(
         name=layout.name,
         classes=layout.classes,

@@ -4,17 +4,21 @@ import io
 import json
 import pickle
 import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.doctor import check_dataset
 from mpfgvc.data.image_files import find_images
 from mpfgvc.data.images import read_image
-from mpfgvc.data.loading import TrainingLoader
+from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_order
 from mpfgvc.data.pack import Pack
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
@@ -25,7 +29,7 @@ PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5
 RANDOM = train_transform(PREPROCESSING, AugmentConfig(color=0.3, erase=0.5))
 
 
-def read(root: Path, **settings):
+def read(root: Path | str, **settings):
     return read_photos(DataConfig(dataset="shards", root=str(root), validation=0, **settings), seed=0)
 
 
@@ -57,6 +61,7 @@ def test_a_photograph_is_read_by_its_path_alone_as_by_its_place(shards):
     assert np.array_equal(np.asarray(pickle.loads(pickle.dumps(sample)).read()), np.asarray(sample.read()))  # noqa: S301
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_the_order_and_the_pixels_are_those_of_the_files_on_any_number_of_workers(
     class_folders, shards, workers
@@ -82,14 +87,71 @@ def test_an_epoch_goes_on_in_its_middle(shards):
     assert rest == whole[2:]
 
 
-def first_epochs(samples, **settings) -> list[list[bytes]]:
+def first_epochs(samples, blocks=None, **settings) -> list[list[bytes]]:
     """The pixels of each photograph of each batch of two epochs."""
     loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, **settings)
+    loader = loader if blocks is None else loader.by_blocks(blocks)
     return [photos_in(batch) for epoch in range(2) for batch in loader.epoch(epoch)]
 
 
 def photos_in(batch) -> list[bytes]:
     return [image.numpy().tobytes() for image in batch[0]]
+
+
+def test_blocks_keep_shards_together_and_depend_on_seed_and_epoch_only():
+    numbers = torch.tensor([place // 5 for place in range(40)])
+    settings = {"batch_size": 1, "seed": 3, "blocks": Blocks(numbers, together=2)}
+    order = [index for (index,) in epoch_order(40, epoch=1, **settings)]
+    assert sorted(order) == list(range(40))
+    assert order == [index for (index,) in epoch_order(40, epoch=1, **settings)]
+    assert order != [index for (index,) in epoch_order(40, epoch=2, **settings)]
+    in_turn = [int(numbers[index]) for index in order]
+    windows = [in_turn[start : start + 10] for start in range(0, 40, 10)]
+    assert [len(set(window)) for window in windows] == [2, 2, 2, 2]
+    assert all(window != sorted(window) != window[::-1] for window in windows)
+    assert [set(window) for window in windows] != [{0, 1}, {2, 3}, {4, 5}, {6, 7}]
+
+
+def test_shards_shuffled_together_show_the_same_photographs_in_another_order(shards):
+    samples = read(shards).subset("train")
+    blocks = Blocks.of_shards(samples, 2)
+    assert int(blocks.numbers.max()) == 3
+    plain, blocked = first_epochs(samples), first_epochs(samples, blocks=blocks)
+    assert len(plain) == len(blocked)
+    assert first_epochs(samples, blocks=blocks, workers=2) == blocked != plain
+
+
+def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(
+    shards, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"file://{shards}"
+    size = (shards / "birds-000000.tar").stat().st_size
+    photos = read(url, cache_gb=2.5 * size / 1e9)
+    cache = photos.samples[0].path.parent
+    assert cache.is_relative_to(tmp_path / "cache")
+    assert not list(cache.glob("*.tar"))
+    local = read(shards).samples
+    for here, there in zip(photos.samples, local, strict=True):
+        assert here.source.read() == there.source.read()
+        assert len(list(cache.glob("*.tar"))) <= 2
+    assert first_epochs(photos.subset("train"), workers=2) == first_epochs(read(shards).subset("train"))
+
+
+def test_shards_come_over_http(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        photos = read(url)
+        assert photos.samples[20].source.read() == read(shards).samples[20].source.read()
+        (shards / "birds-000000.tar").write_bytes(b"other")
+        with pytest.raises(DataError, match=r"cannot fetch http://.*birds-000000\.tar: got 5 of \d+ bytes"):
+            photos.samples[0].read()
+        server.shutdown()
+    with pytest.raises(DataError, match=r"cannot fetch http://127.*shards\.json: .*refused"):
+        read(url + "elsewhere")
 
 
 def test_a_shard_stands_for_its_photographs_where_files_are_named(shards):
