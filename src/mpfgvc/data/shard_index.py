@@ -144,7 +144,9 @@ def save_index(folder: Path, layout: Layout, rows: NDArray[np.void]) -> None:
 
 def index_digest(rows: NDArray[np.void]) -> str:
     """A digest of the index, as `shards.json` keeps it."""
-    return hashlib.blake2b(np.ascontiguousarray(rows).data.cast("B"), digest_size=16).hexdigest()
+    digest = _new_digest()
+    digest.update(np.ascontiguousarray(rows).data.cast("B"))
+    return digest.hexdigest()
 
 
 def open_index(folder: Path, layout: Layout) -> NDArray[np.void]:
@@ -156,7 +158,9 @@ def open_index(folder: Path, layout: Layout) -> NDArray[np.void]:
         raise DataError(f"{file} does not exist; copy it beside {LAYOUT}") from None
     except (OSError, ValueError):
         _refuse(file, f"it must hold {ROW.itemsize} bytes for each photograph")
-    if len(rows) != layout.photographs or index_digest(rows) != layout.index_digest:
+    with file.open("rb") as content:  # not through the map, which would then be in memory
+        digest = hashlib.file_digest(content, _new_digest).hexdigest()
+    if len(rows) != layout.photographs or digest != layout.index_digest:
         _refuse(file, f"it is another than {LAYOUT} says")
     return rows
 
@@ -190,6 +194,10 @@ def refuse_damaged(folder: Path, shards: Sequence[ShardFile]) -> None:
         if size != shard.bytes:
             rule = f"must have {shard.bytes} bytes, got {size}"
             raise DataError(f"the shard {file} {rule}; copy it again")
+
+
+def _new_digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
 
 
 def _refuse(file: Path, rule: str) -> NoReturn:
