@@ -122,7 +122,7 @@ def restore(
     if len(missing) == total:
         count = f"none of the {total} photographs of the run is in {place}"
         raise DataError(f"{count}, first {missing[0]}; say where the dataset is with --data.root")
-    added, notes = _added(photo_list, config, place)
+    added, notes = _added(photo_list, config, place, packed)
     if missing:
         notes = [counted("photographs of the run that are missing", missing, total), *notes]
     return RestoredPhotos(
@@ -203,14 +203,16 @@ def _missing(
     return [photo.path for photo in photographs if photo.at(place) in gone]
 
 
-def _added(photo_list: PhotoList, config: DataConfig, place: Path) -> tuple[list[str], list[str]]:
+def _added(
+    photo_list: PhotoList, config: DataConfig, place: Path, packed: Mapping[Path, Sample]
+) -> tuple[list[str], list[str]]:
     """The photographs of the dataset today that are not in the list, and notes on them."""
     try:
-        today = read_photos(config, seed=0, check_files=False)
+        today = packed or [each.path for each in read_photos(config, seed=0, check_files=False).samples]
     except MpfgvcError as error:
         return [], [f"the dataset cannot be read as it is now, to look for added photographs: {error}"]
     listed = {photo.path for photo in photo_list.photographs}
-    names = [relative_path(sample.path, place) for sample in today.samples]
+    names = [relative_path(path, place) for path in today]
     added = [name for name in names if name not in listed]
     what = "photographs added to the dataset after the run began, in no split and left out"
     return added, [counted(what, added)] if added else []
