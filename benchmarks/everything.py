@@ -30,13 +30,14 @@ SCRIPTS = (
     "stage1_step",
     "stage2_cache",
     "image_loading",
+    "shards",
     "predict_throughput",
     "explain",
     "search",
     "evaluation_memory",
     "export",
 )
-WITH_PHOTOS = {"stage2_cache", "image_loading", "predict_throughput"}
+WITH_PHOTOS = {"stage2_cache", "image_loading", "shards", "predict_throughput"}
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def _arguments(name: str, options: Namespace, folder: Path) -> list[str]:
     photos = ["--data.root", str(options.cub)]
     if name == "stage2_cache":
         return photos + weights
-    if name == "image_loading":
+    if name in ("image_loading", "shards"):
         return [str(options.cub / "images")]
     if name == "predict_throughput":
         return [str(_untrained_run(folder, [*photos, *weights])), str(options.cub / "images")]

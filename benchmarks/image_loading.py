@@ -38,8 +38,8 @@ def main() -> None:
     torch.set_num_threads(1)
     found = photographs(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        usual = [_enlarged(path, 500, Path(folder)) for path in found[:: max(1, len(found) // 100)]]
-        large = [_enlarged(path, 4000, Path(folder)) for path in found[:: max(1, len(found) // 8)]]
+        usual = [enlarged(path, 500, Path(folder)) for path in found[:: max(1, len(found) // 100)]]
+        large = [enlarged(path, 4000, Path(folder)) for path in found[:: max(1, len(found) // 8)]]
         rows = [
             _compare("500-px JPEG", usual, wanted=1.5, most_apart=0.5),
             _compare("12-megapixel JPEG", large, wanted=4, most_apart=3),
@@ -47,7 +47,7 @@ def main() -> None:
     report("image_loading", rows)
 
 
-def _enlarged(path: Path, side: int, folder: Path) -> Path:
+def enlarged(path: Path, side: int, folder: Path) -> Path:
     """A copy of a photograph with `side` pixels on its longer side; 4,000 by 3,000 are 12 megapixels."""
     image = Image.open(path).convert("RGB")
     size = (side, round(side * 0.75)) if side > 1000 else None

@@ -13,7 +13,9 @@ MOST_PICTURES = 100_000
 NESTED_FOLDERS = "folders"
 """The value of `data.taxonomy` that stands for class folders inside the folders of their groups."""
 OnError = Literal["raise", "skip"]
-DatasetName = Literal["cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "synthetic"]
+DatasetName = Literal[
+    "cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "shards", "synthetic"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +69,10 @@ class DataConfig:
     dataset: DatasetName = "folder"
     """Layout on disk. cub, dogs, nabirds, food101, flowers102: as CUB-200-2011, Stanford Dogs, NABirds,
     Food-101 and Oxford Flowers-102 are published; folder: one folder per class, with or without
-    train/val/test above them; manifest: a table; synthetic: birds that are drawn when needed, no files."""
+    train/val/test above them; manifest: a table; shards: tar files that mpfgvc data pack or others wrote
+    (docs/shards.md); synthetic: birds that are drawn when needed, no files."""
     root: str | None = None
-    """Folder of the dataset; for a manifest, the folder that its paths start from."""
+    """Folder of the dataset; for a manifest, the folder that its paths start from; for shards, also a URL."""
     manifest: str | None = None
     """CSV or Parquet file with the columns path, label and, optionally, split (train, val, test)."""
     taxonomy: str | None = None
@@ -86,6 +89,11 @@ class DataConfig:
     """Share of the scaled side that the centre crop keeps; null = the tower's own. 0.1..1"""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     birds: BirdsConfig = field(default_factory=BirdsConfig)
+    shuffle_shards: int | None = None
+    """How many shards are shuffled together, in a random order of shards: few, to read a slow disk or a
+    remote store in large pieces; null = all photographs of all shards."""
+    cache_gb: float = 50.0
+    """Gigabytes of shards from a URL that are kept on this disk."""
     workers: int | None = None
     """Loader processes for each training process. null = one for each core, at most 8, or a quarter of that
     while a model is evaluated on the CPU."""
@@ -97,6 +105,11 @@ class DataConfig:
         check_range("data.validation", self.validation, 0, 0.9)
         check_range("data.test", self.test, 0, 0.9)
         check_range("data.crop_ratio", self.crop_ratio, 0.1, 1)
+        check_range("data.shuffle_shards", self.shuffle_shards, 1, None)
+        check_range("data.cache_gb", self.cache_gb, 0, None)
+        fits = self.shuffle_shards is None or self.dataset == "shards"
+        rule = f"must be null with data.dataset={self.dataset}"
+        check(fits, "data.shuffle_shards", rule, self.shuffle_shards)
         check_range("data.workers", self.workers, 0, None)
         fits = self.taxonomy != NESTED_FOLDERS or self.dataset == "folder"
         check(fits, "data.taxonomy", f"must be a file with data.dataset={self.dataset}", self.taxonomy)

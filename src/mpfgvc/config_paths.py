@@ -43,8 +43,8 @@ def model_without_folders(config: ModelConfig) -> ModelConfig:
 
 
 def _absolute(path: str | None) -> str | None:
-    """The path from the root; None and the words that stand for no file stay as they are."""
-    if path in (None, BUNDLED_DESCRIPTIONS, NESTED_FOLDERS):
+    """The path from the root; None, URLs and the words that stand for no file stay as they are."""
+    if path is None or path in (BUNDLED_DESCRIPTIONS, NESTED_FOLDERS) or "://" in path:
         return path
     return str(Path(path).expanduser().absolute())
 

@@ -29,6 +29,7 @@ PAGES = (
     "api.md",
     "faq.md",
     "report.md",
+    "shards.md",
 )
 WITH_OWN_TEST = (
     "training.md",

@@ -1,10 +1,11 @@
-"""`mpfgvc data check` and `mpfgvc data synthesize`: look at a dataset, or draw one."""
+"""`mpfgvc data check`, `data synthesize` and `data pack`: look at a dataset, draw one, or pack one."""
 
 from __future__ import annotations
 
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,12 +108,78 @@ def _synthesize(options: Namespace) -> None:
     output.write_line(f"next        mpfgvc train --data.dataset cub --data.root {quoted}")
 
 
+def _add_pack_options(parser: ArgumentParser) -> None:
+    add_json(parser)
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="new folder of the shards")
+    parser.add_argument(
+        "--config", metavar="RECIPE", help="name of a recipe, or a YAML file; only its data settings are used"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="write copies with this shorter side, as JPEG: faster to read, no longer the same photographs",
+    )
+    parser.add_argument(
+        "--per-shard", type=int, default=1000, metavar="COUNT", help="photographs in a shard (default: 1000)"
+    )
+    parser.add_argument(
+        "--shuffle",
+        action="store_true",
+        help="mix the classes over the shards, by the seed; for data.shuffle_shards",
+    )
+    parser.epilog = (
+        "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
+        "The splits are packed as they are drawn with these settings.\n"
+        "A pack that was stopped goes on with the same command."
+    )
+
+
+def _pack(options: Namespace) -> None:
+    config = load_config(options.config, overrides=parse_overrides(options.settings))
+    from mpfgvc.data.catalog import read_photos
+    from mpfgvc.data.pack import Pack, shuffled
+    from mpfgvc.data.place import dataset_root
+    from mpfgvc.data.samples import counted
+
+    root = dataset_root(config.data)
+    pack = Pack(
+        out=Path(options.out),
+        root=root,
+        per_shard=options.per_shard,
+        size=options.size,
+        on_error=config.data.on_error,
+    )
+    photos = read_photos(config.data, seed=config.seed)
+    packed = pack.write(shuffled(photos, seed=config.seed) if options.shuffle else photos)
+    if options.json:
+        output.write_json({**asdict(packed), "path": options.out, "notes": list(photos.notes)})
+        return
+    for note in photos.notes:
+        output.write_line(printable(note))
+    if packed.unreadable:
+        output.write_line(printable(counted("photographs that cannot be read, left out", packed.unreadable)))
+    kept = f" ({packed.kept_shards} of them were there)" if packed.kept_shards else ""
+    size = f"{packed.bytes / 1e6:.1f} MB"
+    counts = f"{packed.photographs} photographs in {packed.shards} shards{kept}, {size}"
+    output.write_line(f"{counts}, in {printable(options.out)}")
+    quoted = printable(shlex.quote(options.out))
+    output.write_line(f"next        mpfgvc train --data.dataset shards --data.root {quoted}")
+
+
 COMMANDS = (
     Command(
         name="data check",
         summary="find what is wrong with a dataset before training on it",
         add_options=_add_check_options,
         run=_check,
+        takes_settings=True,
+    ),
+    Command(
+        name="data pack",
+        summary="write a dataset as tar shards (WebDataset), if wished as smaller copies",
+        add_options=_add_pack_options,
+        run=_pack,
         takes_settings=True,
     ),
     Command(

@@ -9,11 +9,12 @@ from typing import Protocol
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.class_names import capitals_notes
-from mpfgvc.data.place import dataset_root, existing_folder, manifest_file
+from mpfgvc.data.place import dataset_root, existing_folder, is_remote, manifest_file
 from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
+from mpfgvc.data.readers.shards import fetch_index, read_shards
 from mpfgvc.data.readers.stanford_dogs import read_dogs
 from mpfgvc.data.readers.synthetic import read_birds
 from mpfgvc.data.samples import PhotoSet
@@ -101,7 +102,11 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         manifest = manifest_file(config)
         root = root if config.root is None else existing_folder(root)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
+    if is_remote(config):
+        fetch_index(root, str(config.root), round(config.cache_gb * 1e9))
     existing_folder(root)
+    if config.dataset == "shards":
+        return read_shards(root, test_share=config.test, seed=seed)
     if config.dataset == "folder":
         nested = config.taxonomy == NESTED_FOLDERS
         return read_folders(root, test_share=config.test, seed=seed, nested=nested, skip_empty=skip_empty)

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from mpfgvc.data.decoding.packed import open_bytes
 from mpfgvc.data.near_duplicates import Match, near_duplicates
 from mpfgvc.data.samples import PhotoSet, Sample
 from mpfgvc.data.thumbnails import Thumbnails
@@ -158,5 +159,5 @@ def _groups(digests: Iterable[tuple[Sample, str]]) -> list[list[Sample]]:
 
 
 def _whole_digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.config import OnError
+from mpfgvc.data.decoding.packed import Packed, open_bytes
 from mpfgvc.data.images import image_size
 from mpfgvc.data.samples import Photograph
 from mpfgvc.errors import DataError
@@ -47,19 +48,19 @@ def check_headers(photographs: Iterable[Photograph], on_error: OnError) -> Heade
 
     Raises DataError for the first broken file, with their count, if `on_error` is "raise".
     """
-    paths = list(dict.fromkeys(each.path for each in photographs if each.has_file))
+    sources = {each.path: each.source for each in photographs if each.has_file}
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
-        read = list(zip(paths, pool.map(_read, paths), strict=True))
+        read = list(zip(sources, pool.map(_read, sources.values()), strict=True))
     broken = {path: result for path, result in read if isinstance(result, str)}
     if broken and on_error == "raise":
-        count = f"{len(broken)} of {len(paths)} photographs are broken, this is the first"
+        count = f"{len(broken)} of {len(sources)} photographs are broken, this is the first"
         raise DataError(f"{next(iter(broken.values()))} ({count})")
     return Headers(found={path: each for path, each in read if isinstance(each, Header)}, broken=broken)
 
 
-def photo_digest(path: Path) -> str:
+def photo_digest(source: Path | Packed) -> str:
     """`DIGEST_DIGITS` hexadecimal digits for the size, the first 16 KiB and the last 4 KiB of a file."""
-    with path.open("rb") as file:
+    with open_bytes(source) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=DIGEST_DIGITS // 2)
@@ -69,11 +70,11 @@ def photo_digest(path: Path) -> str:
         return digest.hexdigest()
 
 
-def _read(path: Path) -> Header | str:
+def _read(source: Path | Packed) -> Header | str:
     try:
-        height, width = image_size(path)
-        return Header(height=height, width=width, digest=photo_digest(path))
+        height, width = image_size(source)
+        return Header(height=height, width=width, digest=photo_digest(source))
     except DataError as error:
         return str(error)
     except OSError as error:
-        return f"cannot read the photograph {path}: {error.strerror}; check the disk"
+        return f"cannot read the photograph {source}: {error.strerror}; check the disk"

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
+from .decoding.packed import inside, is_packed, members, missing_members, tar_of
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -103,9 +104,11 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
 
     Each folder is listed once, which is fast on network drives.
     """
-    names = {folder: _file_names(folder) for folder in {path.parent for path in paths}}
-    doubtful = [path for path in paths if path.name not in names[path.parent]]
-    return [path for path in doubtful if not path.is_file()]  # some disks change the Unicode form
+    files = [path for path in paths if not is_packed(path)]
+    names = {folder: _file_names(folder) for folder in {path.parent for path in files}}
+    doubtful = [path for path in files if path.name not in names[path.parent]]
+    gone = [path for path in doubtful if not path.is_file()]  # some disks change the Unicode form
+    return gone + missing_members(path for path in paths if is_packed(path))
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -128,7 +131,9 @@ def _match(pattern: str) -> Listing:
         is_folder = path.is_dir()
     if is_folder:
         return photographs_below(path)
-    if os.path.lexists(path):
+    if path.suffix.lower() == ".tar" and path.is_file():
+        return _in_tar(path)
+    if os.path.lexists(path) or (is_packed(path) and tar_of(path).is_file()):
         return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong
     matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     fixed = next((place for place, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
@@ -136,6 +141,17 @@ def _match(pattern: str) -> Listing:
     below = [photographs_below(match) for match in matches if match.is_dir()]
     named = Listing(photographs=tuple(match for match in matches if _kind(match) == "photographs"))
     return merged([*below, named])
+
+
+def _in_tar(tar: Path) -> Listing:
+    """The photographs in a tar file, in its order."""
+    try:
+        names = members(tar)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read the shard {tar}: {reason}") from None
+    photographs = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    return Listing(photographs=tuple(inside(tar, name) for name in photographs))
 
 
 def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Listing]:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image
@@ -34,7 +33,8 @@ from .decoding.cost import (
 from .decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
 from .decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
 from .decoding.noise import hushed
-from .decoding.photo_file import PhotoFile, open_photo
+from .decoding.packed import Packed
+from .decoding.photo_file import PhotoFile, Source, open_photo
 from .decoding.pixels import join_strips, levels_of, to_rgb
 from .decoding.stated_depth import stated_depth
 from .decoding.strips import Strips, stored_size, strips_of
@@ -55,7 +55,7 @@ _UPRIGHT = {
 }
 
 
-def read_image(source: str | Path | IO[bytes], *, at_least: tuple[int, int] | None = None) -> Image.Image:
+def read_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """The photograph in a file: RGB, upright, its first frame, on white where it was transparent.
 
     `at_least` is the (height, width) in pixels that will be needed: a JPEG is then
@@ -75,7 +75,7 @@ def read_image(source: str | Path | IO[bytes], *, at_least: tuple[int, int] | No
         return _upright(rgb, like=image)
 
 
-def image_size(source: str | Path | IO[bytes]) -> tuple[int, int]:
+def image_size(source: Source) -> tuple[int, int]:
     """The (height, width) that the header of a file gives; the pixels are not decoded.
 
     Raises DataError, also for a photograph that no model could be given for its size or shape.
@@ -111,12 +111,12 @@ def reason_only(failure: str, path: Path) -> str:
 
 
 @contextmanager
-def _refusal(source: str | Path | Image.Image | IO[bytes]) -> Iterator[None]:
+def _refusal(source: Source | Image.Image) -> Iterator[None]:
     """Turn whatever Pillow's decoders raise into one line that names the file."""
     try:
         yield
     except Exception as error:  # broken files leave the decoders as almost any exception
-        if not isinstance(source, str | Path):
+        if not isinstance(source, str | Path | Packed):
             raise DataError(f"cannot read the given image: {_reason(error)}; export it again") from None
         raise DataError(f"cannot read the photograph {source}: {_reason(error)}; {_HINT}") from None
 

@@ -8,8 +8,10 @@ had not seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from jaxtyping import Int
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mpfgvc.config import OnError
+from mpfgvc.data.decoding.packed import tar_of
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.loader_processes import iterate
 from mpfgvc.data.photos import Batch, ClassMembers, Collate, Key, Photos
@@ -62,6 +65,11 @@ class TrainingLoader:
         substitutes = ClassMembers(samples) if on_error == "skip" else None
         photos = Photos(samples, transform, seed=seed, substitutes=substitutes)
         self.batches = _data_loader(photos, self.order, worker_count(workers, processes=processes.local))
+
+    def by_blocks(self, blocks: Blocks) -> Self:
+        """The loader, with the photographs of a few blocks read together."""
+        self.order.blocks = blocks
+        return self
 
     @property
     def steps(self) -> int:
@@ -135,10 +143,35 @@ def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
     return torch.tensor([sample.label for sample in samples], dtype=torch.long)
 
 
-def epoch_order(count: int, *, batch_size: int, seed: int, epoch: int, world: int = 1) -> list[list[int]]:
+@dataclass(frozen=True)
+class Blocks:
+    """Photographs that are read together: the block of each, and how many blocks are shuffled at a time."""
+
+    numbers: Int[Tensor, " samples"]
+    together: int
+
+    @classmethod
+    def of_shards(cls, samples: Sequence[Sample], together: int) -> Self:
+        """A block for each tar file, in the order of the samples."""
+        known: dict[Path, int] = {}
+        numbers = [known.setdefault(tar_of(sample.path), len(known)) for sample in samples]
+        return cls(torch.tensor(numbers), together)
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """All photographs: the blocks in random order, `together` of them shuffled at a time."""
+        places = torch.randperm(int(self.numbers.max()) + 1, generator=generator)
+        window = places[self.numbers] // self.together
+        shuffled = torch.randperm(len(self.numbers), generator=generator)
+        return shuffled[window[shuffled].argsort(stable=True)]
+
+
+def epoch_order(
+    count: int, *, batch_size: int, seed: int, epoch: int, world: int = 1, blocks: Blocks | None = None
+) -> list[list[int]]:
     """The indices of each whole batch of an epoch, of all processes together; a function of (seed, epoch)."""
     generator = torch.Generator().manual_seed(seed_of(seed, epoch))
-    order: list[int] = torch.randperm(count, generator=generator).tolist()
+    shuffled = torch.randperm(count, generator=generator) if blocks is None else blocks.order(generator)
+    order: list[int] = shuffled.tolist()
     if count < batch_size:  # one batch, filled up so that every process gets the same number
         whole = count + -count % world
         return [[order[place % count] for place in range(whole)]]
@@ -170,6 +203,7 @@ class _Order:
     def __init__(self, count: int, *, batch_size: int, seed: int, processes: Processes) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
         self.processes = processes
+        self.blocks: Blocks | None = None
         self.steps = steps_per_epoch(count, batch_size)
         self.set_epoch(0, 0)
 
@@ -182,7 +216,12 @@ class _Order:
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = self.processes.rank, self.processes.world
         batches = epoch_order(
-            self.count, batch_size=self.batch_size, seed=self.seed, epoch=self.current, world=world
+            self.count,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=self.current,
+            world=world,
+            blocks=self.blocks,
         )
         for indices in batches[self.first_step :]:
             yield [(self.current, index) for index in indices[rank::world]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
+from mpfgvc.data.decoding.packed import is_packed
 from mpfgvc.data.headers import DIGEST_DIGITS, photo_digest
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.errors import CheckpointError
@@ -121,15 +122,16 @@ class PhotoList:
 
 def photo_digests(paths: Iterable[Path]) -> dict[Path, str]:
     """The digest of each file, read in parallel; empty for one that cannot be read."""
-    wanted = list(paths)
+    wanted = sorted(paths)  # one tar file after the other
     with ThreadPoolExecutor(max_workers=min(32, 4 * core_count())) as pool:
         return dict(zip(wanted, pool.map(_digest, wanted), strict=True))
 
 
 def _digest(path: Path) -> str:
     try:
-        return photo_digest(path) if path.is_file() else ""  # to open a pipe would wait forever
-    except OSError:
+        wait = not is_packed(path) and not path.is_file()  # to open a pipe would wait forever
+        return "" if wait else photo_digest(path)
+    except (OSError, ValueError):
         return ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +19,27 @@ def dataset_root(config: DataConfig) -> Path | None:
     """
     if config.dataset == "synthetic":
         return None
+    if is_remote(config):
+        return cache_folder(str(config.root))
     if config.root is not None:
         return Path(config.root).expanduser()
     if config.dataset == "manifest":
         return manifest_file(config).parent
     hint = "give the folder of the photographs: --data.root my_photos/"
     raise ConfigError(f"data.root is not set; {hint}")
+
+
+def is_remote(config: DataConfig) -> bool:
+    """Whether a dataset is at a URL, from where its shards are fetched."""
+    return config.dataset == "shards" and config.root is not None and "://" in config.root
+
+
+def cache_folder(url: str) -> Path:
+    """Where the shards of a URL are kept on this machine."""
+    url = url.rstrip("/")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return home / "mpfgvc" / "shards" / f"{url.rpartition('/')[2][:40]}-{digest}"
 
 
 def manifest_file(config: DataConfig) -> Path:

@@ -116,16 +116,17 @@ def restore(
     place = dataset_root(config)
     if place is None:
         return _drawn_again(photo_list, config)
-    missing = _missing(photo_list.photographs, place)
+    packed = _packed(config)
+    missing = _missing(photo_list.photographs, place, packed)
     total = len(photo_list.photographs)
     if len(missing) == total:
         count = f"none of the {total} photographs of the run is in {place}"
         raise DataError(f"{count}, first {missing[0]}; say where the dataset is with --data.root")
-    added, notes = _added(photo_list, config, place)
+    added, notes = _added(photo_list, config, place, packed)
     if missing:
         notes = [counted("photographs of the run that are missing", missing, total), *notes]
     return RestoredPhotos(
-        photos=_photo_set(photo_list, (_sample(photo, place) for photo in photo_list.photographs)),
+        photos=_photo_set(photo_list, (_sample(photo, place, packed) for photo in photo_list.photographs)),
         digests={photo.at(place): photo.digest for photo in photo_list.photographs},
         missing=tuple(missing),
         added=tuple(added),
@@ -146,7 +147,7 @@ def is_dataset_of(
         return False
     place = dataset_root(moved(config, root=root, manifest=manifest))
     wanted = photo_list.subset("test") or photo_list.photographs
-    gone = set(_missing(wanted, place))
+    gone = set(_missing(wanted, place, {}))
     if manifest is not None and place is not None:
         rows = read_labelled_manifest(Path(manifest), place, check_files=False)
         named = {relative_path(row.path, place) for row in rows}
@@ -166,8 +167,18 @@ def _photo_set(photo_list: PhotoList, samples: Iterable[Sample]) -> PhotoSet:
     )
 
 
-def _sample(photo: ListedPhoto, place: Path) -> Sample:
-    return Sample(path=photo.at(place), label=photo.label, split=photo.split)
+def _sample(photo: ListedPhoto, place: Path, packed: Mapping[Path, Sample]) -> Sample:
+    path = photo.at(place)
+    if path in packed:  # it knows its place in the shard
+        return replace(packed[path], label=photo.label, split=photo.split)
+    return Sample(path=path, label=photo.label, split=photo.split)
+
+
+def _packed(config: DataConfig) -> dict[Path, Sample]:
+    """The photographs of a dataset in shards by their paths; none of another dataset."""
+    if config.dataset != "shards":
+        return {}
+    return {sample.path: sample for sample in read_photos(config, seed=0).samples}
 
 
 def _drawn_again(photo_list: PhotoList, config: DataConfig) -> RestoredPhotos:
@@ -183,20 +194,25 @@ def _drawn_again(photo_list: PhotoList, config: DataConfig) -> RestoredPhotos:
     return RestoredPhotos(photos=_photo_set(photo_list, samples), digests=digests)
 
 
-def _missing(photographs: Sequence[ListedPhoto], place: Path | None) -> list[str]:
-    """The paths of those that are not there."""
-    gone = set(missing_files([photo.at(place) for photo in photographs]))
+def _missing(
+    photographs: Sequence[ListedPhoto], place: Path | None, packed: Mapping[Path, Sample]
+) -> list[str]:
+    """The paths of those that are not there; those that are known to be in shards are."""
+    places = [photo.at(place) for photo in photographs]
+    gone = set(missing_files([path for path in places if path not in packed]))
     return [photo.path for photo in photographs if photo.at(place) in gone]
 
 
-def _added(photo_list: PhotoList, config: DataConfig, place: Path) -> tuple[list[str], list[str]]:
+def _added(
+    photo_list: PhotoList, config: DataConfig, place: Path, packed: Mapping[Path, Sample]
+) -> tuple[list[str], list[str]]:
     """The photographs of the dataset today that are not in the list, and notes on them."""
     try:
-        today = read_photos(config, seed=0, check_files=False)
+        today = packed or [each.path for each in read_photos(config, seed=0, check_files=False).samples]
     except MpfgvcError as error:
         return [], [f"the dataset cannot be read as it is now, to look for added photographs: {error}"]
     listed = {photo.path for photo in photo_list.photographs}
-    names = [relative_path(sample.path, place) for sample in today.samples]
+    names = [relative_path(path, place) for path in today]
     added = [name for name in names if name not in listed]
     what = "photographs added to the dataset after the run began, in no split and left out"
     return added, [counted(what, added)] if added else []

@@ -16,6 +16,7 @@ from typing import ClassVar, Literal
 from PIL import Image
 
 from mpfgvc.data.class_names import refuse_lookalikes
+from mpfgvc.data.decoding.packed import Packed
 from mpfgvc.data.images import read_image
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
@@ -45,9 +46,14 @@ class Photograph:
     """Whether there is a file at `path`; False for pictures that are drawn."""
     path: Path
 
+    @property
+    def source(self) -> Path | Packed:
+        """What its bytes are read from."""
+        return self.path
+
     def read(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The photograph, RGB and upright; `at_least` as `read_image` takes it. Raises DataError."""
-        return read_image(self.path, at_least=at_least)
+        return read_image(self.source, at_least=at_least)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.loading import EvaluationLoader, TrainingLoader
+from mpfgvc.data.loading import Blocks, EvaluationLoader, TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform, test_transform, train_transform
@@ -27,7 +27,7 @@ class Loaders:
 
     def training(self, samples: Sequence[Sample]) -> TrainingLoader:
         """Random crops in random order."""
-        return TrainingLoader(
+        loader = TrainingLoader(
             samples,
             train_transform(self.preprocessing, self.settings.augment),
             batch_size=self.batch_size,
@@ -37,6 +37,8 @@ class Loaders:
             on_error=self.settings.on_error,
             tell=self.tell,
         )
+        together = self.settings.shuffle_shards
+        return loader if together is None else loader.by_blocks(Blocks.of_shards(samples, together))
 
     def evaluation(self, samples: Sequence[Sample]) -> EvaluationLoader:
         """Photographs as in the test, in order."""

@@ -1,6 +1,7 @@
 """The bytes of one photograph, handed to a decoder within limits.
 
 - Only regular files are opened: a FIFO or a device would block for ever.
+- A photograph inside a tar file (packed.py) is read from its place there.
 - A file may have at most `MOST_BYTES`, and a decoder may take at most
   `MOST_BLOCK` of them at once. Some decoders read whatever length a file claims.
 - A PNG is read without its long text, color profile and unknown chunks. Pillow
@@ -18,6 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from .packed import Packed, is_packed, locate
+
+Source = str | Path | Packed | IO[bytes]
+"""What a photograph may be read from."""
 MOST_BYTES = 512 * 1024**2
 MOST_BLOCK = 64 * 1024**2
 MOST_CHUNKS = 200_000
@@ -92,9 +97,13 @@ class PhotoFile:
 
 
 @contextmanager
-def open_photo(source: str | Path | IO[bytes]) -> Iterator[PhotoFile]:
+def open_photo(source: Source) -> Iterator[PhotoFile]:
     """The bytes of a photograph. Raises OSError or ValueError for anything but a regular file."""
-    if isinstance(source, str | Path):
+    if isinstance(source, Packed) or (isinstance(source, str | Path) and is_packed(source)):
+        packed = source if isinstance(source, Packed) else locate(Path(source))
+        _refuse_large(packed.member.size)
+        yield _photo_file(io.BytesIO(packed.read()))
+    elif isinstance(source, str | Path):
         _refuse_special(Path(source))
         with Path(source).open("rb") as file:
             yield _photo_file(file)
@@ -109,12 +118,16 @@ def _refuse_special(path: Path) -> None:
         raise ValueError(f"it is a {kinds.get(stat.S_IFMT(status.st_mode), 'device')}, not a regular file")
 
 
-def _photo_file(file: IO[bytes]) -> PhotoFile:
-    size = file.seek(0, io.SEEK_END)
+def _refuse_large(size: int) -> None:
     if size > MOST_BYTES:
         raise ValueError(
             f"its {size / 1e6:.0f} MB are more than the {MOST_BYTES / 1e6:.0f} MB a photograph may have"
         )
+
+
+def _photo_file(file: IO[bytes]) -> PhotoFile:
+    size = file.seek(0, io.SEEK_END)
+    _refuse_large(size)
     file.seek(0)
     is_png = file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
     return PhotoFile(file, _png_runs(file, size) if is_png else [(0, size)])

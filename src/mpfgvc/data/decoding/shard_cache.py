@@ -1,0 +1,136 @@
+"""Shards that are elsewhere, fetched whole when a photograph of theirs is read, within a bounded folder.
+
+The folder holds `origin.json`: where the shards come from, and how many bytes of them may be kept. The shard
+that was fetched first goes first. Any process may fetch: a shard takes its name when it is whole, and a lock
+keeps two of this machine from fetching the same one. HTTP needs nothing; other stores need fsspec.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import one_line
+
+ORIGIN = "origin.json"
+_SECONDS = 60
+_BLOCK = 1024**2
+
+
+def write_origin(folder: Path, url: str, most_bytes: int) -> None:
+    """Make a folder the place of the shards at `url`. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"url": url.rstrip("/"), "most_bytes": most_bytes}) + "\n"
+    file = folder / ORIGIN
+    if not file.is_file() or file.read_text() != content:
+        part = _part(folder)
+        part.write_text(content)
+        part.replace(file)
+
+
+def is_fetched(folder: Path) -> bool:
+    """Whether what is missing in a folder can be fetched."""
+    return (folder / ORIGIN).is_file()
+
+
+def fetch(file: Path, size: int | None = None) -> None:
+    """Fetch a file of a folder from its origin, unless it is there by now.
+
+    Raises ValueError with the reason in one line, for a file of another size than `size`, too.
+    """
+    origin = json.loads((file.parent / ORIGIN).read_text())
+    with _alone(file):
+        if file.exists():
+            return
+        part = _part(file.parent)
+        try:
+            _download(f"{origin['url']}/{file.name}", part)
+            got = part.stat().st_size
+            if size is not None and got != size:
+                raise ValueError(f"got {got} of {size} bytes")
+            _make_room(file.parent, origin["most_bytes"] - got)
+            part.replace(file)
+        except Exception as error:  # stores fail in as many ways as they are made
+            raise ValueError(f"cannot fetch {origin['url']}/{file.name}: {one_line(error)}") from None
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def open_tar(tar: Path) -> Iterator[IO[bytes]]:
+    """A tar file, fetched first if it is elsewhere. Raises OSError, ValueError if it cannot be fetched."""
+    for _ in range(3):  # another process may remove it to make room
+        with suppress(FileNotFoundError):
+            file = tar.open("rb", buffering=0)
+            break
+        if not is_fetched(tar.parent):
+            raise FileNotFoundError(tar)
+        fetch(tar, _size_of(tar))
+    else:
+        raise ValueError(f"{tar.name} is removed as fast as it is fetched; raise data.cache_gb")
+    with file:
+        yield file
+
+
+def _size_of(tar: Path) -> int | None:
+    """The bytes that `shards.json` gives a shard; None if it does not say."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        shards = json.loads((tar.parent / "shards.json").read_bytes())["shards"]
+        return next((int(size) for name, size, _ in shards if name == tar.name), None)
+    return None
+
+
+def _download(url: str, target: Path) -> None:
+    with _opened(url) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _BLOCK)
+
+
+def _opened(url: str) -> Any:
+    if url.startswith(("http://", "https://")):
+        return urllib.request.urlopen(url, timeout=_SECONDS)  # noqa: S310
+    try:
+        import fsspec
+    except ImportError:
+        raise ValueError("it needs fsspec and the package of its store: pip install fsspec s3fs") from None
+    return fsspec.open(url, "rb")
+
+
+def _make_room(folder: Path, left: int) -> None:
+    """Remove the shards that were fetched first until the others have at most `left` bytes."""
+    shards = []
+    for tar in folder.glob("*.tar"):
+        with suppress(FileNotFoundError):  # another process makes room, too
+            shards.append((tar.stat().st_mtime, tar.stat().st_size, tar))
+    held = sum(size for _, size, _ in shards)
+    for _, size, tar in sorted(shards):
+        if held <= left:
+            return
+        tar.unlink(missing_ok=True)
+        held -= size
+
+
+def _part(folder: Path) -> Path:
+    """A new hidden file; a kill leaves it, and nothing reads it."""
+    descriptor, name = tempfile.mkstemp(prefix=".fetch-", dir=folder)
+    os.close(descriptor)
+    return Path(name)
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One process of this machine at a time, where the system has locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (file.parent / f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,256 @@
+"""`data.dataset: shards`: packed ones, those of others, and damaged ones."""
+
+import io
+import json
+import pickle
+import tarfile
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mpfgvc.config import AugmentConfig, DataConfig
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.doctor import check_dataset
+from mpfgvc.data.image_files import find_images
+from mpfgvc.data.images import read_image
+from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_order
+from mpfgvc.data.pack import Pack
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.transforms import train_transform
+from mpfgvc.errors import DataError
+from mpfgvc.launcher import Processes
+
+PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+RANDOM = train_transform(PREPROCESSING, AugmentConfig(color=0.3, erase=0.5))
+
+
+def read(root: Path | str, **settings):
+    return read_photos(DataConfig(dataset="shards", root=str(root), validation=0, **settings), seed=0)
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def shards(class_folders, tmp_path) -> Path:
+    photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
+    Pack(out=tmp_path / "shards", root=class_folders, per_shard=7).write(photos)
+    return tmp_path / "shards"
+
+
+@pytest.fixture
+def photo(tmp_path, draw):
+    return lambda seed: draw(tmp_path / "drawn" / f"{seed}.png", seed=seed).read_bytes()
+
+
+def test_a_photograph_is_read_by_its_path_alone_as_by_its_place(shards):
+    sample = read(shards).samples[11]
+    assert sample.path == shards / "birds-000001.tar!000000011.png"
+    assert np.array_equal(np.asarray(read_image(sample.path)), np.asarray(sample.read()))
+    assert np.array_equal(np.asarray(pickle.loads(pickle.dumps(sample)).read()), np.asarray(sample.read()))  # noqa: S301
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
+@pytest.mark.parametrize("workers", [0, 1, 2, 4])
+def test_the_order_and_the_pixels_are_those_of_the_files_on_any_number_of_workers(
+    class_folders, shards, workers
+):
+    files = read_photos(DataConfig(root=str(class_folders)), seed=0).subset("train")
+    expected = first_epochs(files, workers=0)
+    assert first_epochs(read(shards).subset("train"), workers=workers) == expected
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_the_batches_that_one_would_see(shards, world):
+    samples = read(shards).subset("train")
+    whole = first_epochs(samples)
+    shares = [first_epochs(samples, processes=Processes(rank=rank, world=world)) for rank in range(world)]
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert sorted(batch) == sorted(photo for part in parts for photo in part)
+
+
+def test_an_epoch_goes_on_in_its_middle(shards):
+    samples = read(shards).subset("train")
+    loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, workers=2)
+    whole, rest = (list(map(photos_in, loader.epoch(1, first))) for first in (0, 2))
+    assert rest == whole[2:]
+
+
+def first_epochs(samples, blocks=None, **settings) -> list[list[bytes]]:
+    """The pixels of each photograph of each batch of two epochs."""
+    loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, **settings)
+    loader = loader if blocks is None else loader.by_blocks(blocks)
+    return [photos_in(batch) for epoch in range(2) for batch in loader.epoch(epoch)]
+
+
+def photos_in(batch) -> list[bytes]:
+    return [image.numpy().tobytes() for image in batch[0]]
+
+
+def test_blocks_keep_shards_together_and_depend_on_seed_and_epoch_only():
+    numbers = torch.tensor([place // 5 for place in range(40)])
+    settings = {"batch_size": 1, "seed": 3, "blocks": Blocks(numbers, together=2)}
+    order = [index for (index,) in epoch_order(40, epoch=1, **settings)]
+    assert sorted(order) == list(range(40))
+    assert order == [index for (index,) in epoch_order(40, epoch=1, **settings)]
+    assert order != [index for (index,) in epoch_order(40, epoch=2, **settings)]
+    in_turn = [int(numbers[index]) for index in order]
+    windows = [in_turn[start : start + 10] for start in range(0, 40, 10)]
+    assert [len(set(window)) for window in windows] == [2, 2, 2, 2]
+    assert all(window != sorted(window) != window[::-1] for window in windows)
+    assert [set(window) for window in windows] != [{0, 1}, {2, 3}, {4, 5}, {6, 7}]
+
+
+def test_shards_shuffled_together_show_the_same_photographs_in_another_order(shards):
+    samples = read(shards).subset("train")
+    blocks = Blocks.of_shards(samples, 2)
+    assert int(blocks.numbers.max()) == 3
+    plain, blocked = first_epochs(samples), first_epochs(samples, blocks=blocks)
+    assert len(plain) == len(blocked)
+    assert first_epochs(samples, blocks=blocks, workers=2) == blocked != plain
+
+
+def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(
+    shards, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"file://{shards}"
+    size = (shards / "birds-000000.tar").stat().st_size
+    photos = read(url, cache_gb=2.5 * size / 1e9)
+    cache = photos.samples[0].path.parent
+    assert cache.is_relative_to(tmp_path / "cache")
+    assert not list(cache.glob("*.tar"))
+    local = read(shards).samples
+    for here, there in zip(photos.samples, local, strict=True):
+        assert here.source.read() == there.source.read()
+        assert len(list(cache.glob("*.tar"))) <= 2
+    assert first_epochs(photos.subset("train"), workers=2) == first_epochs(read(shards).subset("train"))
+
+
+def test_shards_come_over_http(shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        photos = read(url)
+        assert photos.samples[20].source.read() == read(shards).samples[20].source.read()
+        (shards / "birds-000000.tar").write_bytes(b"other")
+        with pytest.raises(DataError, match=r"cannot fetch http://.*birds-000000\.tar: got 5 of \d+ bytes"):
+            photos.samples[0].read()
+        server.shutdown()
+    with pytest.raises(DataError, match=r"cannot fetch http://127.*shards\.json: .*refused"):
+        read(url + "elsewhere")
+
+
+def test_a_shard_stands_for_its_photographs_where_files_are_named(shards):
+    found = find_images([str(shards / "birds-000000.tar"), str(shards / "birds-000001.tar!000000009.png")])
+    assert [path.name for path in found.photographs][-2:] == [
+        "birds-000000.tar!000000006.png",
+        "birds-000001.tar!000000009.png",
+    ]
+    assert len(found.photographs) == 8
+
+
+def test_the_doctor_finds_duplicates_inside_shards(class_folders, tmp_path):
+    (class_folders / "class 1" / "0.png").write_bytes((class_folders / "class 1" / "1.png").read_bytes())
+    photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
+    Pack(out=tmp_path / "shards", root=class_folders, per_shard=7).write(photos)
+    report = check_dataset(DataConfig(dataset="shards", root=str(tmp_path / "shards")), seed=0)
+    assert len(report.duplicates) == 1
+    assert all("birds-000000.tar!" in path for path in report.duplicates[0].paths)
+
+
+def test_shards_of_others_are_read_without_an_index(tmp_path, photo):
+    root = tmp_path / "web"
+    root.mkdir()
+    tar(root / "x-train-1.tar", {"a/1.jpg": photo(1), "a/1.cls": b"1", "b.c.png": photo(2), "b.cls": b"0\n"})
+    tar(root / "x-test-1.tar", {"k.png": photo(3), "k.json": json.dumps({"label": 1}).encode()})
+    photos = read(root)
+    assert photos.classes == ("0", "1")
+    assert [(each.label, each.split, each.source.read()) for each in photos.samples] == [
+        (1, "test", photo(3)),
+        (1, "train", photo(1)),
+        (0, "train", photo(2)),
+    ]
+    (root / "classes.txt").write_text("wren\nrobin\n")
+    assert read(root).classes == ("wren", "robin")
+    assert [each.label for each in read(root).samples] == [1, 1, 0]
+
+
+def test_photographs_without_a_label_are_counted_and_said(tmp_path, photo):
+    members = {f"{number}.png": photo(number) for number in range(6)}
+    members |= {f"{number}.cls": str(number % 2).encode() for number in range(5)}
+    tar(tmp_path / "one.tar", members)
+    assert read(tmp_path, test=0).notes[0] == "photographs without a label, left out: 1 (one.tar!5.png)"
+
+
+def test_a_missing_index_is_made_from_the_headers(shards):
+    before = read(shards)
+    (shards / "shards.json").unlink()
+    after = read(shards)
+    assert [(each.path, each.split, each.member) for each in after.samples] == [
+        (each.path, each.split, each.member) for each in before.samples
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda root: (root / "birds-000002.tar").unlink(), r"birds-000002\.tar does not exist; copy it"),
+        (lambda root: cut(root / "birds-000001.tar"), r"birds-000001\.tar must have \d+ bytes, got \d+"),
+        (lambda root: (root / "shards.idx").unlink(), r"shards\.idx does not exist"),
+        (lambda root: cut(root / "shards.idx"), r"shards\.idx is not what mpfgvc data pack wrote"),
+        (
+            lambda root: flip(root / "shards.idx"),
+            r"shards\.idx is not .* another than shards\.json says",
+        ),
+        (lambda root: (root / "shards.json").write_text("{"), r"shards\.json is not .* must be JSON"),
+        (lambda root: edit(root / "shards.json", "shards", [["../x", 1, 25]]), r"its values are not those"),
+        (lambda root: edit(root / "shards.json", "format", 9), r"this version reads format 1"),
+    ],
+)
+def test_damage_is_refused_in_one_line_that_names_the_file(shards, damage, says):
+    damage(shards)
+    with pytest.raises(DataError, match=says) as caught:
+        read(shards)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["inside a photograph", "between two of them"])
+def test_a_shard_that_is_cut_is_refused_without_an_index_too(shards, place):
+    second = read(shards).samples[8].member
+    (shards / "shards.json").unlink()
+    cut(shards / "birds-000001.tar", second.offset + (100 if place == "inside a photograph" else -512))
+    with pytest.raises(DataError, match=r"birds-000001\.tar (is not .* unexpected end|has no end)"):
+        read(shards)
+
+
+def test_a_folder_without_shards_says_so(tmp_path):
+    with pytest.raises(DataError, match="holds no shards"):
+        read(tmp_path)
+
+
+def cut(file: Path, to: int = 100) -> None:
+    file.write_bytes(file.read_bytes()[:to])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[3] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def edit(file: Path, key: str, value: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))

@@ -1,0 +1,182 @@
+"""`mpfgvc data pack`: what is in the shards, and what happens to a pack that is stopped."""
+
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mpfgvc.config import DataConfig
+from mpfgvc.data import pack as module
+from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.images import read_image
+from mpfgvc.data.pack import Pack
+from mpfgvc.data.shard_index import LAYOUT, ROW
+from mpfgvc.errors import ConfigError, DataError, OutputError
+
+JPEG_SLACK = 3  # gray levels on average between a resized photograph of noise and its JPEG of quality 95
+
+
+def photos_of(root: Path, **settings):
+    return read_photos(DataConfig(root=str(root), **settings), seed=0)
+
+
+def shards_of(folder: Path):
+    return read_photos(DataConfig(dataset="shards", root=str(folder)), seed=0)
+
+
+def packed(root: Path, out: Path, **options):
+    return Pack(out=out, root=root, **options).write(photos_of(root))
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_shards_hold_the_same_bytes_labels_splits_and_order_as_the_dataset(class_folders, tmp_path):
+    report = packed(class_folders, tmp_path / "shards", per_shard=7)
+    assert (report.shards, report.photographs, report.unreadable, report.kept_shards) == (4, 25, (), 0)
+    before, after = photos_of(class_folders), shards_of(tmp_path / "shards")
+    assert (after.name, after.classes, after.supercategory) == (before.name, before.classes, None)
+    assert [(each.label, each.split) for each in after.samples] == [
+        (each.label, each.split) for each in before.samples
+    ]
+    for file, member in zip(before.samples, after.samples, strict=True):
+        assert member.source.read() == file.path.read_bytes()
+    assert (tmp_path / "shards" / "shards.idx").stat().st_size == 25 * ROW.itemsize == 25 * 26
+
+
+def test_every_tar_reader_finds_image_class_and_facts_of_one_name(class_folders, tmp_path):
+    packed(class_folders, tmp_path / "shards", per_shard=7)
+    photos = photos_of(class_folders)
+    with tarfile.open(tmp_path / "shards" / "birds-000001.tar") as archive:
+        content = {each.name: archive.extractfile(each).read() for each in archive}
+    assert list(content)[:3] == ["000000007.png", "000000007.cls", "000000007.json"]
+    sample = photos.samples[7]
+    name = photos.classes[sample.label]
+    relative = sample.path.relative_to(class_folders).as_posix()
+    assert int(content["000000007.cls"]) == sample.label
+    assert json.loads(content["000000007.json"]) == {"class": name, "split": sample.split, "path": relative}
+
+
+def test_copies_have_the_shorter_side_and_look_like_the_photograph(tmp_path, draw):
+    for index, size in enumerate([(90, 120), (120, 60), (30, 200), (50, 40)]):
+        for name in "ab":
+            draw(tmp_path / "birds" / name / f"{index}.png", seed=index, size=size)
+    packed(tmp_path / "birds", tmp_path / "shards", size=40)
+    pairs = zip(photos_of(tmp_path / "birds").samples, shards_of(tmp_path / "shards").samples, strict=True)
+    sizes = set()
+    for file, member in pairs:
+        whole, copy = read_image(file.path), member.read()
+        sizes.add(copy.size)
+        if min(whole.size) <= 40:
+            assert member.source.read() == file.path.read_bytes()
+            continue
+        wanted = whole.resize(copy.size, Image.Resampling.BICUBIC)
+        gray = [np.asarray(image.convert("L"), float) for image in (wanted, copy)]
+        assert np.abs(gray[0] - gray[1]).mean() < JPEG_SLACK
+    assert sizes == {(40, 53), (80, 40), (30, 200), (50, 40)}
+
+
+def test_a_pack_that_is_stopped_goes_on_and_ends_with_the_same_bytes(class_folders, tmp_path, monkeypatch):
+    packed(class_folders, tmp_path / "whole", per_shard=7)
+    calls = iter(range(100))
+    content = module._content
+
+    def stop_at(sample, size):
+        if next(calls) == 16:
+            raise KeyboardInterrupt
+        return content(sample, size)
+
+    monkeypatch.setattr(module, "_content", stop_at)
+    with pytest.raises(KeyboardInterrupt):
+        packed(class_folders, tmp_path / "shards", per_shard=7)
+    there = ["birds-000000.tar", "birds-000001.tar", "shards.plan.json"]
+    assert sorted(bytes_in(tmp_path / "shards")) == there
+    with pytest.raises(DataError, match="was not packed to its end"):
+        shards_of(tmp_path / "shards")
+    monkeypatch.setattr(module, "_content", content)
+    assert packed(class_folders, tmp_path / "shards", per_shard=7).kept_shards == 2
+    assert bytes_in(tmp_path / "shards") == bytes_in(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("change", ["size", "per_shard", "photographs"])
+def test_a_pack_goes_on_only_with_the_same_photographs_and_options(class_folders, tmp_path, change):
+    packed(class_folders, tmp_path / "shards", per_shard=7)
+    (tmp_path / "shards" / LAYOUT).unlink()
+    pack = Pack(out=tmp_path / "shards", root=class_folders, per_shard=7)
+    (tmp_path / "shards" / "shards.plan.json").write_text(pack._plan(photos_of(class_folders)))
+    if change == "photographs":
+        (class_folders / "class 1" / "0.png").write_bytes(b"other")
+    options = {"size": {"size": 16}, "per_shard": {"per_shard": 6}, "photographs": {}}[change]
+    with pytest.raises(OutputError, match="the beginning of another pack"):
+        packed(class_folders, tmp_path / "shards", **{"per_shard": 7, **options})
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(class_folders, tmp_path):
+    packed(class_folders, tmp_path / "shards")
+    before = bytes_in(tmp_path / "shards")
+    with pytest.raises(OutputError, match="holds packed shards already"):
+        packed(class_folders, tmp_path / "shards")
+    assert bytes_in(tmp_path / "shards") == before
+    with pytest.raises(OutputError, match=r"holds other files \(class 1\)"):
+        packed(class_folders, class_folders)
+
+
+def test_a_broken_photograph_is_named_or_left_out_and_counted(class_folders, tmp_path):
+    broken = class_folders / "class 10" / "3.png"
+    broken.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"cannot read the photograph .*3\.png"):
+        packed(class_folders, tmp_path / "refused")
+    assert not list((tmp_path / "refused").glob("*.tar"))
+    assert packed(class_folders, tmp_path / "shards", on_error="skip").unreadable == (str(broken),)
+    shutil.rmtree(tmp_path / "refused")
+    names = [each.path.name.partition("!")[2] for each in shards_of(tmp_path / "shards").samples]
+    numbers = [int(Path(name).stem) for name in names]
+    skipped = [each.path for each in photos_of(class_folders).samples].index(broken)
+    assert numbers == [number for number in range(25) if number != skipped]
+
+
+@pytest.mark.parametrize(("name", "value"), [("per_shard", 0), ("size", 15)])
+def test_numbers_that_make_no_sense_are_refused(tmp_path, name, value):
+    with pytest.raises(ConfigError, match="must be at least"):
+        Pack(out=tmp_path, root=None, **{name: value})
+
+
+def test_the_command_says_what_it_packed_as_json_and_what_to_do_next(cli, class_folders, tmp_path):
+    words = ("data", "pack", "--data.root", class_folders, "--out")
+    code, out, _ = cli(*words, tmp_path / "json", "--json")
+    assert code == 0
+    assert json.loads(out)["photographs"] == 25
+    code, out, _ = cli(*words, tmp_path / "text", "--per-shard", 10)
+    assert "25 photographs in 3 shards" in out
+    assert f"mpfgvc train --data.dataset shards --data.root {tmp_path / 'text'}" in out
+    code, out, err = cli(*words, tmp_path / "text")
+    assert (code, out) == (2, "")
+    assert "already" in err
+
+
+def test_synthetic_birds_are_packed_as_png(tmp_path):
+    config = DataConfig(dataset="synthetic")
+    config = read_photos(config, seed=0)
+    few = [each for each in config.samples if each.label < 2 and each.path.name.endswith("0001.png")]
+    photos = type(config)(name="birds", classes=config.classes[:2], samples=tuple(few))
+    Pack(out=tmp_path / "shards", root=None).write(photos)
+    for drawn, member in zip(few, shards_of(tmp_path / "shards").samples, strict=True):
+        assert np.array_equal(np.asarray(drawn.read()), np.asarray(member.read()))
+
+
+def test_shuffled_shards_mix_the_classes_and_hold_the_same_photographs(cli, class_folders, tmp_path):
+    words = ("data", "pack", "--data.root", class_folders, "--per-shard", 5)
+    for name in ("plain", "mixed", "again"):
+        assert cli(*words, "--out", tmp_path / name, *(() if name == "plain" else ("--shuffle",)))[0] == 0
+    plain, mixed = (shards_of(tmp_path / name).samples for name in ("plain", "mixed"))
+    assert len({each.label for each in plain[:5]}) == 1 < len({each.label for each in mixed[:5]})
+    content = [
+        sorted((each.source.read(), each.label, each.split) for each in some) for some in (plain, mixed)
+    ]
+    assert content[0] == content[1]
+    assert bytes_in(tmp_path / "mixed") == bytes_in(tmp_path / "again")
