@@ -30,6 +30,7 @@ PAGES = (
     "faq.md",
     "report.md",
     "shards.md",
+    "scale.md",
 )
 WITH_OWN_TEST = (
     "training.md",

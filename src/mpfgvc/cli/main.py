@@ -24,6 +24,7 @@ from mpfgvc.cli import (
     explain,
     export,
     output,
+    plan,
     predict,
     prompts,
     push,
@@ -48,6 +49,7 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     export.COMMAND,
     compare.COMMAND,
+    plan.COMMAND,
     push.COMMAND,
     *data.COMMANDS,
 )

@@ -51,7 +51,7 @@ def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> No
     for source, metrics in evaluation.sources.items():
         accuracies = (metrics.top1, metrics.top5, metrics.mean_class)
         table.add_row(source, *(f"{100 * accuracy:.1f}" for accuracy in accuracies))
-    _write(table)
+    write_table(table)
     if (hierarchy := evaluation.hierarchy) is not None:
         shares = ", ".join(f"{100 * share:.1f} {level}" for level, share in hierarchy.accuracy.items())
         output.write_line(f"right at each level, %: {printable(shares)}")
@@ -74,12 +74,12 @@ def write_prompts(learned: LearnedPrompts) -> None:
     for prompt in learned.prompts:
         words = " | ".join(", ".join(near.word.strip() for near in token) for token in prompt.tokens)
         table.add_row(printable(prompt.label), f"{prompt.moved:.2f}", printable(words))
-    _write(table)
+    write_table(table)
     table = _table("closest classes by their texts", "cosine", "at the start")
     for pair in learned.pairs:
         names = printable(" and ".join(pair.labels))
         table.add_row(names, f"{pair.cosine:.3f}", f"{pair.at_start:.3f}")
-    _write(table)
+    write_table(table)
     output.write_line(
         "moved: distance of the learned tokens from their start, over the length they started with"
     )
@@ -94,7 +94,7 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
         table.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold")
     for cells in table_rows(comparison):
         table.add_row(*map(printable, cells))
-    _write(table)
+    write_table(table)
     output.write_line(caption(comparison))
     output.write_line(f"page        {printable(folder)}/index.html")
 
@@ -105,7 +105,7 @@ def write_check(report: Report) -> None:
     table = _table("split", "photographs")
     for split, count in report.counts.items():
         table.add_row(split, str(count))
-    _write(table)
+    write_table(table)
     lines = [
         f"smallest class  {report.smallest.name} ({report.smallest.count})",
         f"largest class   {report.largest.name} ({report.largest.count})",
@@ -167,7 +167,7 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _write(table: Table) -> None:
+def write_table(table: Table) -> None:
     """Write a table: to a terminal in its width, elsewhere wide enough for whole paths."""
     terminal = sys.stdout.isatty()
     text = io.StringIO()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from lightning_fabric import Fabric
 
-from mpfgvc.config import Config
+from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
 from mpfgvc.data.loading import labels_of, worker_count
@@ -97,7 +97,8 @@ def open_run(
     """
     processes = Processes.here()
     tell = say if processes.is_first else _say_nothing
-    _refuse_uneven_batches(config, processes)
+    for stage in (config.stage1, config.stage2):
+        refuse_uneven_batch(stage, processes.world)
     sentences = descriptions.sentences
     network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
     for note in network.start.notes:
@@ -163,11 +164,11 @@ def _can_compile(fabric: Fabric, tell: Tell) -> bool:
     return reason is None
 
 
-def _refuse_uneven_batches(config: Config, processes: Processes) -> None:
-    for stage in (config.stage1, config.stage2):
-        if stage.batch_size % processes.world:
-            rule = f"must be a multiple of the {processes.world} processes"
-            raise ConfigError(f"{stage.name}.batch_size {rule}, got {stage.batch_size}")
+def refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
+    """Refuse a batch that cannot be divided among the processes. Raises ConfigError."""
+    if settings.batch_size % processes:
+        rule = f"must be a multiple of the {processes} processes"
+        raise ConfigError(f"{settings.name}.batch_size {rule}, got {settings.batch_size}")
 
 
 def _environment(fabric: Fabric) -> Environment:
