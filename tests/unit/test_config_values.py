@@ -97,7 +97,7 @@ def test_numbers_truths_lists_and_choices_are_read_as_yaml_1_2(words: list[str],
         (
             "--data.dataset=birds",
             "data.dataset must be one of cub, dogs, nabirds, food101, flowers102, folder, "
-            "manifest, synthetic, got birds",
+            "manifest, shards, synthetic, got birds",
         ),
         (
             "--model.image_tower.image_size=[48, x]",
