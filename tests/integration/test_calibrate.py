@@ -59,7 +59,11 @@ def test_calibrate_false_leaves_the_logits_as_they_are(
     )
 
 
-def test_too_few_validation_photographs_are_said(finished: Path, cli: Cli) -> None:
+def test_too_few_validation_photographs_are_said(
+    finished: Path, tiny: Callable[..., Config], tmp_path: Path, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny({"stage1.epochs": 0, "stage2.epochs": 0}), out=tmp_path / "run")
+    assert "the model is not calibrated: that needs 20 validation photographs" in capsys.readouterr().err
     assert load_model(finished).calibration is None
     code, _, stderr = cli("calibrate", finished)
     assert code == 2

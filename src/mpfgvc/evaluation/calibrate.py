@@ -122,11 +122,15 @@ def calibrate_photos(
     taxonomy: Taxonomy | None,
     photographs: str,
 ) -> Calibration | None:
-    """The calibration of a network, over all processes together; None for too few photographs."""
+    """The calibration of a network, over all processes together; None for fewer than FEWEST photographs.
+
+    `photographs` says where they come from; their number goes in front of it.
+    """
     logits, truth, _ = collect(inference, loader, labels)
     if len(truth) < FEWEST:
         return None
-    return calibration_of(logits, truth, taxonomy=taxonomy, photographs=photographs)
+    where = f"{len(truth)} photographs of {photographs}"
+    return calibration_of(logits, truth, taxonomy=taxonomy, photographs=where)
 
 
 @torch.inference_mode()

@@ -25,7 +25,7 @@ from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.answers import save_answers
-from mpfgvc.evaluation.calibrate import MOST, at_most, calibrate_photos
+from mpfgvc.evaluation.calibrate import FEWEST, MOST, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation
@@ -155,13 +155,17 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
         return None
     chosen = at_most(samples, MOST)
     predictor = Predictor(saved, device=run.fabric.device)
-    return calibrate_photos(
+    calibration = calibrate_photos(
         predictor.inference,
         run.loaders.evaluation(chosen),
         labels_of(chosen),
         taxonomy=saved.taxonomy,
-        photographs=f"{len(chosen)} photographs of the validation split",
+        photographs="the validation split",
     )
+    if calibration is None:
+        what = f"the model is not calibrated: that needs {FEWEST} validation photographs"
+        run.tell(f"{what}; give others with mpfgvc calibrate, or set calibrate to false")
+    return calibration
 
 
 def _look_back(run: OpenRun, predictor: Predictor) -> None:
