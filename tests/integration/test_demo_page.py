@@ -65,8 +65,8 @@ def page(browser: "playwright.Browser", request: pytest.FixtureRequest) -> Itera
     width, height = SIZES[request.param]
     opened = browser.new_page(viewport={"width": width, "height": height})
     opened.set_default_timeout(15_000)
-    # With a listener from the start, every chooser is caught. Without one, a chooser that opens between two waits is
-    # a real dialog, which nobody can close, and the page opens no other one.
+    # With a listener from the start, every chooser is caught. Without one, a chooser that opens between two
+    # waits is a real dialog, which nobody can close, and the page opens no other one.
     opened.on("filechooser", lambda _: None)
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
@@ -102,7 +102,7 @@ def focus(page: "playwright.Page", selector: str) -> None:
 
 
 def choose(page: "playwright.Page", file: Path) -> None:
-    """Open the chooser by Space and take a file. Headless Chromium may lose the key, so press it up to five times."""
+    """Open the chooser by Space and take a file. Headless Chromium may lose the key, so try five times."""
     for timeout in (4_000, 4_000, 4_000, 4_000, 15_000):
         try:
             with page.expect_file_chooser(timeout=timeout) as chooser:

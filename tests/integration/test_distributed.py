@@ -14,7 +14,7 @@ import pytest
 import timm
 from safetensors.torch import load_file, save_file
 
-from mpfgvc import Config
+from mpfgvc import MPFGVC, Config
 from mpfgvc.config_io import dump_config
 
 
@@ -72,6 +72,25 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
         json.loads(_mpfgvc("evaluate", runs[0], "--json", processes=processes)) for processes in (1, 2)
     )
     assert together == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
+    tiny: Callable[..., Config], tmp_path: Path, processes: int
+) -> None:
+    """Three classes leave the last of two processes one, and the last of four none; a chunk holds two."""
+    config = tmp_path / "config.yaml"
+    settings = {"model.prompt_chunk": 2, "stage1.batch_size": 4}
+    config.write_text(dump_config(tiny(settings | {"stage1.lr": 3e-2, "stage1.start": "features"})))
+    runs = [tmp_path / "one", tmp_path / "several"]
+    for count, run in zip((1, processes), runs, strict=True):
+        _mpfgvc("train", "--config", config, "--out", run, processes=count)
+    assert _losses(runs[1]) == pytest.approx(_losses(runs[0]), abs=1e-4)
+    one, several = (load_file(run / "stage1.safetensors")["network.text.context"] for run in runs)
+    untrained = MPFGVC.from_config(tiny().model, list("abc"), seed=tiny().seed).prompts.context
+    assert (one - untrained).abs().amax(dim=(1, 2)).min() > 1e-3, "every prompt has learned something"
+    assert (several - one).abs().mean() < 1e-4
 
 
 @pytest.mark.slow

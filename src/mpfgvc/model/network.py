@@ -216,13 +216,21 @@ class MPFGVC(nn.Module):
         projected = F.normalize(self.projection(embedding), dim=-1)
         return projected @ directions.T / self.temperature
 
+    @property
+    def prompts(self) -> ClassPrompts:
+        """The class prompts. Raises TypeError for a network that is deployed and has none."""
+        if not isinstance(self.text, ClassPrompts):
+            raise TypeError("this network is deployed, so it has text features and no class prompts")
+        return self.text
+
     @torch.no_grad()
-    def deployed(self) -> "MPFGVC":
+    def deployed(self, text_features: Float[Tensor, "classes embed"] | None = None) -> "MPFGVC":
         """The same network with its text features computed once, and no text tower.
 
-        It shares all the other parts with this one; a deployed network gives itself.
+        It shares all the other parts with this one; a deployed network gives itself. `text_features` are
+        those of its prompts, from who has them already.
         """
-        text = self.text.deployed()
+        text = self.text.deployed() if text_features is None else ClassEmbeddings(text_features)
         if text is self.text:
             return self
         with seeded(0):  # its new layers are replaced below

@@ -64,7 +64,7 @@ def _stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> 
         yield Stretch(name="stage 1", flops=flops, seconds=steps * stage1_step(load, rate))
     held_out = config.data.validation * load.photographs / (1 - config.data.validation) / load.processes
     if held_out and steps:
-        each = held_out * forward.image + load.classes * forward.text
+        each = held_out * forward.image + load.classes / load.processes * forward.text
         yield _forward("validation in stage 1", config.stage1.epochs * each, rate)
     if config.stage2.epochs or config.stage2.start == "stage1":
         yield _forward("embedding for stage 2", config.stage2.views * own * forward.image, rate)

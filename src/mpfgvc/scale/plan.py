@@ -182,7 +182,12 @@ class Planner:
         key = repr((config.model, config.stage1.sampled_classes, config.stage1.accumulate > 1, micro_batch))
         if key not in self.counted:
             self.counted[key] = stage1_cost(
-                config, self.training, classes=self.question.classes, micro_batch=micro_batch, bf16=self.bf16
+                config,
+                self.training,
+                classes=self.question.classes,
+                micro_batch=micro_batch,
+                bf16=self.bf16,
+                processes=self.question.processes,
             )
         return self.counted[key]
 

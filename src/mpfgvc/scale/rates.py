@@ -71,7 +71,7 @@ def measured_rate(
     device = torch.device(find_device(config.device))
     encoded = min(classes, config.model.prompt_chunk, config.stage1.sampled_classes or classes)
     network = _short_network(config, max(2, encoded), device)
-    stage = training.stage1(network, _only_images(config))
+    stage = training.stage1(network, _only_images(config), processes=1)
     compute = Compute(device=device, precision="bf16" if bf16 else "fp32")
     batch = min(MOST_IMAGES, micro_batch)
     images = torch.randn(batch, 3, *network.image_encoder.tower.image_size, device=device)

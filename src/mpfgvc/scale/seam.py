@@ -35,8 +35,8 @@ class Training(Protocol):
     feature_steps: int
     """Steps of its projection and prompts."""
 
-    def stage1(self, network: MPFGVC, config: Config) -> PlannedStage:
-        """Stage 1 on a network."""
+    def stage1(self, network: MPFGVC, config: Config, *, processes: int) -> PlannedStage:
+        """Stage 1 on a network, in one of so many processes."""
 
     def stage2(self, network: MPFGVC, text_features: Tensor, config: Config) -> PlannedStage:
         """Stage 2 on a network."""

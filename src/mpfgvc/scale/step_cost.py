@@ -1,8 +1,9 @@
 """What one optimiser step costs a process: memory by the phase of the step, and FLOPs.
 
 The step of the real stage is run on fake tensors (counting.py): forward, backward, gradients, and a second
-micro-batch if there is one. With more than a few chunks of class prompts, two smaller numbers of classes are
-run, and a straight line through them gives the one that was asked for, phase by phase.
+micro-batch if there is one. Of several processes each encodes its share of the class prompts. With more than
+a few chunks of them, two smaller numbers of classes are run, and a straight line through them gives the one
+that was asked for, phase by phase.
 """
 
 from collections.abc import Callable
@@ -38,6 +39,16 @@ class Sizes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a step of stage 1 is counted for: so many photographs, in one of so many processes."""
+
+    training: Training
+    micro_batch: int
+    bf16: bool
+    processes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepCost:
     """One micro-batch of a stage in one process. `peaks`: bytes beyond the weights, gradients included."""
 
@@ -58,18 +69,18 @@ class StepCost:
 
 
 def stage1_cost(
-    config: Config, training: Training, *, classes: int, micro_batch: int, bf16: bool
+    config: Config, training: Training, *, classes: int, micro_batch: int, bf16: bool, processes: int = 1
 ) -> StepCost:
-    """A micro-batch of stage 1 with so many photographs."""
+    """A micro-batch of stage 1 with so many photographs, in one of so many processes."""
     chunk, sampled = config.model.prompt_chunk, config.stage1.sampled_classes
     encoded = classes if sampled is None else min(classes, sampled)
-    if "text" not in config.stage1.sources or encoded <= CHUNKS[-1] * chunk:
-        return _stage1_cost(config, training, classes, micro_batch, bf16)
-    points = [chunks * chunk for chunks in CHUNKS]
-    costs = [
-        _stage1_cost(*_with_encoded(config, training, classes, count), micro_batch, bf16) for count in points
-    ]
-    sizes = _sizes(training.stage1(blank_network(config.model, classes), config).module)
+    setting = Setting(training=training, micro_batch=micro_batch, bf16=bf16, processes=processes)
+    if "text" not in config.stage1.sources or encoded <= CHUNKS[-1] * chunk * processes:
+        return _stage1_cost(config, classes, setting)
+    points = [chunks * chunk * processes for chunks in CHUNKS]
+    costs = [_stage1_cost(*_with_encoded(config, classes, count), setting) for count in points]
+    stage = training.stage1(blank_network(config.model, classes), config, processes=processes)
+    sizes = _sizes(stage.module)
     return _at(encoded, points, costs, sizes)
 
 
@@ -116,33 +127,34 @@ def _without_weights(tower: ImageTowerConfig) -> ImageTowerConfig:
     return replace(tower, pretrained=False, weights=None)
 
 
-def _with_encoded(
-    config: Config, training: Training, classes: int, count: int
-) -> tuple[Config, Training, int]:
-    """The same with `count` classes that the text tower reads: of all classes, or of the sample.
+def _with_encoded(config: Config, classes: int, count: int) -> tuple[Config, int]:
+    """The same with `count` classes that the text towers read: of all classes, or of the sample.
 
     A sample must be larger than the micro-batch, so the settings get a small one, which is not used here.
     """
     if config.stage1.sampled_classes is None:
-        return config, training, count
+        return config, count
     stage1 = replace(config.stage1, sampled_classes=count, batch_size=config.stage1.accumulate)
-    return replace(config, stage1=stage1), training, classes
+    return replace(config, stage1=stage1), classes
 
 
-def _stage1_cost(config: Config, training: Training, classes: int, micro_batch: int, bf16: bool) -> StepCost:
+def _stage1_cost(config: Config, classes: int, setting: Setting) -> StepCost:
     mode = FakeTensorMode()
     network = blank_network(config.model, classes)
-    stage = training.stage1(network, config)
+    stage = setting.training.stage1(network, config, processes=setting.processes)
     make_fake(stage.module, mode)
     stage.module.train()
-    sampled = config.stage1.sampled_classes or classes
-    context: AbstractContextManager[object] = torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
+    encoded = min(classes, config.stage1.sampled_classes or classes)
+    context: AbstractContextManager[object] = nullcontext()
+    if setting.bf16:
+        context = torch.autocast("cpu", torch.bfloat16)
     with mode:
         text_flops = 0.0
         if "text" in config.stage1.sources:
-            text_flops = _text_flops(network, min(classes, sampled))
+            text_flops = _text_flops(network, -(-encoded // setting.processes))
         height, width = network.image_encoder.tower.image_size
-        inputs, labels = torch.empty(micro_batch, 3, height, width), torch.zeros(micro_batch).long()
+        size = setting.micro_batch
+        inputs, labels = torch.empty(size, 3, height, width), torch.zeros(size).long()
         return _run(
             stage,
             inputs,

@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mpfgvc.training.spread import ALONE, Spread
+
 
 class ClassSample(NamedTuple):
     """Some classes, what to add to their logits, and where the labels of the batch are among them."""
@@ -24,14 +26,19 @@ class ClassSample(NamedTuple):
     labels: Int[Tensor, " batch"]
 
 
-def sample_classes(labels: Int[Tensor, " batch"], *, count: int, classes: int) -> ClassSample:
+def sample_classes(
+    labels: Int[Tensor, " batch"], *, count: int, classes: int, spread: Spread = ALONE
+) -> ClassSample:
     """`count` of `classes` classes: all that occur in `labels`, the others at random.
 
     Draws from torch's global generator. `count` must be larger than the batch and at most
     `classes`. Shapes do not depend on the labels, and nothing waits for the device.
+
+    Processes that encode the prompts together draw one sample, for the batch of all of them.
     """
-    keys = torch.rand(classes, device=labels.device)
-    present = torch.zeros(classes, dtype=torch.bool, device=labels.device).index_fill(0, labels, True)
+    keys = spread.of_first(torch.rand(classes, device=labels.device))
+    present = torch.zeros(classes, dtype=torch.bool, device=labels.device)
+    present = present.index_fill(0, spread.of_all(labels), True)
     chosen = (keys + present).topk(count).indices
     own = present.sum()
     stands_for = torch.log((classes - own) / (count - own))

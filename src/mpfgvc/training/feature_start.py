@@ -16,9 +16,9 @@ from torch import Tensor
 from mpfgvc.config import StageConfig
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.optim import ParameterGroup, split_by_decay
+from mpfgvc.training.spread import ALONE, Spread
 from mpfgvc.training.stages import Stage, StepResult
 
 STEPS = 200
@@ -42,20 +42,19 @@ class FeatureStart(Stage):
     compiles = False
     remedy = "stage1.start must be noise"
 
-    def __init__(self, network: MPFGVC, objective: Objective):
+    def __init__(self, network: MPFGVC, objective: Objective, spread: Spread = ALONE):
         super().__init__()
-        if not isinstance(network.text, ClassPrompts):
-            raise TypeError("only class prompts can be trained; this network is deployed and has none")
         network.requires_grad_(False)
         network.projection.requires_grad_(True)
-        network.text.context.requires_grad_(True)
+        network.prompts.context.requires_grad_(True)
         self.network = network
         self.settings = SETTINGS
         self.objective = objective
+        self.spread = spread
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_i2t of a batch of embeddings."""
-        logits = self.network.text_logits(embeddings, self.network.text())
+        logits = self.network.text_logits(embeddings, self.spread.text_features(self.network.prompts))
         return StepResult(classification_loss(logits, labels, self.objective), logits)
 
     def parameter_groups(self) -> list[ParameterGroup]:

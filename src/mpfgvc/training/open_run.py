@@ -6,6 +6,7 @@ The order is that of cost: settings first, then the photographs, then towers tha
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config, StageConfig
@@ -33,6 +34,7 @@ from mpfgvc.training.identity import Identity
 from mpfgvc.training.loaders import Loaders
 from mpfgvc.training.loop import Session
 from mpfgvc.training.metric_log import MetricLog
+from mpfgvc.training.spread import Spread
 
 Tell = Callable[[str], None]
 
@@ -50,11 +52,18 @@ class OpenRun:
     state: TrainingState | None
     loaders: Loaders
     session: Session
+    spread: Spread
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that speaks and writes."""
         return self.loaders.processes.is_first
+
+    @torch.no_grad()
+    def deployed(self) -> MPFGVC:
+        """The network as it is now, on its device; all processes compute its text features together."""
+        network = self.network.to(self.fabric.device)
+        return network.deployed(self.spread.text_features(network.prompts))
 
     def tell(self, line: str) -> None:
         """Say a line, once for all processes."""
@@ -117,6 +126,7 @@ def open_run(
         state=state,
         loaders=_loaders(config, network, fabric, tell),
         session=_session(config, photos, fabric, folder, tell),
+        spread=Spread.here(),
     )
 
 

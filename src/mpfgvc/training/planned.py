@@ -10,6 +10,7 @@ from mpfgvc.training.feature_start import STEPS, batch_size_of
 from mpfgvc.training.logistic_regression import MOST_STEPS
 from mpfgvc.training.open_run import refuse_uneven_batch
 from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.spread import Spread
 from mpfgvc.training.stages import Stage, Stage1, Stage2
 
 
@@ -35,9 +36,17 @@ class PlannedTraining:
     regression_steps = MOST_STEPS
     feature_steps = STEPS
 
-    def stage1(self, network: MPFGVC, config: Config) -> PlannedStage:
-        """Stage 1 on a network that still has its class prompts."""
-        return PlannedStage(Stage1(network, config.stage1, Objective(config.stage1.label_smoothing)))
+    def stage1(self, network: MPFGVC, config: Config, *, processes: int) -> PlannedStage:
+        """Stage 1 on a network that still has its class prompts, in one of so many processes.
+
+        In place of what the others encode it takes copies of its own share, which are as large.
+        """
+
+        def copies(own: Tensor) -> list[Tensor]:
+            return [own.clone() for _ in range(processes)]
+
+        spread = Spread(processes=processes, gather=copies)
+        return PlannedStage(Stage1(network, config.stage1, Objective(config.stage1.label_smoothing), spread))
 
     def stage2(self, network: MPFGVC, text_features: Tensor, config: Config) -> PlannedStage:
         """Stage 2 on the fusion of a network."""

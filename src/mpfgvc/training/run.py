@@ -130,7 +130,7 @@ def carry_out(run: OpenRun) -> Run:
     for note in run.photos.notes:
         run.tell(note)
     train_stage1(run)
-    network = run.network.to(run.fabric.device).deployed()
+    network = run.deployed()
     train_stage2(run, network)
     saved = SavedModel(
         network=network,

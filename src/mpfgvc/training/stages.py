@@ -21,10 +21,10 @@ from mpfgvc.config import Source, Stage1Config, Stage2Config, StageConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.training.class_sampling import ClassSample, sample_classes
 from mpfgvc.training.optim import ParameterGroup, split_by_decay
+from mpfgvc.training.spread import ALONE, Spread
 
 
 class StepResult(NamedTuple):
@@ -66,26 +66,25 @@ class Stage(nn.Module, ABC):
 
 
 class Stage1(Stage):
-    """Stage 1 of a network that still has its class prompts."""
+    """Stage 1 of a network that still has its class prompts; `spread`: who encodes which of them."""
 
     name = "stage1"
     compiles = True
     remedy = "stage1.lr and stage1.tower_lr must be lower"
     settings: Stage1Config
 
-    def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective):
+    def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective, spread: Spread = ALONE):
         super().__init__()
-        if not isinstance(network.text, ClassPrompts):
-            raise TypeError("stage 1 trains class prompts; this network is deployed and has none")
         self.sources = settings.sources
         network.requires_grad_(False)
         network.image_encoder.requires_grad_(settings.tower_lr > 0)
         network.classifier.requires_grad_("vision" in self.sources)
         network.projection.requires_grad_("text" in self.sources)
-        network.text.context.requires_grad_("text" in self.sources)
+        network.prompts.context.requires_grad_("text" in self.sources)
         self.network = network
         self.settings = settings
         self.objective = objective
+        self.spread = spread
 
     @property
     def micro_batches(self) -> int:
@@ -103,7 +102,8 @@ class Stage1(Stage):
         if "text" not in self.sources:
             return self._vision(self.network.image_encoder(images).embedding, labels)
         sample = self._sample(labels)
-        text_features = self.network.text() if sample is None else self.network.text(sample.classes)
+        classes = None if sample is None else sample.classes
+        text_features = self.spread.text_features(self.network.prompts, classes)
         embedding = self.network.image_encoder(images).embedding
         vision = self._vision(embedding, labels) if "vision" in self.sources else None
         text = self._text(self.network.text_logits(embedding, text_features), labels, sample)
@@ -120,7 +120,7 @@ class Stage1(Stage):
         count, classes = self.settings.sampled_classes, len(self.network.classes)
         if count is None or count >= classes:
             return None
-        return sample_classes(labels, count=count, classes=classes)
+        return sample_classes(labels, count=count, classes=classes, spread=self.spread)
 
     def _text(
         self,

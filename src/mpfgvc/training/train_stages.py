@@ -33,7 +33,7 @@ def train_stage1(run: OpenRun) -> None:
     has_begun = weights is not None or (run.state is not None and run.state.stage == Stage1.name)
     if run.config.stage1.start == "features" and not has_begun:
         start_from_features(run)
-    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1))
+    stage = Stage1(run.network, run.config.stage1, _objective(run, run.config.stage1), run.spread)
     if weights is not None:
         copy_into(stage.trained(), weights)
         return
@@ -55,7 +55,7 @@ def start_from_features(run: OpenRun) -> None:
             network.classifier, embeddings.embeddings, embeddings.labels, objective=objective
         )
     if "text" in run.config.stage1.sources:
-        _loop(run, FeatureStart(network, objective), OneLongEpoch(embeddings), None).run()
+        _loop(run, FeatureStart(network, objective, run.spread), OneLongEpoch(embeddings), None).run()
 
 
 def train_stage2(run: OpenRun, network: MPFGVC) -> None:
@@ -84,10 +84,10 @@ def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
     if not samples:
         return None
     labels = labels_of(samples)
-    constant = None if "text" in sources else run.network.to(run.fabric.device).deployed()
+    constant = None if "text" in sources else run.deployed()
 
     def validate() -> Evaluation:
-        network = run.network.deployed() if constant is None else constant
+        network = run.deployed() if constant is None else constant
         inference = Inference(network=network, compute=Compute.of(run.fabric))
         loader = run.loaders.evaluation(samples)
         return evaluate_photos(inference, loader, labels, split="validation", sources=sources)

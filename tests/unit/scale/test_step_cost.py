@@ -26,7 +26,7 @@ def test_a_counted_step_is_a_real_one():
     with torch.no_grad():
         for tensor in [*network.parameters(), *network.buffers()]:
             tensor.zero_()
-    stage = TRAINING.stage1(network.train(), config)
+    stage = TRAINING.stage1(network.train(), config, processes=1)
     images, labels = torch.zeros(3, 3, 96, 96), torch.zeros(3, dtype=torch.long)
     with Counting([*stage.module.parameters(), *stage.module.buffers(), images, labels]) as counting:
         stage.loss(images, labels).backward()
