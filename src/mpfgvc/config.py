@@ -55,6 +55,9 @@ class Config:
     on a GPU."""
     checkpoint_steps: int = 500
     """Optimiser steps between checkpoints; one is also written at the end of every epoch."""
+    process_timeout: int = 3600
+    """Seconds that processes wait for one that does not answer, as on a host that was cut off, before they
+    give up. It must cover what the first process does alone, such as reading all headers."""
     final_test: bool = True
     """Evaluate on the test split when the training ends; set it to false while you choose settings."""
     calibrate: bool = True
@@ -68,6 +71,7 @@ class Config:
     def __post_init__(self) -> None:
         check_range("seed", self.seed, 0, 2**31 - 1)
         check_range("checkpoint_steps", self.checkpoint_steps, 1, None)
+        check_range("process_timeout", self.process_timeout, 1, None)
         fits = self.stage2.start == "noise" or not self.model.fusion_norm
         rule = "must be noise with model.fusion_norm, which changes what stage 1's classifier sees"
         check(fits, "stage2.start", rule, self.stage2.start)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sysconfig
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from mpfgvc.config import Device, PrecisionSetting
@@ -25,10 +27,14 @@ from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.launcher import Processes, main_address, main_port
 
 T = TypeVar("T")
+TIMEOUT = 3600.0
+"""Seconds that processes wait for each other, where no setting says how long."""
 
 
-def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
+def start_fabric(device: Device, precision: PrecisionSetting, *, timeout: float = TIMEOUT) -> Fabric:
     """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
+
+    They wait `timeout` seconds for one that does not answer; the first call in a process decides.
 
     Raises ConfigError for a device that this machine does not have.
     """
@@ -41,7 +47,7 @@ def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
         # With devices="auto" on a CPU under torchrun, Fabric starts runs that know nothing of each other.
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy="ddp" if processes.world > 1 else "auto",
+        strategy=DDPStrategy(timeout=timedelta(seconds=timeout)) if processes.world > 1 else "auto",
         plugins=plugins,
     )
     fabric.launch()

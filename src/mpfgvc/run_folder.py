@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mpfgvc.config import Config
-from mpfgvc.config_io import dump_config, load_config, missing_settings
+from mpfgvc.config_io import changed_settings, dump_config, load_config, missing_settings
 from mpfgvc.errors import CheckpointError, OutputError, one_line
 from mpfgvc.launcher import Processes
 from mpfgvc.progress import say
@@ -38,6 +38,9 @@ from mpfgvc.storage.digests import check_digest, digest_path, write_with_digest
 from mpfgvc.storage.folder_claim import claim_folder
 from mpfgvc.storage.part_files import remove_leftovers
 from mpfgvc.storage.whole_files import make_folder, restore_folder, write_text
+
+RESUMABLE = ("data.root", "data.manifest", "device")
+"""Settings that may be others when a run goes on: they do not change what is trained."""
 
 
 class RunFolder:
@@ -143,13 +146,21 @@ class RunFolder:
     def refuse_existing(self) -> None:
         """Raise CheckpointError if the folder holds a run already, or files of somebody else."""
         if self.is_run:
-            hint = f"continue it with --resume {self.path}, or choose another --out"
+            hint = f"continue it with --resume {self.path}, add --auto-resume, or choose another --out"
             raise CheckpointError(f"{self.path} already holds a run; {hint}")
         own = self._file_names() | {self.tensorboard.name}
         names = sorted(entry.name for entry in self.path.iterdir())
         if other := [name for name in names if name not in own and not name.startswith(".")]:
             rule = f"holds other files ({other[0]}), so it cannot become a run folder"
             raise CheckpointError(f"{self.path} {rule}; choose another --out")
+
+    def refuse_other_settings(self, config: Config) -> None:
+        """Raise CheckpointError if the run here has others; those of RESUMABLE may differ."""
+        for name, (stored, given) in changed_settings(self.read_config(), config).items():
+            if name not in RESUMABLE:
+                rule = f"holds a run with {name} {stored}, but {given} was given"
+                hint = f"continue it as it is with --resume {self.path}, or choose another --out"
+                raise CheckpointError(f"{self.path} {rule}; {hint}")
 
     def create(self, config: Config, environment: Environment) -> None:
         """Start a new run. Raises OutputError if it cannot be written."""

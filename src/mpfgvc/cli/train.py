@@ -14,12 +14,10 @@ from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_config, add_json
 from mpfgvc.config_io import default_recipe, load_config, parse_overrides
 from mpfgvc.errors import ConfigError
+from mpfgvc.run_folder import RESUMABLE
 
 if TYPE_CHECKING:
     from mpfgvc.training.run import Run
-
-_RESUMABLE = ("data.root", "data.manifest", "device")
-"""Settings that may be given with `--resume`: they do not change what is trained."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -32,6 +30,12 @@ def _add_options(parser: ArgumentParser) -> None:
         "(default: what its line `base` names)",
     )
     parser.add_argument("--out", metavar="FOLDER", help="new run folder (default: runs/<dataset>-<number>)")
+    parser.add_argument(
+        "--auto-resume",
+        action="store_true",
+        help="go on with the run that --out holds, if there is one with the same settings: the same command "
+        "starts a training and starts it again after a failure, as torchrun --max-restarts does",
+    )
     parser.add_argument(
         "--resume",
         metavar="RUN",
@@ -58,7 +62,7 @@ def _run(options: Namespace) -> None:
         dataset_root(config.data)  # refused here, it costs no import of torch
         from mpfgvc.training.run import train
 
-        run = train(config, out=options.out)
+        run = train(config, out=options.out, auto_resume=options.auto_resume)
     if not output.is_first_process():
         return
     if options.json:
@@ -70,8 +74,9 @@ def _run(options: Namespace) -> None:
 
 
 def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
-    others = [f"--{name}" for name in overrides if name not in _RESUMABLE]
+    others = [f"--{name}" for name in overrides if name not in RESUMABLE]
     others += [f"--{name}" for name in ("config", "base", "out") if getattr(options, name) is not None]
+    others += ["--auto-resume"] if options.auto_resume else []
     if others:
         raise ConfigError(f"--resume keeps the run's own settings; leave out {others[0]}, or start a new run")
     from mpfgvc.training.run import resume

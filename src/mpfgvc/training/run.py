@@ -58,21 +58,28 @@ class Run:
         return {"run": str(self.path), "model": str(self.model_dir), "metrics": metrics}
 
 
-def train(config: Config, *, out: str | Path | None = None) -> Run:
+def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = False) -> Run:
     """Train both stages into a new run folder; `out` None = the next free `runs/<dataset>-<number>`.
+
+    With `auto_resume`, a run of the same settings that `out` holds already goes on from its last checkpoint:
+    the same call starts a training and starts it again, as torchrun and batch systems do after a failure.
 
     Raises ConfigError, DataError, CheckpointError or OutputError for a user error.
     """
     refuse_unguarded_script()
     if not isinstance(config, Config):
         raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
+    if auto_resume and out is None:
+        raise ConfigError("--auto-resume needs --out, the folder of the run that may be there already")
     config, photos = resolve(config)
+    if auto_resume and out is not None and _has_begun(config, RunFolder(out)):
+        return resume(out, root=config.data.root, manifest=config.data.manifest, device=config.device)
     check_pretrained_share(config, photos)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
     photos = with_taxonomy(photos, config.data.taxonomy)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
-    fabric = start_fabric(config.device, config.precision)
+    fabric = _fabric(config)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
@@ -115,7 +122,7 @@ def resume(
     taxonomy = taxonomy_of_run(folder, restored.photos.classes)
     photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
-    fabric = start_fabric(config.device, config.precision)
+    fabric = _fabric(config)
     with _claimed(folder, fabric):
         photo_list = list_photographs(config, photos, fabric)
         restored.refuse_changed(photo_list)
@@ -123,6 +130,24 @@ def resume(
             config, photos, photo_list, fabric, folder, descriptions=descriptions, stored=stored
         )
         return carry_out(opened)
+
+
+def _fabric(config: Config) -> Fabric:
+    return start_fabric(config.device, config.precision, timeout=config.process_timeout)
+
+
+def _has_begun(config: Config, folder: RunFolder) -> bool:
+    """Whether the folder holds a run of these settings; the first process looks, so that all agree.
+
+    Raises CheckpointError for a run of others.
+    """
+
+    def look() -> bool:
+        if folder.is_run:
+            folder.refuse_other_settings(config)
+        return folder.is_run
+
+    return from_first(_fabric(config), look)
 
 
 def carry_out(run: OpenRun) -> Run:

@@ -1,0 +1,150 @@
+"""Trainings on several hosts, and trainings that lose a process or a host and go on by themselves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.network_hosts import Host, hosts, why_no_hosts
+
+from mpfgvc import Config
+from mpfgvc.config_io import dump_config
+from mpfgvc.storage.metric_rows import read_rows
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+TRAIN = ("-m", "mpfgvc", "train", "--config")
+needs_hosts = pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_hosts()))
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings of a training with a checkpoint at every step, and enough steps to be hit in the middle."""
+    file = tmp_path_factory.mktemp("elastic") / "config.yaml"
+    settings = {"stage1.epochs": 40, "checkpoint_steps": 1, "process_timeout": 20}
+    file.write_text(dump_config(tiny(settings)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe: Path) -> Path:
+    """The run of one process that nothing happened to."""
+    run = recipe.parent / "unbroken"
+    words = [sys.executable, *TRAIN, recipe, "--out", run]
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    return run
+
+
+def losses(run: Path) -> list[float]:
+    return [float(row["loss"]) for row in read_rows(run / "metrics.csv").rows if row["epoch"] != "0"]
+
+
+def whole(process: "subprocess.Popen[str]", seconds: float = 300) -> str:
+    """What a command printed, which must end well."""
+    out, errors = process.communicate(timeout=seconds)
+    assert process.returncode == 0, errors[-3000:]
+    return out
+
+
+def until(happened: Callable[[], object], what: str, seconds: float = 240) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, f"{what} did not happen in {seconds} seconds"
+        time.sleep(0.05)
+
+
+def has_begun(run: Path) -> Callable[[], bool]:
+    """Whether stage 1 has ended its fifth epoch."""
+
+    def look() -> bool:
+        file = run / "metrics.csv"
+        return file.exists() and file.read_text().count("stage1") > 5
+
+    return look
+
+
+def workers(launcher: "subprocess.Popen[str]") -> list[int]:
+    """The processes that a launcher started, as torchrun or below `ip netns exec`."""
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    return [int(child) for child in children]
+
+
+def test_a_training_whose_process_is_killed_goes_on_by_itself(
+    recipe: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    with subprocess.Popen(
+        [*command, *TRAIN, recipe, "--out", run, "--auto-resume", "--json"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as launcher:
+        until(has_begun(run), "stage 1")
+        os.kill(workers(launcher)[-1], signal.SIGKILL)
+        assert json.loads(whole(launcher))["metrics"]["count"] == 15
+    assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
+
+
+@needs_hosts
+@pytest.mark.parametrize("count", [2, 4])
+def test_hosts_train_to_the_losses_of_one_process_and_evaluate_exactly(
+    recipe: Path, unbroken: Path, tmp_path: Path, count: int
+) -> None:
+    run = tmp_path / "run"
+    with hosts(count) as made:
+
+        def on_all(*command: object) -> list[str]:
+            started = [
+                host.start(*TORCHRUN, *_static(made, rank), *command) for rank, host in enumerate(made)
+            ]
+            return [whole(process) for process in started]
+
+        on_all(*TRAIN, recipe, "--out", run)
+        printed = on_all("-m", "mpfgvc", "evaluate", run, "--json")
+    assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
+    assert json.loads((run / "environment.json").read_text())["processes"] == count
+    alone = [sys.executable, "-m", "mpfgvc", "evaluate", run, "--json"]
+    done = subprocess.run(alone, check=True, capture_output=True, text=True)
+    assert json.loads(printed[0]) == json.loads(done.stdout)
+    assert printed[1:] == [""] * (count - 1), "only the first host speaks"
+
+
+@needs_hosts
+def test_a_host_that_is_cut_off_and_brought_back_goes_on_with_the_others(
+    recipe: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with hosts(2) as made:
+        first, second = (_elastic(host, made[0], recipe, run) for host in made)
+        until(has_begun(run), "stage 1")
+        made[1].unplug()
+        # Nobody tells the hosts. Both wait until process_timeout, then the first one begins anew and waits
+        # for the second, whose launcher has lost the meeting point and ends.
+        until(lambda: second.poll() is not None, "the end of the launcher that was cut off")
+        made[1].plug_in()
+        again = _elastic(made[1], made[0], recipe, run)
+        whole(first), whole(again)
+    assert second.returncode != 0
+    assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
+
+
+def _static(made: list[Host], rank: int) -> Iterator[str]:
+    yield from (f"--nnodes={len(made)}", f"--node-rank={rank}", "--nproc-per-node=1")
+    yield from (f"--master-addr={made[0].address}", "--master-port=29500")
+
+
+def _elastic(host: Host, meeting: Host, recipe: Path, run: Path) -> "subprocess.Popen[str]":
+    return host.start(
+        *TORCHRUN,
+        *("--nnodes=2", "--nproc-per-node=1", "--max-restarts=3", f"--local-addr={host.address}"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint={meeting.address}:29400", "--rdzv-id=birds"),
+        *(*TRAIN, recipe, "--out", run, "--auto-resume"),
+    )
