@@ -3,12 +3,13 @@
 import csv
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.catalog import OFFICIAL, read_photos
+from mpfgvc.data.catalog import OFFICIAL, official_counts, read_photos
 
 FOLDERS = {
     "cub": "CUB_200_2011",
@@ -53,10 +54,21 @@ def test_counts_are_the_official_ones_and_need_no_note(photos, dataset):
     assert (read.notes, read.supercategory) == ((), official.supercategory)
 
 
+@pytest.mark.parametrize("dataset", [name for name in FOLDERS if OFFICIAL[name].names is not None])
+def test_names_are_the_official_ones_in_their_order(photos, dataset):
+    read = photos[dataset]
+    assert f"with the names and the order of classes of {OFFICIAL[dataset].title}" in official_counts(
+        dataset, read
+    )
+    swapped = replace(read, classes=(*read.classes[1::-1], *read.classes[2:]))
+    assert "other names or another order" in official_counts(dataset, swapped)
+
+
 def test_counts_of_dogs_are_the_official_ones(dogs):
     assert (len(dogs.classes), len(dogs.subset("train")), len(dogs.subset("test"))) == (120, 12000, 8580)
     assert set(Counter(sample.label for sample in dogs.subset("train")).values()) == {100}
     assert dogs.notes == ()
+    assert "with the names and the order" in official_counts("dogs", dogs)
     assert (dogs.classes[0], dogs.classes[-1]) == ("Chihuahua", "African hunting dog")
     assert dogs.samples[0].path.parts[-3:] == ("Images", "n02085620-Chihuahua", "n02085620_5927.jpg")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,20 +42,46 @@ class OfficialDataset:
     classes: int
     validation: int = 0
     """Photographs of a validation split of its own."""
+    names: str | None = None
+    """`names_digest` of its classes, in their official order; None if it is published without names."""
 
 
 OFFICIAL: dict[str, OfficialDataset] = {
     "cub": OfficialDataset(
-        title="CUB-200-2011", read=read_cub, supercategory="bird", train=5994, test=5794, classes=200
+        title="CUB-200-2011",
+        read=read_cub,
+        supercategory="bird",
+        train=5994,
+        test=5794,
+        classes=200,
+        names="a7bc058a7a945cf8",
     ),
     "dogs": OfficialDataset(
-        title="Stanford Dogs", read=read_dogs, supercategory="dog", train=12000, test=8580, classes=120
+        title="Stanford Dogs",
+        read=read_dogs,
+        supercategory="dog",
+        train=12000,
+        test=8580,
+        classes=120,
+        names="82c338c86ba1f5e5",
     ),
     "nabirds": OfficialDataset(
-        title="NABirds", read=read_nabirds, supercategory="bird", train=23929, test=24633, classes=555
+        title="NABirds",
+        read=read_nabirds,
+        supercategory="bird",
+        train=23929,
+        test=24633,
+        classes=555,
+        names="3518b76d776c0948",
     ),
     "food101": OfficialDataset(
-        title="Food-101", read=read_food101, supercategory="dish", train=75750, test=25250, classes=101
+        title="Food-101",
+        read=read_food101,
+        supercategory="dish",
+        train=75750,
+        test=25250,
+        classes=101,
+        names="513e7f6450e69cc6",
     ),
     "flowers102": OfficialDataset(
         title="Oxford Flowers-102",
@@ -120,6 +147,24 @@ def is_complete(photos: PhotoSet, official: OfficialDataset) -> bool:
     test = len(photos.subset("test"))
     counts = len(photos.classes), len(photos.samples) - test, test
     return counts == (official.classes, official.train + official.validation, official.test)
+
+
+def official_counts(dataset: str, photos: PhotoSet) -> str | None:
+    """The counts and the names of a published dataset that is complete, as a line; None for any other."""
+    official = OFFICIAL.get(dataset)
+    if official is None or not is_complete(photos, official):
+        return None
+    counts = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
+    if official.names is None:
+        return f"{counts}, as {official.title} has them"
+    if names_digest(photos.classes) == official.names:
+        return f"{counts}, with the names and the order of classes of {official.title}"
+    return f"{counts}, as {official.title} has them, but its classes have other names or another order"
+
+
+def names_digest(classes: Sequence[str]) -> str:
+    """The beginning of the SHA-256 of the names, one a line, as the readers tidy them."""
+    return hashlib.sha256("\n".join(classes).encode()).hexdigest()[:16]
 
 
 def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
-from mpfgvc.data.catalog import OFFICIAL, is_complete, read_photos
+from mpfgvc.data.catalog import official_counts, read_photos
 from mpfgvc.data.class_names import capitals_notes, similar_names
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
 from mpfgvc.data.headers import Headers, check_headers
@@ -57,7 +57,8 @@ class Report:
     classes: int
     counts: dict[str, int]
     complete: str | None
-    """The official counts of a published dataset, if it has exactly these; a subset has a note instead."""
+    """The official counts of a published dataset, if it has exactly these, and whether its classes have their
+    official names; a subset has a note instead."""
     smallest: ClassCount
     largest: ClassCount
     single: tuple[str, ...]
@@ -128,7 +129,7 @@ def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
     photos = read_photos(config, seed=seed, skip_empty=True)
     nested = config.taxonomy == NESTED_FOLDERS
     empty = empty_class_folders(root, nested=nested) if config.dataset == "folder" else ()
-    return Patient(photos=photos, root=root, empty=empty, complete=_official_counts(config.dataset, photos))
+    return Patient(photos=photos, root=root, empty=empty, complete=official_counts(config.dataset, photos))
 
 
 def run_to_check(
@@ -199,15 +200,6 @@ def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
         shapes=unusual_shapes(headers.found),
         notes=tuple(dict.fromkeys((*photos.notes, *capitals_notes(photos.classes)))),
     )
-
-
-def _official_counts(dataset: str, photos: PhotoSet) -> str | None:
-    """The counts of a published dataset that is complete, as a line; None for any other."""
-    official = OFFICIAL.get(dataset)
-    if official is None or not is_complete(photos, official):
-        return None
-    counts = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
-    return f"{counts}, as {official.title} has them"
 
 
 def _digests(headers: Headers) -> dict[Path, str]:
