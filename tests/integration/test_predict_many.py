@@ -66,7 +66,7 @@ def test_a_stopped_job_computes_only_what_is_missing(
         stop.setattr(PartWorker, "write", stopped)
         code, stdout, stderr = cli(*words)
     assert (code, stdout) == (130, "")
-    assert "with -o the same command goes on" in stderr
+    assert f"what is done stays in {tmp_path / 'out'}; the same command goes on" in stderr
     first = tmp_path / "out" / "part-00000001.parquet"
     first.unlink()
     before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("part-*")}

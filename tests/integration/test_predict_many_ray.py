@@ -43,6 +43,7 @@ def cluster() -> Iterator[str]:
         words = [sys.executable, "-c", STARTS, folder]  # pytest's own folders are too deep for its sockets
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+            patch.setenv("RAY_worker_niceness", "0")
             patch.setenv("RAY_AUTH_MODE", "token")
             patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
             with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:

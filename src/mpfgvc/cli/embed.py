@@ -104,5 +104,5 @@ COMMAND = Command(
     summary="write the embeddings of photographs, to search and compare by",
     add_options=_add_options,
     run=_run,
-    interrupted="interrupted; nothing was written, but the whole files of a folder",
+    interrupted="interrupted; no file is half written",
 )

@@ -16,7 +16,8 @@ from mpfgvc.progress import Bar, printable, say
 from mpfgvc.terms import RAY
 
 if TYPE_CHECKING:
-    from mpfgvc.scale.means import Cluster
+    from mpfgvc.scale.job import Job
+    from mpfgvc.scale.means import Cluster, Means
     from mpfgvc.scale.task import Task
 
 _OF_RAY = ("address", "actors", "actor_cores")
@@ -71,7 +72,7 @@ def run_many(options: Namespace, task: Task) -> int:
     from mpfgvc.data.photo_names import photo_names
     from mpfgvc.scale.job import open_job
     from mpfgvc.scale.means import Means
-    from mpfgvc.scale.predict_many import compute, summary
+    from mpfgvc.scale.predict_many import summary
 
     for note in task.notes:
         say(note)
@@ -79,14 +80,7 @@ def run_many(options: Namespace, task: Task) -> int:
     means = Means(device=options.device, batch_size=options.batch_size)
     names = photo_names(options.photos, notes.append)
     with open_job(Path(options.out), task, names, part_size=options.part_size) as job:
-        missing = job.missing()
-        left = sum(map(job.rows_of, missing))
-        if left < job.listed.photographs:
-            say(f"{job.listed.photographs - left} of {job.listed.photographs} photographs are done already")
-        bar = Bar(task.what, total=job.listed.photographs, done=job.listed.photographs - left)
-        for photographs in compute(job, means, _cluster(options)):
-            bar.advance(photographs)
-        bar.close()
+        _carry_out(job, means, _cluster(options))
         found = summary(job)
     for note in notes:
         say(note)
@@ -97,6 +91,24 @@ def run_many(options: Namespace, task: Task) -> int:
         what = f"{printable(str(options.out))}, {found.photographs} photographs in {job.parts} files"
         output.write_line(f"{task.what}  {what}")
     return 2 if found.unreadable else 0
+
+
+def _carry_out(job: Job, means: Means, cluster: Cluster | None) -> None:
+    """Compute what is missing, with a bar."""
+    from mpfgvc.scale.predict_many import compute
+
+    total = job.listed.photographs
+    done = total - sum(map(job.rows_of, job.missing()))
+    if done:
+        say(f"{done} of {total} photographs are done already")
+    bar = Bar(job.task.what, total=total, done=done)
+    try:
+        for photographs in compute(job, means, cluster):
+            bar.advance(photographs)
+    except KeyboardInterrupt:
+        say(f"what is done stays in {job.folder}; the same command goes on")
+        raise
+    bar.close()
 
 
 def _cluster(options: Namespace) -> Cluster | None:

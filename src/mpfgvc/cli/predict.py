@@ -111,5 +111,5 @@ COMMAND = Command(
     summary="guess the classes of photographs",
     add_options=_add_options,
     run=_run,
-    interrupted="interrupted; what was written is whole; with -o the same command goes on",
+    interrupted="interrupted; what was written is whole",
 )

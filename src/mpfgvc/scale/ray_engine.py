@@ -190,6 +190,7 @@ def _ray() -> Any:
     """The module ray, told to be quiet. Raises ConfigError where it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster started here reports to its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else actors give way to all else on the machine
     try:
         import ray
         import ray.data
