@@ -8,6 +8,8 @@ Resize = Literal["short", "squash"]
 """How a photograph is scaled: until it just covers a size, or to exactly that size."""
 Engine = Literal["onnxruntime", "openvino"]
 """What runs an exported model."""
+RAY = "ray"
+"""The engine that runs a trained model on a cluster."""
 CLASS = "class"
 """The level of an answer that is a class, not a group of the taxonomy."""
 ExportPrecision = Literal["fp32", "fp16", "int8"]

@@ -31,6 +31,7 @@ PAGES = (
     "report.md",
     "shards.md",
     "scale.md",
+    "predict_many.md",
 )
 WITH_OWN_TEST = (
     "training.md",

@@ -1,4 +1,7 @@
-"""`mpfgvc embed`: the embeddings of photographs, in a Parquet file that `search` and `explain` read."""
+"""`mpfgvc embed`: the embeddings of photographs, in a Parquet file that `search` and `explain` read.
+
+Into a folder, part by part, by this machine or by a cluster, if `-o` ends with a slash (many.py).
+"""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -12,8 +15,10 @@ from mpfgvc.cli.command import (
     add_model,
     check_positive,
 )
+from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import printable, say
+from mpfgvc.terms import RAY
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -28,18 +33,24 @@ def _add_options(parser: ArgumentParser) -> None:
         "-o",
         "--out",
         metavar="FILE",
-        help="Parquet file to write (default: embeddings.parquet in the run folder, for the run's own)",
+        help="Parquet file to write, or a folder of them, with a slash at its end (default: "
+        "embeddings.parquet in the run folder, for the run's own)",
     )
+    parser.add_argument("--engine", choices=(RAY,), help="ray computes on a cluster, into a folder")
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_json(parser)
     add_dataset_place(parser)
     add_device(parser)
+    add_many(parser)
 
 
 def _run(options: Namespace) -> int:
     check_positive(options, "batch-size")
     if options.photos and options.out is None:
         raise ConfigError("--out must name a file for the embeddings, such as -o embeddings.parquet")
+    refuse_options_of_many(options)
+    if options.engine == RAY or _is_folder(options.out):
+        return _run_many(options)
     from mpfgvc.inference.embedding_file import refuse_missing_pyarrow
 
     refuse_missing_pyarrow()
@@ -76,10 +87,22 @@ def _run(options: Namespace) -> int:
     return 2 if embedded.unreadable else 0
 
 
+def _is_folder(out: str | None) -> bool:
+    return out is not None and (out.endswith("/") or Path(out).is_dir())
+
+
+def _run_many(options: Namespace) -> int:
+    if not options.photos:
+        raise ConfigError("a folder of embeddings needs photographs; name some after the model")
+    from mpfgvc.scale.task import Task
+
+    return run_many(options, Task.of("embeddings", options.model, precision=options.precision))
+
+
 COMMAND = Command(
     name="embed",
     summary="write the embeddings of photographs, to search and compare by",
     add_options=_add_options,
     run=_run,
-    interrupted="interrupted; nothing was written",
+    interrupted="interrupted; no file is half written",
 )

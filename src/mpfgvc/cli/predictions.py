@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -77,13 +77,13 @@ def rules_of(options: Namespace) -> AnswerRules:
     )
 
 
-def add_engine(parser: ArgumentParser) -> None:
-    """`--engine` and `--threads`, for exported models."""
+def add_engine(parser: ArgumentParser, *, more: Sequence[str] = (), more_help: str = "") -> None:
+    """`--engine` and `--threads`, for exported models; `more` are engines that run others."""
     parser.add_argument(
         "--engine",
-        choices=get_args(Engine),
+        choices=(*get_args(Engine), *more),
         help="what runs an exported model; openvino is faster on CPUs with bf16, and a little less exact "
-        "(default: onnxruntime)",
+        f"(default: onnxruntime){more_help}",
     )
     parser.add_argument("--threads", type=int, help="threads of an exported model (default: one per core)")
 

@@ -137,7 +137,7 @@ def _match(pattern: str) -> Listing:
         return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong
     matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     fixed = next((place for place, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
-    matches = [each for each in matches if not any(map(_is_left_out, each.parts[fixed:]))]
+    matches = [each for each in matches if not any(map(is_left_out, each.parts[fixed:]))]
     below = [photographs_below(match) for match in matches if match.is_dir()]
     named = Listing(photographs=tuple(match for match in matches if _kind(match) == "photographs"))
     return merged([*below, named])
@@ -171,7 +171,7 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Listing]:
 
 def _kind(path: Path) -> str | None:
     """The field of a listing that a path belongs to; None for a file that the system made."""
-    left_out = _is_left_out(path.name)
+    left_out = is_left_out(path.name)
     if path.is_dir():
         return "hidden" if left_out else "folders"
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -183,7 +183,8 @@ def _kind(path: Path) -> str | None:
     return None if left_out else "others"
 
 
-def _is_left_out(name: str) -> bool:
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or made by the system."""
     lower = name.casefold()
     return lower.startswith(".") or lower in SYSTEM_FOLDERS or lower in SYSTEM_FILES
 

@@ -36,6 +36,7 @@ from .decoding.noise import hushed
 from .decoding.packed import Packed
 from .decoding.photo_file import PhotoFile, Source, open_photo
 from .decoding.pixels import join_strips, levels_of, to_rgb
+from .decoding.remote import Remote
 from .decoding.stated_depth import stated_depth
 from .decoding.strips import Strips, stored_size, strips_of
 
@@ -105,7 +106,7 @@ def as_image(source: str | Path | Image.Image | np.ndarray) -> Image.Image:
     raise DataError(f"an image must be a path, a Pillow image or an array, got {type(source).__name__}")
 
 
-def reason_only(failure: str, path: Path) -> str:
+def reason_only(failure: str, path: Path | Packed | Remote) -> str:
     """The reason in an error of `read_image`, for output that names the path beside it."""
     return failure.removeprefix(f"cannot read the photograph {path}: ").removesuffix(f"; {_HINT}")
 
@@ -116,7 +117,7 @@ def _refusal(source: Source | Image.Image) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # broken files leave the decoders as almost any exception
-        if not isinstance(source, str | Path | Packed):
+        if not isinstance(source, str | Path | Packed | Remote):
             raise DataError(f"cannot read the given image: {_reason(error)}; export it again") from None
         raise DataError(f"cannot read the photograph {source}: {_reason(error)}; {_HINT}") from None
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from mpfgvc.data.class_names import refuse_lookalikes
 from mpfgvc.data.decoding.packed import Packed
+from mpfgvc.data.decoding.remote import Remote
 from mpfgvc.data.images import read_image
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
@@ -47,7 +48,7 @@ class Photograph:
     path: Path
 
     @property
-    def source(self) -> Path | Packed:
+    def source(self) -> Path | Packed | Remote:
         """What its bytes are read from."""
         return self.path
 
@@ -62,6 +63,11 @@ class Sample(Photograph):
 
     label: int
     split: Split
+
+    @property
+    def source(self) -> Path | Packed:
+        """What its bytes are read from; a dataset has no photographs at URLs of their own."""
+        return self.path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,12 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.errors import ConfigError, DataError, one_line
+from mpfgvc.errors import DataError, one_line
+from mpfgvc.storage.parquet import parquet_for, pyarrow_for
 from mpfgvc.storage.whole_files import new_file
 
 KEY = b"mpfgvc"
 """Where the metadata of the file have a document of ours."""
+ERROR = "error"
+"""The column of a job's rows that says why a photograph cannot be read."""
 ROWS_AT_ONCE = 4096
+_WHAT = "embeddings"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,27 +81,29 @@ class EmbeddingWriter:
                 "split": [row.split for row in rows],
                 "embedding": list(np.stack([row.embedding for row in rows])),
             }
-            self._writer.write_table(_pyarrow().table(columns, schema=self._schema))
+            self._writer.write_table(pyarrow_for(_WHAT).table(columns, schema=self._schema))
 
 
 @contextmanager
 def write_embeddings(path: Path, *, width: int, model: str) -> Iterator[EmbeddingWriter]:
     """A writer of the file, which is there, whole, when the block succeeds. Raises OutputError."""
-    arrow = _pyarrow()
+    arrow = pyarrow_for(_WHAT)
     text = arrow.string()
     fields = {"path": text, "label": text, "split": text, "embedding": arrow.list_(arrow.float32(), width)}
-    about = {KEY: json.dumps({"model": model, "width": width}).encode()}
-    schema = arrow.schema(fields, metadata=about)
-    with new_file(path) as part, _parquet().ParquetWriter(part, schema) as parquet:
+    schema = arrow.schema(fields, metadata=about_embeddings(width=width, model=model))
+    with new_file(path) as part, parquet_for(_WHAT).ParquetWriter(part, schema) as parquet:
         writer = EmbeddingWriter(parquet, schema)
         yield writer
         writer.flush()
 
 
 def read_embeddings(path: Path) -> EmbeddingTable:
-    """The rows of a file. Raises DataError for one that cannot be read or is not one of embeddings."""
+    """The rows of a file, or of a folder of them (scale/job.py), without photographs that cannot be read.
+
+    Raises DataError for one that cannot be read or is not one of embeddings.
+    """
     try:
-        table = _parquet().read_table(path)
+        table = parquet_for(_WHAT).read_table(path)
         about = json.loads((table.schema.metadata or {}).get(KEY, b"null"))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"cannot read {path}: {one_line(error)}; make it with mpfgvc embed") from None
@@ -105,33 +111,28 @@ def read_embeddings(path: Path) -> EmbeddingTable:
         raise DataError(
             f"{path} is not a file of mpfgvc embed: its metadata name no model; make it with that"
         )
+    if ERROR in table.column_names:
+        table = table.filter(table[ERROR].is_null())
     values = table["embedding"].combine_chunks().flatten().to_numpy()
     return EmbeddingTable(
         paths=tuple(table["path"].to_pylist()),
-        labels=tuple(table["label"].to_pylist()),
-        splits=tuple(table["split"].to_pylist()),
+        labels=_texts(table, "label"),
+        splits=_texts(table, "split"),
         values=values.reshape(-1, about["width"]),
         model=about["model"],
     )
 
 
+def about_embeddings(*, width: int, model: str) -> dict[bytes, bytes]:
+    """The metadata of a file of embeddings."""
+    return {KEY: json.dumps({"model": model, "width": width}).encode()}
+
+
 def refuse_missing_pyarrow() -> None:
     """Raise ConfigError if pyarrow is not installed, before anything is computed in vain."""
-    _pyarrow()
+    pyarrow_for(_WHAT)
 
 
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise ConfigError(
-            "embeddings are kept in Parquet, which needs pyarrow: pip install 'mpfgvc[parquet]'"
-        ) from None
-    return pyarrow
-
-
-def _parquet() -> Any:
-    _pyarrow()
-    from pyarrow import parquet
-
-    return parquet
+def _texts(table: Any, column: str) -> tuple[str | None, ...]:
+    """A column of text; nothing in each row where there is no such column."""
+    return tuple(table[column].to_pylist()) if column in table.column_names else (None,) * len(table)

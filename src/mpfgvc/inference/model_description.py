@@ -23,6 +23,10 @@ from mpfgvc.inference.strict_json import read_json, typed
 
 FORMAT = 1
 """Version of the layout; raised when an older reader would misread a newer folder."""
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
+"""All that a model folder holds."""
 MOST_BYTES = 64 * 2**20
 MOST_PIXELS = 4096
 """Longest side of the images that a tower may see."""

@@ -153,13 +153,19 @@ class Predictor:
         guesses but a `failure`. Raises ConfigError or DataError for the arguments at once, and DataError
         later for what is not a path in the iterable.
         """
+        stream = self.answerer(top=top, batch_size=batch_size, workers=workers)
+        return (prediction_of(each.path, each.answer, each.failure) for each in stream.answers(paths))
+
+    def answerer(
+        self, *, top: int = 5, batch_size: int = 32, workers: int | None = None
+    ) -> FileStream[Answered]:
+        """What answers files, or photographs from elsewhere, one after the other (file_stream.py)."""
         refuse_below(1, "top", top)
 
         def answered(images: Tensor, names: Sequence[str]) -> list[Answered]:
             return self.answering.answered(self._logits(self.inference(images, names)), top)
 
-        stream = self._stream("predict_files", answered, batch_size, workers)
-        return (prediction_of(each.path, each.answer, each.failure) for each in stream.answers(paths))
+        return self._stream("predict_files", answered, batch_size, workers)
 
     @overload
     def answer(self, images: ImageSource) -> Answer: ...  # type: ignore[overload-overlap]

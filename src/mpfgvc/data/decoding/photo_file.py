@@ -1,7 +1,7 @@
 """The bytes of one photograph, handed to a decoder within limits.
 
 - Only regular files are opened: a FIFO or a device would block for ever.
-- A photograph inside a tar file (packed.py) is read from its place there.
+- A photograph inside a tar file (packed.py) is read from its place there, one at a URL (remote.py) whole.
 - A file may have at most `MOST_BYTES`, and a decoder may take at most
   `MOST_BLOCK` of them at once. Some decoders read whatever length a file claims.
 - A PNG is read without its long text, color profile and unknown chunks. Pillow
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import IO
 
 from .packed import Packed, is_packed, locate
+from .remote import Remote
 
-Source = str | Path | Packed | IO[bytes]
+Source = str | Path | Packed | Remote | IO[bytes]
 """What a photograph may be read from."""
 MOST_BYTES = 512 * 1024**2
 MOST_BLOCK = 64 * 1024**2
@@ -103,6 +104,8 @@ def open_photo(source: Source) -> Iterator[PhotoFile]:
         packed = source if isinstance(source, Packed) else locate(Path(source))
         _refuse_large(packed.member.size)
         yield _photo_file(io.BytesIO(packed.read()))
+    elif isinstance(source, Remote):
+        yield _photo_file(io.BytesIO(source.read(MOST_BYTES + 1)))
     elif isinstance(source, str | Path):
         _refuse_special(Path(source))
         with Path(source).open("rb") as file:

@@ -2,7 +2,7 @@
 
 The folder holds `origin.json`: where the shards come from, and how many bytes of them may be kept. The shard
 that was fetched first goes first. Any process may fetch: a shard takes its name when it is whole, and a lock
-keeps two of this machine from fetching the same one. HTTP needs nothing; other stores need fsspec.
+keeps two of this machine from fetching the same one.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import json
 import os
 import shutil
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from ...errors import one_line
+from .remote import open_url
 
 ORIGIN = "origin.json"
-_SECONDS = 60
 _BLOCK = 1024**2
 
 
@@ -88,18 +87,8 @@ def _size_of(tar: Path) -> int | None:
 
 
 def _download(url: str, target: Path) -> None:
-    with _opened(url) as source, target.open("wb") as file:
+    with open_url(url) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, _BLOCK)
-
-
-def _opened(url: str) -> Any:
-    if url.startswith(("http://", "https://")):
-        return urllib.request.urlopen(url, timeout=_SECONDS)  # noqa: S310
-    try:
-        import fsspec
-    except ImportError:
-        raise ValueError("it needs fsspec and the package of its store: pip install fsspec s3fs") from None
-    return fsspec.open(url, "rb")
 
 
 def _make_room(folder: Path, left: int) -> None:

@@ -1,0 +1,154 @@
+"""The folder of a job: what it is about is written once, and only the same job goes on in it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mpfgvc.errors import CheckpointError, DataError, MpfgvcError
+from mpfgvc.inference.answering import AnswerRules
+from mpfgvc.scale import job as jobs
+from mpfgvc.scale.job import Job, open_job
+from mpfgvc.scale.task import Task
+from mpfgvc.storage.part_files import part_path
+
+NAMES = [f"photos/{number}.jpg" for number in range(7)]
+TASK = Task(what="guesses", model="/runs/birds", digest="d1", source="fusion", top=3)
+
+
+def _open(folder: Path, task: Task = TASK, names: list[str] = NAMES, part_size: int | None = 3) -> Job:
+    with open_job(folder, task, iter(names), part_size=part_size) as job:
+        return job
+
+
+def test_the_list_is_cut_into_parts_of_a_fixed_number(tmp_path: Path) -> None:
+    job = _open(tmp_path / "out")
+    assert (job.parts, job.listed.photographs, job.part_size) == (3, 7, 3)
+    assert [job.photographs.names(part) for part in range(3)] == [NAMES[:3], NAMES[3:6], NAMES[6:]]
+    assert [job.rows_of(part) for part in range(3)] == [3, 3, 1]
+    assert job.part(12).name == "part-00000012.parquet"
+
+
+def test_a_part_that_is_there_is_done(tmp_path: Path) -> None:
+    job = _open(tmp_path / "out")
+    assert job.missing() == [0, 1, 2]
+    job.part(1).touch()
+    assert _open(tmp_path / "out", part_size=None).missing() == [0, 2]
+
+
+def test_names_of_files_keep_bytes_that_are_no_utf8(tmp_path: Path) -> None:
+    names = ["caf\udce9.png", "é #1\n.png"]
+    assert _open(tmp_path / "out", names=names).photographs.names(0) == names
+
+
+def test_the_same_photographs_named_from_another_folder_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    begun = _open(tmp_path / "out", names=["photos/a.jpg"])
+    monkeypatch.chdir(tmp_path / "photos")
+    there = _open(tmp_path / "out", names=[str(tmp_path / "photos" / "a.jpg")])
+    assert there.base == begun.base == tmp_path
+    with pytest.raises(CheckpointError, match="holds a job of other photographs"):
+        _open(tmp_path / "out", names=["photos/a.jpg"])  # photos/photos/a.jpg
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "part_size", "line"),
+    [
+        (replace(TASK, top=5), NAMES, 3, "holds a job of top 3, got 5; give the same again, or choose"),
+        (replace(TASK, digest="d2"), NAMES, 3, "holds a job of another model; "),
+        (replace(TASK, source="text"), NAMES, 3, 'source "fusion", got "text"; '),
+        (replace(TASK, precision="bf16"), NAMES, 3, 'precision "fp32", got "bf16"; '),
+        (replace(TASK, what="embeddings"), NAMES, 3, 'what "guesses", got "embeddings"; '),
+        (replace(TASK, rules=AnswerRules(within=("wren",))), NAMES, 3, r'within \[\], got \["wren"\]; '),
+        (TASK, NAMES[:6], 3, "holds a job of 7 photographs, now there are 6; "),
+        (TASK, [*NAMES[:6], "x.jpg"], 3, "holds a job of other photographs; "),
+        (TASK, NAMES, 4, "holds a job of part_size 3, got 4; "),
+    ],
+)
+def test_another_job_is_refused_in_one_line(
+    tmp_path: Path, task: Task, names: list[str], part_size: int, line: str
+) -> None:
+    _open(tmp_path / "out")
+    before = (tmp_path / "out" / "_job.json").read_bytes()
+    with pytest.raises(CheckpointError, match=line) as refusal:
+        _open(tmp_path / "out", task, names, part_size)
+    assert "\n" not in str(refusal.value)
+    assert (tmp_path / "out" / "_job.json").read_bytes() == before
+
+
+def test_the_place_of_the_model_may_change(tmp_path: Path) -> None:
+    _open(tmp_path / "out")
+    assert _open(tmp_path / "out", replace(TASK, model="/moved/birds")).parts == 3
+
+
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"holds files of something else, such as thesis\.txt"):
+        _open(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there are no photographs"):
+        _open(tmp_path / "out", names=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_before_the_job_was_described_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(jobs, "write_text", _die)
+        with pytest.raises(KeyboardInterrupt):
+            _open(tmp_path / "out", names=NAMES[:2])
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["_photographs"]
+    assert _open(tmp_path / "out").listed.photographs == 7
+
+
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
+    job = _open(tmp_path / "out")
+    mine = part_path(job.part(0)).name
+    for host in ("elsewhere", mine.partition("@")[2].partition(".mpfgvc")[0]):
+        (job.folder / f".part-00000001.parquet.999999999-0@{host}.mpfgvc.part").touch()
+    _open(tmp_path / "out")
+    assert sorted(file.name for file in job.folder.iterdir()) == ["_job.json", "_photographs"]
+
+
+def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
+    with (
+        open_job(tmp_path / "out", TASK, NAMES),
+        pytest.raises(CheckpointError, match="is in use by process"),
+    ):
+        _open(tmp_path / "out")
+
+
+def test_who_is_late_does_not_write_into_a_job_that_was_begun_anew(tmp_path: Path) -> None:
+    late = _open(tmp_path / "out")
+    late.refuse_if_gone()
+    (tmp_path / "out" / "_job.json").unlink()
+    _open(tmp_path / "out", replace(TASK, top=5))
+    with pytest.raises(CheckpointError, match="is not the folder of this job any more"):
+        late.refuse_if_gone()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"part_size": "3"})])
+def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
+    _open(tmp_path / "out")
+    (tmp_path / "out" / "_job.json").write_text(content)
+    with pytest.raises(DataError, match="is damaged; choose another --out, or delete"):
+        _open(tmp_path / "out")
+
+
+def test_a_damaged_list_is_refused(tmp_path: Path) -> None:
+    job = _open(tmp_path / "out")
+    (job.folder / "_photographs").write_bytes(b"PAR1")
+    with pytest.raises(MpfgvcError, match=r"cannot read .*_photographs: .*; begin the job anew"):
+        job.photographs.names(0)
+
+
+def _die(*_words: object) -> None:
+    raise KeyboardInterrupt
