@@ -20,8 +20,14 @@ from mpfgvc.deploy.model_card import model_card
 from mpfgvc.deploy.run_record import read_record
 from mpfgvc.errors import OutputError
 from mpfgvc.inference.model_description import ModelDescription
-from mpfgvc.inference.model_source import HUB, check_repository, find_model_folder
-from mpfgvc.inference.saved_model import DESCRIPTION, FILES, WEIGHTS
+from mpfgvc.inference.model_source import (
+    DESCRIPTION,
+    FILES,
+    HUB,
+    WEIGHTS,
+    check_repository,
+    find_model_folder,
+)
 from mpfgvc.model.towers.hub_names import hub_repositories
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import check_digest, digest_line, digest_path

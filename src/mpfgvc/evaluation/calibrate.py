@@ -27,9 +27,9 @@ from mpfgvc.evaluation.calibration import CalibrationError, calibration_of, erro
 from mpfgvc.evaluation.choice import choose_photos
 from mpfgvc.inference.calibration import Calibration, softmax
 from mpfgvc.inference.forward import Inference
-from mpfgvc.inference.model_source import find_model_folder
+from mpfgvc.inference.model_source import DESCRIPTION, FILES, find_model_folder
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.inference.saved_model import DESCRIPTION, FILES, SavedModel, load_model, rewrite_description
+from mpfgvc.inference.saved_model import SavedModel, load_model, rewrite_description
 from mpfgvc.launcher import Processes
 from mpfgvc.model.network import SOURCES
 from mpfgvc.run_folder import RunFolder

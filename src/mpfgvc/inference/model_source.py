@@ -1,4 +1,4 @@
-"""Where a saved model comes from: a folder, or a repository of the hub.
+"""Where a saved model comes from: a folder, or a repository of the hub; and its files. No torch.
 
 runs/cub, runs/cub/model           folders
 hf://user/name[@revision]          the Hugging Face hub, asked for this form only
@@ -11,8 +11,13 @@ from pathlib import Path
 
 from mpfgvc.errors import CheckpointError, one_line
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.digests import stored_digest
 from mpfgvc.storage.whole_files import whole_folder
 
+WEIGHTS = "model.safetensors"
+DESCRIPTION = "model.json"
+FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
+"""All that a model folder holds."""
 HUB = "hf://"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._\-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"(?P<id>{_PART}/{_PART})(?:@(?P<revision>[A-Za-z0-9][A-Za-z0-9._/\-]*))?")
@@ -54,6 +59,16 @@ def _instead(path: Path) -> str:
     if near:
         return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?"
     return f"give a run folder, its model folder, or {HUB}user/name for the hub"
+
+
+def stored_digests(source: str | Path) -> str:
+    """The digests of a model's two files, as it was saved; "" if it has none. Nothing is loaded.
+
+    From the hub, three small files are fetched. Raises CheckpointError for a model that is missing.
+    """
+    small = [name for name in FILES if name != WEIGHTS]
+    folder = find_model_folder(source, description=DESCRIPTION, files=small)
+    return " ".join(filter(None, (stored_digest(folder / name) for name in (WEIGHTS, DESCRIPTION))))
 
 
 def check_repository(name: str) -> str:

@@ -23,17 +23,12 @@ from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.model_description import ModelDescription
-from mpfgvc.inference.model_source import find_model_folder
+from mpfgvc.inference.model_source import DESCRIPTION, FILES, WEIGHTS, find_model_folder
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.activations import trained_name
 from mpfgvc.storage.digests import check_digest, stored_digest, write_with_digest
 from mpfgvc.storage.tensor_header import StoredTensor, read_header
 from mpfgvc.storage.whole_files import new_folder
-
-WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
-FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
-"""All that a model folder holds."""
 
 
 @dataclass(frozen=True, kw_only=True)

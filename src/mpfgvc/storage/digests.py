@@ -54,6 +54,12 @@ def stored_digest(path: Path) -> str:
     return lines[0].lstrip(b"\\")[:64].decode() if len(lines) == 1 else ""
 
 
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def digest_line(digest: str, name: str) -> bytes:
     """The line of `sha256sum` for a file; a backslash in front marks a name that needs escaping."""
     plain = os.fsencode(name)
@@ -64,7 +70,7 @@ def digest_line(digest: str, name: str) -> bytes:
 def _matches(path: Path, lines: list[bytes]) -> bool:
     """Whether the content fits one of the lines. Raises CheckpointError if it cannot be read."""
     try:
-        digest = _digest(path).encode()
+        digest = digest_of(path).encode()
     except OSError as error:
         raise _unreadable(path, error) from None
     return any(line.lstrip(b"\\").startswith(digest) for line in lines)
@@ -96,7 +102,7 @@ def _lines_so_far(path: Path) -> list[bytes]:
     """The lines that the content there is now may match; of its own where it has no digest file yet."""
     try:
         lines = _read_lines(digest_path(path))
-        return [digest_line(_digest(path), path.name)] if lines is None else lines
+        return [digest_line(digest_of(path), path.name)] if lines is None else lines
     except OSError:
         return []
 
@@ -110,8 +116,3 @@ def _read_lines(path: Path) -> list[bytes] | None:
         return None
     lines = content.splitlines(keepends=True)
     return lines if all(_LINE.fullmatch(line) for line in lines) else []
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
