@@ -54,9 +54,8 @@ def check(path: Path) -> None:
 
     found = list(_arguments(path))
     if not found:
-        raise ConfigError(
-            f"{path} has no application with import_path: {APPLICATION}; see docs/serve-many.md"
-        )
+        rule = f"must have an application with import_path: {APPLICATION}"
+        raise ConfigError(f"{path} {rule}, got none; docs/serve-many.md has a whole file")
     for arguments in found:
         try:
             settings = ManySettings.read(arguments)
