@@ -18,17 +18,22 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
-from mpfgvc.config import Device, PrecisionSetting
+from mpfgvc.config import Device, PrecisionSetting, Sharding
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.launcher import Processes, main_address, main_port
 
 T = TypeVar("T")
 
 
-def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
+def start_fabric(device: Device, precision: PrecisionSetting, sharding: Sharding = "none") -> Fabric:
     """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
+
+    With `full` sharding several of them get modules that are sharded already (training/sharding.py).
 
     Raises ConfigError for a device that this machine does not have.
     """
@@ -41,11 +46,28 @@ def start_fabric(device: Device, precision: PrecisionSetting) -> Fabric:
         # With devices="auto" on a CPU under torchrun, Fabric starts runs that know nothing of each other.
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy="ddp" if processes.world > 1 else "auto",
+        strategy=_strategy(processes.world, sharding),
         plugins=plugins,
     )
     fabric.launch()
     return fabric
+
+
+def _strategy(processes: int, sharding: Sharding) -> str | Strategy:
+    if processes == 1:
+        return "auto"
+    if sharding == "none":
+        return "ddp"
+    return ModelParallelStrategy(
+        lambda module, mesh: module, data_parallel_size=processes, tensor_parallel_size=1
+    )
+
+
+def sharding_mesh(fabric: Fabric) -> DeviceMesh | None:
+    """The processes that share the tensors of a module; None if each of them holds all."""
+    if not isinstance(fabric.strategy, ModelParallelStrategy):
+        return None
+    return fabric.strategy.device_mesh["data_parallel"]
 
 
 def find_device(device: str) -> str:

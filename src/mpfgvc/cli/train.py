@@ -1,7 +1,8 @@
 """`mpfgvc train`: train both stages into a new run folder, or continue a run.
 
 Every setting of `config.py` is an option with its dotted name; words that are none of the options
-below are read as settings. A resumed run keeps its settings, except for the place of its data and the device.
+below are read as settings. A resumed run keeps its settings, except for the place of its data, the device
+and the sharding.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mpfgvc.errors import ConfigError
 if TYPE_CHECKING:
     from mpfgvc.training.run import Run
 
-_RESUMABLE = ("data.root", "data.manifest", "device")
+_RESUMABLE = ("data.root", "data.manifest", "device", "sharding")
 """Settings that may be given with `--resume`: they do not change what is trained."""
 
 
@@ -35,8 +36,8 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="continue this run with its own settings; only --data.root, --data.manifest and --device "
-        "may be given, if the dataset has moved or the machine is another",
+        help="continue this run with its own settings; only --data.root, --data.manifest, --device and "
+        "--sharding may be given, if the dataset has moved or the machine is another",
     )
 
 
@@ -81,6 +82,7 @@ def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
         root=overrides.get("data.root"),
         manifest=overrides.get("data.manifest"),
         device=overrides.get("device"),
+        sharding=overrides.get("sharding"),
     )
 
 

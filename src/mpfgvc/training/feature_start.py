@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import count, islice
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpfgvc.config import StageConfig
 from mpfgvc.model.losses import Objective, classification_loss
@@ -52,6 +52,10 @@ class FeatureStart(Stage):
         self.network = network
         self.settings = SETTINGS
         self.objective = objective
+
+    def units(self) -> list[nn.Module]:
+        """The blocks of the towers; those of the image tower stay spread."""
+        return self.network.units()
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_i2t of a batch of embeddings."""

@@ -72,7 +72,7 @@ def train(config: Config, *, out: str | Path | None = None) -> Run:
     photos = with_taxonomy(photos, config.data.taxonomy)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
     photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
-    fabric = start_fabric(config.device, config.precision)
+    fabric = start_fabric(config.device, config.precision, config.sharding)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
@@ -96,16 +96,19 @@ def resume(
     root: str | Path | None = None,
     manifest: str | Path | None = None,
     device: str | None = None,
+    sharding: str | None = None,
 ) -> Run:
     """Continue a run that was stopped, with its own settings, from its last checkpoint.
 
-    `root` and `manifest` say where the photographs are now, if they moved.
+    `root` and `manifest` say where the photographs are now, if they moved; `device` and `sharding` replace
+    those settings.
 
     Raises CheckpointError for a folder that holds no run, or a run of other photographs.
     """
     refuse_unguarded_script()
     folder = RunFolder.open(run)
-    config = folder.read_config({} if device is None else {"device": device})
+    given = {"device": device, "sharding": sharding}
+    config = folder.read_config({name: value for name, value in given.items() if value is not None})
     config = replace(config, data=moved(config.data, root=root, manifest=manifest))
     stored = folder.read_environment()
     if stored is not None:
@@ -115,7 +118,7 @@ def resume(
     taxonomy = taxonomy_of_run(folder, restored.photos.classes)
     photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
-    fabric = start_fabric(config.device, config.precision)
+    fabric = start_fabric(config.device, config.precision, config.sharding)
     with _claimed(folder, fabric):
         photo_list = list_photographs(config, photos, fabric)
         restored.refuse_changed(photo_list)

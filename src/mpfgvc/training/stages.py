@@ -52,6 +52,10 @@ class Stage(nn.Module, ABC):
         """Parts that a batch is split into, one forward and backward pass each."""
         return 1
 
+    def units(self) -> list[nn.Module]:
+        """The modules whose weights are gathered one at a time where they are spread (sharding.py)."""
+        return []
+
     @abstractmethod
     def forward(self, inputs: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]) -> StepResult:
         """The loss of a batch."""
@@ -91,6 +95,10 @@ class Stage1(Stage):
     def micro_batches(self) -> int:
         """Parts that a batch is split into, so that it needs less memory."""
         return self.settings.accumulate
+
+    def units(self) -> list[nn.Module]:
+        """The blocks of the towers."""
+        return self.network.units()
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]
