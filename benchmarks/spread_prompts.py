@@ -26,7 +26,7 @@ from common import CLIP_TEXT
 from mpfgvc.devices import start_fabric
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.training.spread import Spread
+from mpfgvc.training.spread_prompts import Spread
 from side_by_side import Comparison, comparison, report
 
 PROCESSES = (1, 2, 4)

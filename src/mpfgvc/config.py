@@ -38,6 +38,7 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
 """bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
 PrecisionSetting = Literal["auto", "fp32", "bf16"]
+Sharding = Literal["none", "full"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,9 @@ class Config:
     compile: bool = False
     """Compile the step of stage 1 (torch.compile): it costs a minute and is faster after that, most of all
     on a GPU."""
+    sharding: Sharding = "none"
+    """With several processes. none: each holds all weights, gradients and optimiser state (DDP); full: each
+    holds its share of them (FSDP2), for towers that do not fit. It sends weights at each step."""
     checkpoint_steps: int = 500
     """Optimiser steps between checkpoints; one is also written at the end of every epoch."""
     process_timeout: int = 3600

@@ -19,10 +19,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
-from mpfgvc.config import Device, PrecisionSetting
+from mpfgvc.config import Device, PrecisionSetting, Sharding
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.launcher import Processes, main_address, main_port
 
@@ -31,10 +34,17 @@ TIMEOUT = 3600.0
 """Seconds that processes wait for each other, where no setting says how long."""
 
 
-def start_fabric(device: Device, precision: PrecisionSetting, *, timeout: float = TIMEOUT) -> Fabric:
+def start_fabric(
+    device: Device,
+    precision: PrecisionSetting,
+    sharding: Sharding = "none",
+    *,
+    timeout: float = TIMEOUT,
+) -> Fabric:
     """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
 
-    They wait `timeout` seconds for one that does not answer; the first call in a process decides.
+    They wait `timeout` seconds for one that does not answer; the first call in a process decides. With `full`
+    sharding several of them get modules that are sharded already (training/sharding.py).
 
     Raises ConfigError for a device that this machine does not have.
     """
@@ -47,11 +57,31 @@ def start_fabric(device: Device, precision: PrecisionSetting, *, timeout: float 
         # With devices="auto" on a CPU under torchrun, Fabric starts runs that know nothing of each other.
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy=DDPStrategy(timeout=timedelta(seconds=timeout)) if processes.world > 1 else "auto",
+        strategy=_strategy(processes.world, sharding, timedelta(seconds=timeout)),
         plugins=plugins,
     )
     fabric.launch()
     return fabric
+
+
+def _strategy(processes: int, sharding: Sharding, timeout: timedelta) -> str | Strategy:
+    if processes == 1:
+        return "auto"
+    if sharding == "none":
+        return DDPStrategy(timeout=timeout)
+    return ModelParallelStrategy(
+        lambda module, mesh: module,
+        data_parallel_size=processes,
+        tensor_parallel_size=1,
+        timeout=timeout,
+    )
+
+
+def sharding_mesh(fabric: Fabric) -> DeviceMesh | None:
+    """The processes that share the tensors of a module; None if each of them holds all."""
+    if not isinstance(fabric.strategy, ModelParallelStrategy):
+        return None
+    return fabric.strategy.device_mesh["data_parallel"]
 
 
 def find_device(device: str) -> str:

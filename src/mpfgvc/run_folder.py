@@ -39,7 +39,7 @@ from mpfgvc.storage.folder_claim import claim_folder
 from mpfgvc.storage.part_files import remove_leftovers
 from mpfgvc.storage.whole_files import make_folder, restore_folder, write_text
 
-RESUMABLE = ("data.root", "data.manifest", "device")
+RESUMABLE = ("data.root", "data.manifest", "device", "sharding")
 """Settings that may be others when a run goes on: they do not change what is trained."""
 
 

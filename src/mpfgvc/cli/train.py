@@ -1,7 +1,8 @@
 """`mpfgvc train`: train both stages into a new run folder, or continue a run.
 
 Every setting of `config.py` is an option with its dotted name; words that are none of the options
-below are read as settings. A resumed run keeps its settings, except for the place of its data and the device.
+below are read as settings. A resumed run keeps its settings, except for the place of its data, the device
+and the sharding.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="RUN",
-        help="continue this run with its own settings; only --data.root, --data.manifest and --device "
-        "may be given, if the dataset has moved or the machine is another",
+        help="continue this run with its own settings; only --data.root, --data.manifest, --device and "
+        "--sharding may be given, if the dataset has moved or the machine is another",
     )
 
 
@@ -86,6 +87,7 @@ def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
         root=overrides.get("data.root"),
         manifest=overrides.get("data.manifest"),
         device=overrides.get("device"),
+        sharding=overrides.get("sharding"),
     )
 
 

@@ -90,6 +90,13 @@ class ImageEncoder(nn.Module):
         tokens, hidden = tower.prefix_tokens + tower.patches, 4 * tower.width  # of the MLP, in float32
         self.images_at_once = max(1, CACHED_BYTES // (4 * tokens * hidden))
 
+    def units(self) -> list[nn.Module]:
+        """Modules that run only by their `forward`, so that their weights need not be there all the time.
+
+        Selection uses the parts of the last two blocks, and rollout those of all.
+        """
+        return [] if self.selection == "rollout" else list(self.tower.transformer.blocks[:-2])
+
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> EncodedImages:
         """Encode normalised images of the tower's input size."""
         selected = self.select(images)

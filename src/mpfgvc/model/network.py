@@ -172,6 +172,11 @@ class MPFGVC(nn.Module):
                 prediction=config.prediction,
             )
 
+    def units(self) -> list[nn.Module]:
+        """Modules that run only by their `forward`, so that their weights need not be there all the time."""
+        texts = self.text.tower.units() if isinstance(self.text, ClassPrompts) else []
+        return self.image_encoder.units() + texts
+
     def forward(self, images: Float[Tensor, "batch 3 image_height image_width"]) -> Output:
         """All three sources of logits for normalised images of the tower's input size."""
         return self.classify(self.image_encoder(images))

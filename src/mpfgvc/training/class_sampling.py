@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mpfgvc.training.spread import ALONE, Spread
+from mpfgvc.training.spread_prompts import ALONE, Spread
 
 
 class ClassSample(NamedTuple):

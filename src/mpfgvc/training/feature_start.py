@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from itertools import count, islice
 
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpfgvc.config import StageConfig
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.optim import ParameterGroup, split_by_decay
-from mpfgvc.training.spread import ALONE, Spread
+from mpfgvc.training.spread_prompts import ALONE, Spread
 from mpfgvc.training.stages import Stage, StepResult
 
 STEPS = 200
@@ -51,6 +51,10 @@ class FeatureStart(Stage):
         self.settings = SETTINGS
         self.objective = objective
         self.spread = spread
+
+    def units(self) -> list[nn.Module]:
+        """The blocks of the towers; those of the image tower stay spread."""
+        return self.network.units()
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_i2t of a batch of embeddings."""

@@ -8,12 +8,13 @@ continues from a checkpoint ends with the same bits as a run that was never stop
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mpfgvc.devices import send
 from mpfgvc.errors import ConfigError
@@ -25,6 +26,8 @@ from mpfgvc.training.class_log import ClassLog
 from mpfgvc.training.early_signs import EarlySigns, EpochFacts, Waiting
 from mpfgvc.training.metric_log import MetricLog
 from mpfgvc.training.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
+from mpfgvc.training.sharding import Placement
+from mpfgvc.training.spread_tensors import gathered, local, shares_of_state
 from mpfgvc.training.stages import Stage
 
 Validate = Callable[[], Evaluation]
@@ -74,11 +77,14 @@ class Loop:
         self.stage, self.batches, self.settings = stage, batches, stage.settings
         self.session, self.validate, self.state = session, validate, state
         self.fabric, self.log = session.fabric, session.log
-        self.weights = stage.trained()
-        optimizer = build_optimizer(stage.parameter_groups(), self.settings)
         if session.compile and stage.compiles:
             stage.compile()
-        self.wrapped, self.optimizer = self.fabric.setup(stage, optimizer)
+        self.placement = Placement(stage, self.fabric)
+        placed = self.placement.module
+        self.wrapped = self.fabric.setup_module(placed)
+        self.weights = placed.trained()
+        optimizer = build_optimizer(placed.parameter_groups(), self.settings)
+        self.optimizer = cast("Optimizer", self.fabric.setup_optimizers(optimizer))
         self.average = None
         if self.settings.ema is not None:
             self.average = WeightAverage(self.weights, self.settings.ema)
@@ -95,7 +101,8 @@ class Loop:
             while self.state.step < self.total_steps and not self._is_stale():
                 self._train_epoch(*divmod(self.state.step, self.batches.steps))
         self._take_final_weights()
-        return {name: weight.detach().cpu().clone() for name, weight in self.weights.items()}
+        self.placement.put_back()
+        return {name: weight.detach().cpu().clone() for name, weight in self.stage.trained().items()}
 
     def _progress(self) -> AbstractContextManager[None]:
         """The bar of the stage; the log forgets what came after the step from which it goes on."""
@@ -146,7 +153,8 @@ class Loop:
         count = self.stage.micro_batches
         parts = list(zip(inputs.chunk(count), labels.chunk(count), strict=True))
         for index, (part, part_labels) in enumerate(parts):
-            with self.fabric.no_backward_sync(self.wrapped, enabled=index < len(parts) - 1):
+            waits = index < len(parts) - 1 and not self.placement.is_sharded  # whole gradients take memory
+            with self.fabric.no_backward_sync(self.wrapped, enabled=waits):
                 result = self.wrapped(part, part_labels)
                 self.fabric.backward(result.loss * (len(part) / len(inputs)))
             guesses = result.logits.detach().argmax(dim=1)
@@ -198,7 +206,8 @@ class Loop:
         }
         if self.validate is not None:
             with self.average.swapped_in() if self.average is not None else nullcontext():
-                sources = self.validate().sources
+                with self.placement.lent_back():
+                    sources = self.validate().sources
                 row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
                 self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
                 if self.session.class_log is not None:
@@ -232,32 +241,35 @@ class Loop:
 
     def _refuse_divergence(self) -> None:
         """Raise ConfigError if a weight is NaN or infinite; the last checkpoint stays as it is."""
-        norms = torch.stack(torch._foreach_norm([weight.detach() for weight in self.weights.values()]))
-        if not norms.isfinite().all():
+        norms = torch._foreach_norm([local(weight.detach()) for weight in self.weights.values()])
+        if not self.fabric.all_reduce(torch.stack(norms).sum(), reduce_op="sum").isfinite():  # type: ignore[union-attr]
             happened = f"{self.stage.name} diverged before step {self.state.step}, its weights are not finite"
             raise ConfigError(f"{self.stage.remedy}: {happened}; start a new run with another --out")
 
     def _save(self) -> None:
         self._refuse_divergence()
         sums = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum")
-        if self.log is None:
-            return
-        state = self.state
-        state.weights = {name: weight.detach() for name, weight in self.weights.items()}
-        state.average = {} if self.average is None else self.average.average
-        state.optimizer = self.optimizer.state_dict()
-        state.sums = sums.tolist()  # type: ignore[union-attr]
-        save_state(self.session.folder.checkpoint, state)
+        state = replace(
+            self.state,
+            weights={name: weight.detach() for name, weight in self.weights.items()},
+            average={} if self.average is None else self.average.average,
+            optimizer=self.optimizer.state_dict(),
+            sums=sums.tolist(),  # type: ignore[union-attr]
+        )
+        whole = gathered(vars(state), keep=self.log is not None)
+        if self.log is not None:
+            save_state(self.session.folder.checkpoint, TrainingState(**whole))
 
     def _restore(self) -> None:
         if not self.state.weights:
             return
         copy_into(self.weights, self.state.weights)
-        self.optimizer.load_state_dict(self.state.optimizer)
+        self.optimizer.load_state_dict(shares_of_state(self.optimizer, self.state.optimizer))
         if self.average is not None:
             self.average.load(self.state.average)
         if self.fabric.global_rank == 0:
             self.sums += torch.tensor(self.state.sums, device=self.sums.device)
+        self.state.weights, self.state.optimizer, self.state.average = {}, {}, {}
 
     def _show_progress(self) -> None:
         """Advance the bar; read the sums from the device, which waits for it, only now and then."""

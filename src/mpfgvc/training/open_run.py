@@ -34,7 +34,7 @@ from mpfgvc.training.identity import Identity
 from mpfgvc.training.loaders import Loaders
 from mpfgvc.training.loop import Session
 from mpfgvc.training.metric_log import MetricLog
-from mpfgvc.training.spread import Spread
+from mpfgvc.training.spread_prompts import Spread
 
 Tell = Callable[[str], None]
 
@@ -112,6 +112,8 @@ def open_run(
     network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
     for note in network.start.notes:
         tell(note)
+    if config.sharding == "full" and processes.world == 1:
+        tell("sharding: full changes nothing, as this process has no other to share with")
     identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
     if processes.is_first:

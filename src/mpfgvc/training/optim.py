@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from mpfgvc.config import StageConfig
+from mpfgvc.training.spread_tensors import share_of
 
 UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
 """Parameters with more than one dimension that are not weight matrices: tokens and positions."""
@@ -101,6 +102,6 @@ class WeightAverage:
 
 @torch.no_grad()
 def copy_into(targets: "dict[str, Tensor] | dict[str, nn.Parameter]", values: dict[str, Tensor]) -> None:
-    """Copy values into the tensors of the same names, in place."""
+    """Copy values into the tensors of the same names, in place; of spread ones, this process's share."""
     for name, target in targets.items():
-        target.copy_(values[name])
+        target.copy_(share_of(values[name], target))

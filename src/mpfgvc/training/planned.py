@@ -1,6 +1,6 @@
 """What `mpfgvc plan` needs to know of a training: its stages, optimisers, and the steps of its start."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mpfgvc.config import Config, StageConfig
@@ -10,7 +10,7 @@ from mpfgvc.training.feature_start import STEPS, batch_size_of
 from mpfgvc.training.logistic_regression import MOST_STEPS
 from mpfgvc.training.open_run import refuse_uneven_batch
 from mpfgvc.training.optim import build_optimizer
-from mpfgvc.training.spread import Spread
+from mpfgvc.training.spread_prompts import Spread
 from mpfgvc.training.stages import Stage, Stage1, Stage2
 
 
@@ -19,6 +19,10 @@ class PlannedStage:
 
     def __init__(self, module: Stage):
         self.module = module
+
+    def units(self) -> list[nn.Module]:
+        """Modules whose weights are gathered one at a time where they are spread over processes."""
+        return self.module.units()
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch."""

@@ -73,7 +73,13 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
         raise ConfigError("--auto-resume needs --out, the folder of the run that may be there already")
     config, photos = resolve(config)
     if auto_resume and out is not None and _has_begun(config, RunFolder(out)):
-        return resume(out, root=config.data.root, manifest=config.data.manifest, device=config.device)
+        return resume(
+            out,
+            root=config.data.root,
+            manifest=config.data.manifest,
+            device=config.device,
+            sharding=config.sharding,
+        )
     check_pretrained_share(config, photos)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
     photos = with_taxonomy(photos, config.data.taxonomy)
@@ -103,16 +109,19 @@ def resume(
     root: str | Path | None = None,
     manifest: str | Path | None = None,
     device: str | None = None,
+    sharding: str | None = None,
 ) -> Run:
     """Continue a run that was stopped, with its own settings, from its last checkpoint.
 
-    `root` and `manifest` say where the photographs are now, if they moved.
+    `root` and `manifest` say where the photographs are now, if they moved; `device` and `sharding` replace
+    those settings.
 
     Raises CheckpointError for a folder that holds no run, or a run of other photographs.
     """
     refuse_unguarded_script()
     folder = RunFolder.open(run)
-    config = folder.read_config({} if device is None else {"device": device})
+    given = {"device": device, "sharding": sharding}
+    config = folder.read_config({name: value for name, value in given.items() if value is not None})
     config = replace(config, data=moved(config.data, root=root, manifest=manifest))
     stored = folder.read_environment()
     if stored is not None:
@@ -133,7 +142,7 @@ def resume(
 
 
 def _fabric(config: Config) -> Fabric:
-    return start_fabric(config.device, config.precision, timeout=config.process_timeout)
+    return start_fabric(config.device, config.precision, config.sharding, timeout=config.process_timeout)
 
 
 def _has_begun(config: Config, folder: RunFolder) -> bool:

@@ -24,7 +24,7 @@ from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.training.class_sampling import ClassSample, sample_classes
 from mpfgvc.training.optim import ParameterGroup, split_by_decay
-from mpfgvc.training.spread import ALONE, Spread
+from mpfgvc.training.spread_prompts import ALONE, Spread
 
 
 class StepResult(NamedTuple):
@@ -51,6 +51,10 @@ class Stage(nn.Module, ABC):
     def micro_batches(self) -> int:
         """Parts that a batch is split into, one forward and backward pass each."""
         return 1
+
+    def units(self) -> list[nn.Module]:
+        """The modules whose weights are gathered one at a time where they are spread (sharding.py)."""
+        return []
 
     @abstractmethod
     def forward(self, inputs: Float[Tensor, "batch ..."], labels: Int[Tensor, " batch"]) -> StepResult:
@@ -90,6 +94,10 @@ class Stage1(Stage):
     def micro_batches(self) -> int:
         """Parts that a batch is split into, so that it needs less memory."""
         return self.settings.accumulate
+
+    def units(self) -> list[nn.Module]:
+        """The blocks of the towers."""
+        return self.network.units()
 
     def forward(
         self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]

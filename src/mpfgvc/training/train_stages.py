@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from mpfgvc.config import Source, StageConfig
 from mpfgvc.data.loading import labels_of
@@ -39,8 +40,11 @@ def train_stage1(run: OpenRun) -> None:
         return
     batches = run.loaders.training(run.photos.subset("train"))
     validate = _validation(run, stage.sources)
-    loop = _loop(run, stage, batches, validate)
-    weights = train_averaged(stage, loop.run, validate=validate, tell=run.tell)
+
+    def train() -> dict[str, Tensor]:
+        return _loop(run, stage, batches, validate).run()
+
+    weights = train_averaged(stage, train, validate=validate, tell=run.tell)
     if run.is_first:
         save_stage1(run.folder.stage1, weights, run.identity)
 

@@ -54,6 +54,10 @@ class TextTower(nn.Module):
         mlp = getattr(self.transformer.transformer.resblocks[0], "mlp", None)
         return type(getattr(mlp, "gelu", None)).__name__
 
+    def units(self) -> list[nn.Module]:
+        """Modules that run only by their `forward`: all blocks but the last, and the word embeddings."""
+        return [*self.transformer.transformer.resblocks[:-1], self.transformer.token_embedding]
+
     def forward(
         self,
         embeddings: Float[Tensor, "texts length width"],

@@ -10,7 +10,7 @@ from mpfgvc import load_config
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.training.class_sampling import sample_classes
-from mpfgvc.training.spread import ALONE, Spread
+from mpfgvc.training.spread_prompts import ALONE, Spread
 
 CLASSES = 7
 
