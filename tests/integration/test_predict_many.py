@@ -194,6 +194,7 @@ def test_a_model_that_was_calibrated_since_is_another_one(
         (["-o", "OUT", "--part-size", "0"], "--part-size must be at least 1, got 0"),
         (["-o", "OUT", "--actors", "2"], "--actors needs --engine ray; add it, or leave it out"),
         (["-o", "OUT", "--engine", "openvino"], "--engine and --threads are for a .onnx file"),
+        (["-o", "OUT", "--engine", "ray", "--threads", "2"], "--threads is for a .onnx file; with --engine"),
         (["--engine", "ray"], "--engine ray writes into a folder; name it, such as -o guesses/"),
         (["-o", "OUT", "--abstain", "2"], "abstain must be a share between 0 and 1"),
         (["-o", "OUT", "--top", "0"], "--top must be at least 1, got 0"),

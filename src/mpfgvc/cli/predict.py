@@ -86,6 +86,8 @@ def _run_many(options: Namespace) -> int:
         raise ConfigError(f"-o takes a run or a model folder, got {options.model}; give that, or use --csv")
     if options.engine != RAY:
         refuse_options_of_exports(options)
+    elif options.threads is not None:
+        raise ConfigError(f"--threads is for a .onnx file; with --engine {RAY} give --actor-cores")
     from mpfgvc.scale.task import Task
 
     task = Task.of(
