@@ -5,6 +5,7 @@
     the start's logistic regression stage1.start noise
     several views in stage 2        stage2.views 1
     the best weights                stage1.patience null
+    several processes               sharding full
 
 Each changed plan is counted anew. Where none of these is enough, it is said what is left: no number is bent.
 """
@@ -19,7 +20,8 @@ from mpfgvc.errors import ConfigError
 from mpfgvc.scale.plan import Misfit, Plan, Planner
 
 LEAST_CHUNK = 16
-NOT_BUILT = "the towers, gradients and optimiser lie whole in every process: sharding (FSDP2) is not built"
+ALONE = "several processes can share the towers, gradients and optimiser: --gpus with --sharding full"
+SHARED = "each process needs its share of the state, its activations and, once, all weights"
 NO_SETTING = "no setting changes that: every process holds all of them"
 
 
@@ -53,7 +55,7 @@ def make_fit(planner: Planner, plan: Plan) -> Fit:
     while plan.misfit is not None:
         config = next(_remedies(plan, plan.misfit), None)
         if config is None:
-            return Fit(plan=plan, left=plan.misfit, reason=_reason(plan.misfit))
+            return Fit(plan=plan, left=plan.misfit, reason=_reason(plan, plan.misfit))
         plan = planner.plan(config)
     return Fit(plan=plan, left=None, reason="")
 
@@ -77,6 +79,8 @@ def _remedies(plan: Plan, misfit: Misfit) -> Iterator[Config]:
     parts = next(each.parts for each in plan.moments if each.name == misfit.moment)
     if any("patience" in part.name for part in parts):
         yield replace(config, stage1=replace(stage1, patience=None))
+    if plan.question.processes > 1 and config.sharding == "none" and "a step" in misfit.moment:
+        yield replace(config, sharding="full")
 
 
 def _smaller_micro_batch(plan: Plan) -> Iterator[Config]:
@@ -90,7 +94,7 @@ def _smaller_micro_batch(plan: Plan) -> Iterator[Config]:
         return
 
 
-def _reason(misfit: Misfit) -> str:
+def _reason(plan: Plan, misfit: Misfit) -> str:
     if misfit.place == "host" and ("list" in misfit.largest or "embeddings" in misfit.largest):
         return NO_SETTING
-    return NOT_BUILT
+    return ALONE if plan.question.processes == 1 else SHARED

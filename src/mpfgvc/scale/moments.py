@@ -6,12 +6,13 @@ What the network does comes from a counted step (step_cost.py). The rest follows
     embeddings      E bytes; four copies while they are put in order, and every process holds them all
     regression      float64: the embeddings twice, 3 of photographs x classes, 206 of its weights (L-BFGS)
     checkpoint      written in memory first: trained weights, optimiser's state, average, best weights
+    sharding        1/processes of weights, gradients and states; all weights once where they are put together
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mpfgvc.config import Config
+from mpfgvc.config import Config, StageConfig
 from mpfgvc.scale.step_cost import Sizes, StepCost
 
 Place = Literal["device", "host"]
@@ -73,17 +74,25 @@ class Load:
         """Photographs in one forward pass."""
         return self.batch // self.config.stage1.accumulate
 
+    @property
+    def shares(self) -> int:
+        """Processes that share the tensors of a stage."""
+        return self.processes if self.config.sharding == "full" else 1
+
 
 def moments(load: Load) -> tuple[Moment, ...]:
     """The moments of a training, in the order of time."""
     config = load.config
     standing = (*_weights(load.stage1.sizes), *_standing(load))
+    spread = (*_weights(load.stage1.sizes, load.shares), *_standing(load))
     found = [Moment(name="photographs listed", parts=_standing(load))]
     if config.stage1.start == "features":
         found.append(Moment(name="start from features", parts=(*standing, *_feature_start(load))))
     if config.stage1.epochs > 0:
-        found.append(Moment(name="a step of stage 1", parts=(*standing, *_stage1(load))))
-        found.append(Moment(name="a checkpoint of stage 1", parts=(*standing, *_checkpoint(load))))
+        found.append(Moment(name="a step of stage 1", parts=(*spread, *_stage1(load))))
+        found.append(Moment(name="a checkpoint of stage 1", parts=(*spread, *_checkpoint(load))))
+        if load.shares > 1:
+            found.append(Moment(name="weights put together", parts=(*standing, *_put_together(load))))
     if config.stage2.epochs > 0 or config.stage2.start == "stage1":
         embedded = Part(name="embeddings while they are gathered", bytes=_gathered(load), place="host")
         found.append(Moment(name="embedding for stage 2", parts=(*standing, embedded)))
@@ -96,12 +105,12 @@ def embeddings(load: Load) -> float:
     return FLOAT * load.photographs * load.width
 
 
-def _weights(sizes: Sizes) -> tuple[Part, ...]:
+def _weights(sizes: Sizes, shares: int = 1) -> tuple[Part, ...]:
     return (
-        Part(name="weights: image tower", bytes=sizes.image_tower),
-        Part(name="weights: text tower, frozen", bytes=sizes.text_tower),
-        Part(name="weights: class prompts", bytes=sizes.prompts),
-        Part(name="weights: classifier, projection, fusion", bytes=sizes.heads),
+        Part(name="weights: image tower", bytes=sizes.image_tower / shares),
+        Part(name="weights: text tower, frozen", bytes=sizes.text_tower / shares),
+        Part(name="weights: class prompts", bytes=sizes.prompts / shares),
+        Part(name="weights: classifier, projection, fusion", bytes=sizes.heads / shares),
     )
 
 
@@ -119,7 +128,7 @@ def _stage1(load: Load) -> tuple[Part, ...]:
     activations = cost.peak - trained
     kept_back = Part(name="kept back by the allocator", bytes=CPU_KEPT_BACK * activations)
     return (
-        *_trained_state(trained, STATES[settings.optimizer], settings.ema, load.processes),
+        *_trained_state(load, cost.sizes, settings),
         Part(name=f"activations of {what}, at the peak", bytes=activations),
         *(() if load.gpu else (kept_back,)),
         *_best(load),
@@ -136,34 +145,52 @@ def _loader_processes(load: Load) -> tuple[Part, ...]:
     return (Part(name=name, bytes=load.workers * each, place="host"),) if load.workers else ()
 
 
-def _trained_state(trained: int, states: int, ema: float | None, processes: int) -> tuple[Part, ...]:
+def _trained_state(load: Load, sizes: Sizes, settings: StageConfig) -> tuple[Part, ...]:
+    share = sizes.trained / load.shares
     found = [
-        Part(name="gradients", bytes=trained),
-        Part(name="optimiser state", bytes=states * trained),
+        Part(name="gradients", bytes=share),
+        Part(name="optimiser state", bytes=STATES[settings.optimizer] * share),
     ]
-    if ema is not None:
-        found.append(Part(name="moving average", bytes=trained))
-    if processes > 1:
-        found.append(Part(name="DDP buckets", bytes=trained))
+    if settings.ema is not None:
+        found.append(Part(name="moving average", bytes=share))
+    if load.shares > 1:
+        gathered = sizes.gathered + sizes.gathered_trained
+        found.append(Part(name="weights and gradients of the blocks at work", bytes=gathered))
+    elif load.processes > 1:
+        found.append(Part(name="DDP buckets", bytes=share))
     return tuple(found)
 
 
 def _best(load: Load) -> tuple[Part, ...]:
     """The best weights so far, which early stopping keeps where there are validation photographs."""
     keeps = load.config.stage1.patience is not None and load.config.data.validation > 0
-    bytes_ = float(load.stage1.sizes.trained)
+    bytes_ = load.stage1.sizes.trained / load.shares
     return (Part(name="best weights (patience)", bytes=bytes_, place="host"),) if keeps else ()
 
 
 def _checkpoint(load: Load) -> tuple[Part, ...]:
     settings, trained = load.config.stage1, load.stage1.sizes.trained
-    state = _trained_state(trained, STATES[settings.optimizer], settings.ema, load.processes)
-    kept = [part for part in state if part.name != "gradients"]
+    kept = _between_steps(load)
     if not load.gpu:  # freed, but the optimiser's state lies above them in the heap
-        kept.append(Part(name="gradients, kept back by the allocator", bytes=trained))
+        kept.append(Part(name="gradients, kept back by the allocator", bytes=trained / load.shares))
     copies = 1 + STATES[settings.optimizer] + (settings.ema is not None) + bool(_best(load))
     buffer = Part(name="the checkpoint, before it is written", bytes=copies * trained, place="host")
+    if load.shares > 1:  # in the first process
+        kept.append(Part(name="all shares of the checkpoint", bytes=copies * trained, place="host"))
     return (*kept, *_best(load), *_loader_processes(load), buffer)
+
+
+def _put_together(load: Load) -> tuple[Part, ...]:
+    """Beside the whole weights, with which the network is validated: the shares and their state."""
+    share = sum(part.bytes for part in _weights(load.stage1.sizes, load.shares))
+    weights = Part(name="weights: share of this process", bytes=share)
+    return (weights, *_between_steps(load), *_best(load), *_loader_processes(load))
+
+
+def _between_steps(load: Load) -> list[Part]:
+    """The state of stage 1 without what only a step needs."""
+    state = _trained_state(load, load.stage1.sizes, load.config.stage1)
+    return [part for part in state if "gradients" not in part.name]
 
 
 def _feature_start(load: Load) -> tuple[Part, ...]:
@@ -190,7 +217,7 @@ def _stage2(load: Load) -> tuple[Part, ...]:
     trained = cost.sizes.trained
     stored = load.config.stage2.views * embeddings(load)
     return (
-        *_trained_state(trained, STATES[settings.optimizer], settings.ema, load.processes),
+        *_trained_state(load, cost.sizes, settings),
         Part(name="activations of a step", bytes=cost.peak - trained),
         Part(name="stored embeddings, all views", bytes=stored, place="host"),
     )

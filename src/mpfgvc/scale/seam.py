@@ -20,6 +20,9 @@ class PlannedStage(Protocol):
     def module(self) -> nn.Module:
         """The stage with its network."""
 
+    def units(self) -> list[nn.Module]:
+        """Modules whose weights are gathered one at a time where they are spread over processes."""
+
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch."""
 

@@ -35,6 +35,10 @@ class Sizes:
     trained: int
     numbers: int
     """Parameters that are trained."""
+    gathered: int
+    """Of the weights that lie whole during a step where they are spread over processes."""
+    gathered_trained: int
+    """Of their gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ def stage1_cost(
     costs = [
         _stage1_cost(*_with_encoded(config, training, classes, count), micro_batch, bf16) for count in points
     ]
-    sizes = _sizes(training.stage1(blank_network(config.model, classes), config).module)
+    sizes = _sizes(training.stage1(blank_network(config.model, classes), config))
     return _at(encoded, points, costs, sizes)
 
 
@@ -188,7 +192,7 @@ def _run(
         hook.remove()
     total = counting.flops / micro_batches
     return StepCost(
-        sizes=_sizes(module),
+        sizes=_sizes(stage),
         peaks={phase: float(peak) for phase, peak in counting.peaks.items()},
         input_flops=total - text_flops,
         text_flops=text_flops,
@@ -213,7 +217,9 @@ def _mark_phases(module: nn.Module, counting: Counting) -> list[torch.utils.hook
     ]
 
 
-def _sizes(module: nn.Module) -> Sizes:
+def _sizes(stage: PlannedStage) -> Sizes:
+    module = stage.module
+    gathered = _gathered(stage)
     trained = [weight for weight in module.parameters() if weight.requires_grad]
     network = getattr(module, "network", None)
     parts = dict.fromkeys(("image_tower", "text_tower", "prompts"), 0)
@@ -229,7 +235,18 @@ def _sizes(module: nn.Module) -> Sizes:
         heads=_bytes(module) - sum(parts.values()),
         trained=sum(weight.nbytes for weight in trained),
         numbers=sum(weight.numel() for weight in trained),
+        gathered=sum(weight.nbytes for weight in gathered),
+        gathered_trained=sum(weight.nbytes for weight in gathered if weight.requires_grad),
     )
+
+
+def _gathered(stage: PlannedStage) -> list[nn.Parameter]:
+    """What is in no unit, and the two largest units with their gradients: one that runs, and the next."""
+    units = [list(unit.parameters()) for unit in stage.units() if not isinstance(unit, nn.Embedding)]
+    inside = {id(weight) for unit in stage.units() for weight in unit.parameters()}
+    always = [weight for weight in stage.module.parameters() if id(weight) not in inside]
+    units.sort(key=lambda unit: sum(weight.nbytes * (1 + weight.requires_grad) for weight in unit))
+    return always + [weight for unit in units[-2:] for weight in unit]
 
 
 def _bytes(module: nn.Module) -> int:

@@ -1,6 +1,6 @@
 """What `mpfgvc plan` needs to know of a training: its stages, optimisers, and the steps of its start."""
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mpfgvc.config import Config, StageConfig
@@ -18,6 +18,10 @@ class PlannedStage:
 
     def __init__(self, module: Stage):
         self.module = module
+
+    def units(self) -> list[nn.Module]:
+        """Modules whose weights are gathered one at a time where they are spread over processes."""
+        return self.module.units()
 
     def loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch."""

@@ -60,6 +60,24 @@ def test_parts_are_of_the_trained_weights():
     assert part(plan, "a step of stage 2", "stored embeddings, all views") == 4 * 4000 * 128
 
 
+def test_sharded_parts_are_shares_and_the_weights_are_whole_once():
+    settings = {"stage1.ema": 0.9, "stage1.patience": None}
+    whole, config = planner(question(processes=4, rate="l4"), **settings)
+    network = whole.plan(config).load.stage1.sizes
+    made, config = planner(question(processes=4, rate="l4"), **settings, sharding="full")
+    plan = made.plan(config)
+    trained = network.trained
+    for name, times in {"gradients": 1, "optimiser state": 2, "moving average": 1}.items():
+        assert part(plan, "a step of stage 1", name) == times * trained / 4
+    assert part(plan, "a step of stage 1", "weights: image tower") == network.image_tower / 4
+    assert part(plan, "weights put together", "weights: image tower") == network.image_tower
+    # Of the 6 blocks of the bundled tower the last two are in no unit, and two others are at work.
+    block = 4 * (12 * 128 * 128 + 13 * 128)
+    assert network.gathered_trained == trained - 2 * block
+    # The fusion, which stage 1 does not train, and what lies outside the blocks of the text tower.
+    assert network.gathered > network.gathered_trained
+
+
 def test_time_is_flops_over_the_rate_and_money_is_time():
     made, config = planner(question(price=3.0))
     plan = made.plan(config)
@@ -95,7 +113,11 @@ def test_what_no_setting_changes_is_said():
     made, config = planner(question(memory=1.01e9, classes=2000))
     fit = make_fit(made, made.plan(config))
     assert fit.left is not None
-    assert "not built" in fit.reason
+    assert fit.changes(fit.plan) == {}
+    assert fit.plan.config.sharding == "full"
+    assert "once, all weights" in fit.reason
+    made, config = planner(question(memory=1.01e9, processes=1))
+    assert "--sharding full" in make_fit(made, made.plan(config)).reason
     made, config = planner(question(images=10**9, host_memory=20e9))
     assert "no setting" in make_fit(made, made.plan(config)).reason
 
