@@ -96,13 +96,29 @@ def seconds_of(work: Work) -> float:
     return time.perf_counter() - started
 
 
+class Peak:
+    """The peak of this process's resident memory from now on, above what it holds now."""
+
+    def __init__(self) -> None:
+        ctypes.CDLL(None).malloc_trim(0)  # else the work would live in what was freed before
+        self.before = _status("RssAnon")
+        self.again()
+
+    def again(self) -> None:
+        """Forget the peak so far."""
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+
+    def megabytes(self) -> float:
+        """The peak, in MB."""
+        return _status("VmHWM") - _status("RssFile") - self.before
+
+
 def _measure_peak(work: Work, sender: "multiprocessing.connection.Connection") -> None:
     torch.set_num_threads(1)  # a forked process has lost the threads of its parent
-    ctypes.CDLL(None).malloc_trim(0)  # else the work would live in what its parent has freed
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far was that of the parent
-    before = _status("RssAnon")
+    peak = Peak()  # that so far was of the parent
     work()
-    sender.send(_status("VmHWM") - _status("RssFile") - before)
+    sender.send(peak.megabytes())
 
 
 def _status(kind: str) -> float:

@@ -253,11 +253,11 @@ def _sizes(stage: PlannedStage) -> Sizes:
 
 
 def _gathered(stage: PlannedStage) -> list[nn.Parameter]:
-    """What is in no unit, and two of the largest units: the one that runs and the next one."""
+    """What is in no unit, and the two largest units with their gradients: one that runs, and the next."""
     units = [list(unit.parameters()) for unit in stage.units() if not isinstance(unit, nn.Embedding)]
     inside = {id(weight) for unit in stage.units() for weight in unit.parameters()}
     always = [weight for weight in stage.module.parameters() if id(weight) not in inside]
-    units.sort(key=lambda unit: sum(weight.nbytes for weight in unit))
+    units.sort(key=lambda unit: sum(weight.nbytes * (1 + weight.requires_grad) for weight in unit))
     return always + [weight for unit in units[-2:] for weight in unit]
 
 

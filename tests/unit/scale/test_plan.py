@@ -74,7 +74,8 @@ def test_sharded_parts_are_shares_and_the_weights_are_whole_once():
     # Of the 6 blocks of the bundled tower the last two are in no unit, and two others are at work.
     block = 4 * (12 * 128 * 128 + 13 * 128)
     assert network.gathered_trained == trained - 2 * block
-    assert network.gathered > network.gathered_trained, "blocks of the text tower, too"
+    # The fusion, which stage 1 does not train, and what lies outside the blocks of the text tower.
+    assert network.gathered > network.gathered_trained
 
 
 def test_time_is_flops_over_the_rate_and_money_is_time():
