@@ -19,6 +19,7 @@ Writes results/certainty.json, and keeps what it has of other names.
 import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ from numpy.typing import NDArray
 
 from common import result_file, spread, write_result
 from mpfgvc import AnswerRules, Predictor
-from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.evaluation.calibrate import collect
 from mpfgvc.evaluation.calibration import calibration_of, error_with_interval, expected_calibration_error
+from mpfgvc.evaluation.photo_loader import photo_loader
 from mpfgvc.inference.answering import Answering, ModelFacts
 from mpfgvc.inference.calibration import softmax
-from mpfgvc.launcher import Processes
 from mpfgvc.run_folder import RunFolder
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -84,15 +85,8 @@ def _logits(run: Path, predictor: Predictor) -> tuple[Logits, Labels, int]:
         raise SystemExit(f"{run} chose its epoch by its validation photographs; train it with patience: null")
     photos = photos_of_run(RunFolder.open(run)).photos
     chosen = (*photos.subset("validation"), *photos.subset("test"))
-    loader = EvaluationLoader(
-        chosen,
-        predictor.transform,
-        batch_size=32,
-        processes=Processes.here(),
-        workers=config.data.workers,
-        model_on_cpu=predictor.device.type == "cpu",
-        on_error="raise",
-    )
+    strict = replace(config, data=replace(config.data, on_error="raise"))
+    loader = photo_loader(predictor, chosen, strict)
     logits, labels, _ = collect(predictor.inference, loader, labels_of(chosen))
     return logits[predictor.source], labels, len(photos.subset("validation"))
 

@@ -16,22 +16,22 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Config, Source
+from mpfgvc.config import Source
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Sample, counted
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.data.taxonomy_file import read_taxonomy
 from mpfgvc.devices import find_device, gather
-from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.errors import DataError
 from mpfgvc.evaluation.calibration import CalibrationError, calibration_of, error_with_interval
 from mpfgvc.evaluation.choice import choose_photos
+from mpfgvc.evaluation.photo_loader import photo_loader, refuse_other_classes
 from mpfgvc.inference.calibration import Calibration, softmax
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.model_description import DESCRIPTION, FILES
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, load_model, rewrite_description
-from mpfgvc.launcher import Processes
 from mpfgvc.model.network import SOURCES
 from mpfgvc.run_folder import RunFolder
 
@@ -90,11 +90,9 @@ def calibrate(
     )
     saved, notes = _with_taxonomy(load_model(folder.path), taxonomy)
     predictor = Predictor.packed(saved, device=find_device(device))
-    if predictor.classes != choice.classes:
-        rule = "has other classes than the photographs of the run"
-        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
+    refuse_other_classes(predictor, choice.classes, folder)
     chosen = at_most(choice.samples, MOST)
-    loader = _loader(chosen, predictor, config)
+    loader = photo_loader(predictor, chosen, config)
     where = "the validation split" if choice.set == "run" else "another labelled set"
     logits, labels, unreadable = collect(predictor.inference, loader, labels_of(chosen))
     _refuse_few(len(labels), where)
@@ -177,18 +175,6 @@ def _with_taxonomy(saved: SavedModel, taxonomy: str | Path | None) -> tuple[Save
         return saved, ()
     found = read_taxonomy(taxonomy, saved.network.classes)
     return replace(saved, taxonomy=found.taxonomy), found.notes
-
-
-def _loader(samples: Sequence[Sample], predictor: Predictor, config: Config) -> EvaluationLoader:
-    return EvaluationLoader(
-        samples,
-        predictor.transform,
-        batch_size=config.stage1.batch_size,
-        processes=Processes.here(),
-        workers=config.data.workers,
-        model_on_cpu=predictor.device.type == "cpu",
-        on_error=config.data.on_error,
-    )
 
 
 def _refuse_few(count: int, where: str) -> None:

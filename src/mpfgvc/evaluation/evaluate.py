@@ -20,12 +20,13 @@ from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split, counted
 from mpfgvc.devices import gather, start_fabric
-from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.errors import DataError
 from mpfgvc.evaluation.answers import Answers
 from mpfgvc.evaluation.choice import choose_photos
 from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
 from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
+from mpfgvc.evaluation.photo_loader import photo_loader, refuse_other_classes
 from mpfgvc.evaluation.report import write_report
 from mpfgvc.evaluation.report_photos import ReportPhotos
 from mpfgvc.evaluation.retrieval import recall_at
@@ -64,21 +65,14 @@ def evaluate(
     choice = choose_photos(folder, config, split=split, root=root, manifest=manifest)
     fabric = start_fabric(config.device, precision)
     predictor = Predictor.from_pretrained(folder.path, device=fabric.device.type, precision=precision)
-    if predictor.classes != choice.classes:
-        rule = "has other classes than the photographs of the run"
-        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
-    loader = EvaluationLoader(
-        choice.samples,
-        predictor.transform,
-        batch_size=config.stage1.batch_size,
-        processes=Processes.here(),
-        workers=config.data.workers,
-        model_on_cpu=fabric.device.type == "cpu",
-        on_error=config.data.on_error,
-    )
-    labels = labels_of(choice.samples)
+    refuse_other_classes(predictor, choice.classes, folder)
     found = evaluate_photos(
-        predictor.inference, loader, labels, split=split, recall=recall, calibration=predictor.calibration
+        predictor.inference,
+        photo_loader(predictor, choice.samples, config),
+        labels_of(choice.samples),
+        split=split,
+        recall=recall,
+        calibration=predictor.calibration,
     )
     evaluation = replace(
         with_hierarchy(found, predictor.answering.facts.taxonomy),
