@@ -39,6 +39,7 @@ WITH_OWN_TEST = (
     "certainty.md",
     "export.md",
     "serving.md",
+    "serve-many.md",
 )
 WITHOUT_BLOCKS = ("commands.md",)
 FILES = {("own-data.md", "csv"): "photos.csv", ("recipes.md", "yaml"): "mine.yaml"}
