@@ -6,9 +6,12 @@ The bad ones send what no client should: junk, bombs, cut and slow uploads, wron
 import asyncio
 import random
 import struct
+import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from urllib.parse import urlsplit
 
 BOUNDARY = "x-mpfgvc-x"
@@ -60,6 +63,28 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 async def connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     place = urlsplit(url)
     return await asyncio.open_connection(place.hostname, place.port)
+
+
+async def load(
+    url: str, requests: list[bytes], count: int, seconds: float
+) -> tuple[Counter[int], list[tuple[int, float]]]:
+    """Statuses and seconds of `count` clients that ask one question after the other, for a while."""
+    until = time.perf_counter() + seconds
+    taken: list[tuple[int, float]] = []
+
+    async def client(first: int) -> None:
+        reader, writer = await connect(url)
+        for sent in islice(cycle(requests), first, None):
+            started = time.perf_counter()
+            if started >= until:
+                break
+            status, _ = await exchange(reader, writer, sent)
+            if time.perf_counter() < until:
+                taken.append((status, time.perf_counter() - started))
+        writer.close()
+
+    await asyncio.gather(*(client(4 * number) for number in range(count)))
+    return Counter(status for status, _ in taken), taken
 
 
 async def misbehave(url: str, bad: Bad, *, patience: float) -> int:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from common import write_result
-from loopback_clients import NOTHING, bad_requests, connect, exchange, form, misbehave, request
+from loopback_clients import NOTHING, bad_requests, connect, exchange, form, load, misbehave, request
 from mpfgvc import Predictor
 from mpfgvc.data.images import read_image
 from mpfgvc.deploy.predictor_model import PredictorModel
@@ -48,13 +48,13 @@ def main() -> None:
         print(json.dumps(bare(options)))
         return
     before = _bare_process(options)
-    load = asyncio.run(_load(options))
+    loaded = asyncio.run(_load(options))
     after = _bare_process(options)
     rows = [
         comparison(
             claim,
             "s",
-            [(1 / load["photographs_per_second"], 1 / each[name]) for each in (before, after)],
+            [(1 / loaded["photographs_per_second"], 1 / each[name]) for each in (before, after)],
             wanted,
         )
         for name, claim, wanted in (
@@ -72,17 +72,17 @@ def main() -> None:
     ]
     for row in rows:
         print(f"{row.claim:95s} {row.ratio:.2f} x ({row.least:.2f} .. {row.most:.2f})")
-    print(json.dumps(load, indent=2))
+    print(json.dumps(loaded, indent=2))
     bad = asyncio.run(_bad(options))
     print(json.dumps(bad, indent=2))
     claims = [asdict(row) for row in rows]
-    write_result("serving", {"name": "serving", "claims": claims, "load": load, "bad_clients": bad})
+    write_result("serving", {"name": "serving", "claims": claims, "load": loaded, "bad_clients": bad})
 
 
 def bare(options: Namespace) -> dict[str, float]:
     """Photographs a second of the model in batches, without and with their decoding."""
     model = PredictorModel(Predictor.from_pretrained(options.run, device="cpu"))
-    contents = _photographs(options)
+    contents = photograph_bytes(options)
 
     def prepare(content: bytes) -> np.ndarray:
         return model.prepare(read_image(BytesIO(content), at_least=model.at_least))
@@ -128,11 +128,11 @@ def _bare_process(options: Namespace) -> dict[str, float]:
 
 async def _load(options: Namespace) -> dict[str, Any]:
     """Every client asks about one photograph after the other, for the given time."""
-    with _server(options, "--queue", str(2 * options.clients)) as url:
-        requests = [request(form(content)) for content in _photographs(options)]
-        await _clients(url, requests, options.clients, min(5, options.seconds / 3))  # to warm up
+    with server(options, "--queue", str(2 * options.clients)) as url:
+        requests = [request(form(content)) for content in photograph_bytes(options)]
+        await load(url, requests, options.clients, min(5, options.seconds / 3))  # to warm up
         start = await _resident_megabytes(url)
-        statuses, seconds = await _clients(url, requests, options.clients, options.seconds)
+        statuses, seconds = await load(url, requests, options.clients, options.seconds)
         end = await _resident_megabytes(url)
     answered = [each for status, each in seconds if status == 200]
     return {
@@ -148,32 +148,11 @@ async def _load(options: Namespace) -> dict[str, Any]:
     }
 
 
-async def _clients(
-    url: str, requests: list[bytes], count: int, seconds: float
-) -> tuple[Counter[int], list[tuple[int, float]]]:
-    until = time.perf_counter() + seconds
-    taken: list[tuple[int, float]] = []
-
-    async def client(first: int) -> None:
-        reader, writer = await connect(url)
-        for sent in islice(cycle(requests), first, None):
-            started = time.perf_counter()
-            if started >= until:
-                break
-            status, _ = await exchange(reader, writer, sent)
-            if time.perf_counter() < until:
-                taken.append((status, time.perf_counter() - started))
-        writer.close()
-
-    await asyncio.gather(*(client(4 * number) for number in range(count)))
-    return Counter(status for status, _ in taken), taken
-
-
 async def _bad(options: Namespace) -> dict[str, Any]:
     """Bad requests of all kinds in turn, 32 at a time; then a good one, which must be answered."""
     rng, statuses, hung = random.Random(0), defaultdict[str, Counter[int]](Counter), Counter[str]()  # noqa: S311
-    with _server(options, "--token", TOKEN, "--timeout", "10") as url:
-        kinds = bad_requests(_photographs(options)[0], TOKEN, rng)
+    with server(options, "--token", TOKEN, "--timeout", "10") as url:
+        kinds = bad_requests(photograph_bytes(options)[0], TOKEN, rng)
         start = await _resident_megabytes(url)
         places = asyncio.Semaphore(32)
 
@@ -218,7 +197,7 @@ async def _resident_megabytes(url: str) -> float:
 
 
 @contextmanager
-def _server(options: Namespace, *words: str) -> Iterator[str]:
+def server(options: Namespace, *words: str) -> Iterator[str]:
     """`mpfgvc serve` in a process of its own: its address, when it is ready."""
     command = [
         sys.executable,
@@ -246,7 +225,8 @@ def _server(options: Namespace, *words: str) -> Iterator[str]:
         process.wait(60)
 
 
-def _photographs(options: Namespace) -> list[bytes]:
+def photograph_bytes(options: Namespace) -> list[bytes]:
+    """The photographs that clients send, in an order that is drawn once."""
     paths = sorted(Path(options.photos).rglob("*.jpg"))
     chosen = random.Random(0).sample(paths, min(PHOTOGRAPHS, len(paths)))  # noqa: S311
     return [path.read_bytes() for path in chosen]

@@ -121,6 +121,13 @@ def running(
         assert not thread.is_alive(), "the server did not stop"
 
 
+def free_port() -> int:
+    """A port of this machine that nobody has now, for a server that must be told one."""
+    with listen("127.0.0.1", 0) as bound:
+        port: int = bound.getsockname()[1]
+        return port
+
+
 def photograph(
     color: tuple[int, int, int] | str = "red", size: tuple[int, int] = (32, 24), kind: str = "PNG"
 ) -> bytes:

@@ -31,7 +31,7 @@ PAGES = (
     "report.md",
     "shards.md",
     "scale.md",
-    "predict_many.md",
+    "predict-many.md",
 )
 WITH_OWN_TEST = (
     "training.md",
@@ -40,6 +40,7 @@ WITH_OWN_TEST = (
     "certainty.md",
     "export.md",
     "serving.md",
+    "serve-many.md",
 )
 WITHOUT_BLOCKS = ("commands.md",)
 FILES = {("own-data.md", "csv"): "photos.csv", ("recipes.md", "yaml"): "mine.yaml"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mpfgvc.config_values import shown
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 
 if TYPE_CHECKING:
@@ -78,7 +79,5 @@ def _arguments(path: Path) -> Iterator[dict[str, Any]]:
         if isinstance(each, dict) and each.get("import_path") == APPLICATION:
             arguments = each.get("args") or {}
             if not isinstance(arguments, dict):
-                raise ConfigError(
-                    f"{path}: args must hold settings, got {one_line(ValueError(arguments), 60)}"
-                )
+                raise ConfigError(f"{path}: args must hold settings, got {shown(arguments)}; correct it")
             yield arguments
