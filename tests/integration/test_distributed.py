@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 from mpfgvc import MPFGVC, Config
 from mpfgvc.config_io import dump_config
 
+pytestmark = pytest.mark.timeout(900)  # many starts of Python and torch, on a busy machine, too
+
 
 def _launched(processes: int) -> list[str]:
     """The beginning of a command that runs a module in so many processes."""

@@ -24,6 +24,8 @@ from torch.distributed.tensor import DTensor
 
 from mpfgvc.config import Config
 
+pytestmark = pytest.mark.timeout(900)  # many starts of Python and torch, on a busy machine, too
+
 SHARDED = {"sharding": "full"}
 KILLED_AT = 5  # of the 6 steps of stage 1; checkpoints are written after 2, 3 and 4
 LIMIT = 0.55
