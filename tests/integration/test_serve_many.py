@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,6 +168,7 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             **{"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"},
         },
         preexec_fn=_hear_interrupts,
+        start_new_session=True,
     )
     try:
         dashboard, lines = _dashboard(process)
@@ -181,7 +182,10 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             wait_until(lambda: _answers(client), f"/ready answers; {''.join(lines)}")
             yield made
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(
+                process.pid, signal.SIGKILL
+            )  # Ray's own processes may outlive the one that started them
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 

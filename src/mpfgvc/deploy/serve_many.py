@@ -8,6 +8,8 @@ exchanged by a changed file: a replica of the new model starts beside the old on
 after its last answer. So memory for one more replica must be free.
 """
 
+import time
+
 from mpfgvc.deploy.app import create_app
 from mpfgvc.deploy.desk import Desk
 from mpfgvc.deploy.many_settings import ManySettings
@@ -60,6 +62,10 @@ def application(arguments: dict[str, object]) -> serve.Application:
 
     Ray Serve calls it before it changes anything, so what is refused here leaves the model before at work.
     Raises ConfigError, CheckpointError for a model that is missing.
+
+    No two deployments are equal, by a trillionth of Ray's own 20 %. Ray 2.60 drops the autoscaling of an
+    application whenever it builds it, and takes it up again only if something has changed. So to deploy the
+    file before once more, after a refused one, would end autoscaling without a word.
     """
     settings = ManySettings.read(arguments)
     settings.token()
@@ -68,5 +74,6 @@ def application(arguments: dict[str, object]) -> serve.Application:
         max_ongoing_requests=limits.queue,
         max_queued_requests=limits.queue,
         graceful_shutdown_timeout_s=2 * limits.timeout,
+        rolling_update_percentage=0.2 + time.time_ns() % 1_000_000 * 1e-12,
     )
     return deployment.bind(settings, settings.fingerprint())
