@@ -61,7 +61,9 @@ class Served:
     def state(self) -> dict[str, Any]:
         """What the cluster says about the application."""
         document = self.cluster.get("/api/serve/applications/").raise_for_status().json()
-        application: dict[str, Any] = document["applications"]["mpfgvc"]
+        application: dict[str, Any] = document["applications"].get(
+            "mpfgvc", {"status": "", "deployments": {}}
+        )
         return application
 
     def replicas(self) -> list[int]:
@@ -179,7 +181,10 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_bearer(TOKEN), **options) as client,
         ):
             made = Served(document, process, cluster, client, _photograph(), lines)
-            wait_until(lambda: _answers(client), f"/ready answers; {''.join(lines)}")
+            wait_until(
+                lambda: _answers(client) or made.state()["status"] == "DEPLOY_FAILED", "/ready answers"
+            )
+            assert client.get("/ready").status_code == 200, made.state()["message"]
             yield made
     finally:
         with suppress(ProcessLookupError):
@@ -188,6 +193,12 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             )  # Ray's own processes may outlive the one that started them
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_arguments_of_a_file_make_an_application(finished: Path) -> None:
+    from mpfgvc.deploy.serve_many import application
+
+    assert application({"model": str(finished), "token_from": None, "limits": {"queue": 3}})
 
 
 def test_the_file_of_the_page_answers_as_the_predictor(served: Served, finished: Path) -> None:
@@ -295,13 +306,6 @@ def _dashboard(process: "subprocess.Popen[str]") -> tuple[str, list[str]]:
         if (found := re.search(r"dashboard at \S*?(http://[\d.]+:\d+)", line)) is not None:
             return found[1], lines
     raise AssertionError("".join(lines))
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _bearer(token: str) -> dict[str, str]:

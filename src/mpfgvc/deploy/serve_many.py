@@ -63,7 +63,7 @@ def application(arguments: dict[str, object]) -> serve.Application:
     Ray Serve calls it before it changes anything, so what is refused here leaves the model before at work.
     Raises ConfigError, CheckpointError for a model that is missing.
 
-    No two deployments are equal, by a trillionth of Ray's own 20 %. Ray 2.60 drops the autoscaling of an
+    No two deployments are equal, by up to a millisecond of patience. Ray 2.60 drops the autoscaling of an
     application whenever it builds it, and takes it up again only if something has changed. So to deploy the
     file before once more, after a refused one, would end autoscaling without a word.
     """
@@ -73,7 +73,6 @@ def application(arguments: dict[str, object]) -> serve.Application:
     deployment = REPLICAS.options(
         max_ongoing_requests=limits.queue,
         max_queued_requests=limits.queue,
-        graceful_shutdown_timeout_s=2 * limits.timeout,
-        rolling_update_percentage=0.2 + time.time_ns() % 1_000_000 * 1e-12,
+        graceful_shutdown_timeout_s=2 * limits.timeout + time.time_ns() % 1_000_000 * 1e-9,
     )
     return deployment.bind(settings, settings.fingerprint())
