@@ -181,9 +181,8 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_bearer(TOKEN), **options) as client,
         ):
             made = Served(document, process, cluster, client, _photograph(), lines)
-            wait_until(
-                lambda: _answers(client) or made.state()["status"] == "DEPLOY_FAILED", "/ready answers"
-            )
+            over = ("RUNNING", "DEPLOY_FAILED")
+            wait_until(lambda: made.state()["status"] in over, "the end of the deployment")
             assert client.get("/ready").status_code == 200, made.state()["message"]
             yield made
     finally:
