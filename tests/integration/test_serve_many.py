@@ -246,6 +246,20 @@ def test_an_update_that_cannot_work_leaves_the_model_before_at_work(served: Serv
     wait_until(lambda: served.state()["status"] == "RUNNING", "the model before is deployed again")
 
 
+def test_a_model_that_is_damaged_is_given_up_and_the_model_before_stays(
+    served: Served, finished: Path, other: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copytree(finished / "model", tmp_path / "broken") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    answer = served.answer()
+    served.deploy(weights.parent)
+    wait_until(lambda: served.state()["status"] == "DEPLOY_FAILED", "the end of three attempts")
+    assert f"{weights} is damaged" in str(served.state())
+    assert served.answer() == answer
+    served.deploy(other)
+    wait_until(lambda: served.state()["status"] == "RUNNING", "the model before is deployed again")
+
+
 def test_a_killed_replica_is_replaced_and_only_what_was_inside_fails(served: Served) -> None:
     wait_until(lambda: len(served.replicas()) == 1, "one replica")
     (killed,) = served.replicas()
