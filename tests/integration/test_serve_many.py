@@ -181,9 +181,8 @@ def served(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_bearer(TOKEN), **options) as client,
         ):
             made = Served(document, process, cluster, client, _photograph(), lines)
-            wait_until(
-                lambda: _answers(client) or made.state()["status"] == "DEPLOY_FAILED", "/ready answers"
-            )
+            over = ("RUNNING", "DEPLOY_FAILED")
+            wait_until(lambda: made.state()["status"] in over, "the end of the deployment")
             assert client.get("/ready").status_code == 200, made.state()["message"]
             yield made
     finally:
@@ -242,6 +241,20 @@ def test_an_update_that_cannot_work_leaves_the_model_before_at_work(served: Serv
     served.deploy(other.parent / "nothing.onnx")
     wait_until(lambda: served.state()["status"] == "DEPLOY_FAILED", "the refusal")
     assert served.state()["message"].rstrip().splitlines()[-1].startswith("mpfgvc.errors.CheckpointError: ")
+    assert served.answer() == answer
+    served.deploy(other)
+    wait_until(lambda: served.state()["status"] == "RUNNING", "the model before is deployed again")
+
+
+def test_a_model_that_is_damaged_is_given_up_and_the_model_before_stays(
+    served: Served, finished: Path, other: Path, tmp_path: Path
+) -> None:
+    weights = shutil.copytree(finished / "model", tmp_path / "broken") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    answer = served.answer()
+    served.deploy(weights.parent)
+    wait_until(lambda: served.state()["status"] == "DEPLOY_FAILED", "the end of three attempts")
+    assert f"{weights} is damaged" in str(served.state())
     assert served.answer() == answer
     served.deploy(other)
     wait_until(lambda: served.state()["status"] == "RUNNING", "the model before is deployed again")
