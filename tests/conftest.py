@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from mpfgvc.cli.main import main
 
 Cli = Callable[..., tuple[int, str, str]]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+# A process that has met one Ray cluster keeps its token, so all clusters of the tests have the same.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list[object] | None:

@@ -26,7 +26,7 @@ needs_hosts = pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_h
 def recipe(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Settings of a training with a checkpoint at every step, and enough steps to be hit in the middle."""
     file = tmp_path_factory.mktemp("elastic") / "config.yaml"
-    settings = {"stage1.epochs": 20, "checkpoint_steps": 1, "process_timeout": 20, "stage1.patience": None}
+    settings = {"stage1.epochs": 20, "checkpoint_steps": 1, "process_timeout": 60, "stage1.patience": None}
     file.write_text(dump_config(tiny(settings)))
     return file
 
@@ -79,7 +79,7 @@ def test_a_training_whose_process_is_killed_goes_on_by_itself(
     recipe: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=3"]
     with subprocess.Popen(
         [*command, *TRAIN, recipe, "--out", run, "--auto-resume", "--json"],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
