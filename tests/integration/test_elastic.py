@@ -75,7 +75,9 @@ def workers(launcher: "subprocess.Popen[str]") -> list[int]:
     return [int(child) for child in children if b"mpfgvc" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-@pytest.mark.xfail(strict=False, reason="hangs after the restart in some tries; the cause is not known yet")
+@pytest.mark.xfail(
+    strict=False, reason="three of twelve tries hung or failed after the restart; the cause is not known yet"
+)
 def test_a_training_whose_process_is_killed_goes_on_by_itself(
     recipe: Path, unbroken: Path, tmp_path: Path
 ) -> None:
@@ -88,9 +90,12 @@ def test_a_training_whose_process_is_killed_goes_on_by_itself(
         stderr=subprocess.PIPE,
         text=True,
     ) as launcher:
-        until(has_begun(run), "stage 1")
-        os.kill(workers(launcher)[-1], signal.SIGKILL)
-        assert json.loads(whole(launcher))["metrics"]["count"] == 15
+        try:
+            until(has_begun(run), "stage 1")
+            os.kill(workers(launcher)[-1], signal.SIGKILL)
+            assert json.loads(whole(launcher))["metrics"]["count"] == 15
+        finally:
+            launcher.terminate()  # ends its workers, too
     assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
 
 
