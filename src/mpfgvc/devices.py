@@ -28,6 +28,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from mpfgvc.config import Device, PrecisionSetting, Sharding
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.launcher import Processes, main_address, main_port
+from mpfgvc.process_group import start_group, store_outlives_processes
 
 T = TypeVar("T")
 TIMEOUT = 3600.0
@@ -48,7 +49,7 @@ def start_fabric(
 
     Raises ConfigError for a device that this machine does not have.
     """
-    accelerator, processes = find_device(device), Processes.here()
+    accelerator, processes, patience = find_device(device), Processes.here(), timedelta(seconds=timeout)
     plugins: list[Any] = [_Launched(processes) if processes.world > 1 else LightningEnvironment()]
     if _bf16(precision, accelerator):
         plugins.append(_Bf16(precision="bf16-mixed", device=accelerator))
@@ -57,9 +58,11 @@ def start_fabric(
         # With devices="auto" on a CPU under torchrun, Fabric starts runs that know nothing of each other.
         devices=processes.local,
         num_nodes=processes.nodes,
-        strategy=_strategy(processes.world, sharding, timedelta(seconds=timeout)),
+        strategy=_strategy(processes.world, sharding, patience),
         plugins=plugins,
     )
+    if processes.world > 1 and store_outlives_processes():
+        start_group(fabric.device, processes, patience)  # Fabric takes the group that is there
     fabric.launch()
     return fabric
 
