@@ -88,16 +88,24 @@ def test_any_engine_may_give_the_graph_a_batch_of_any_size(exported: Path) -> No
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("kind", ["exported", "small"])
-def test_an_answer_does_not_depend_on_its_neighbours_by_a_single_bit(
-    request: pytest.FixtureRequest, files: list[Path], kind: str
+def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_bit(
+    request: pytest.FixtureRequest, files: list[Path], kind: str, engine: Engine
 ) -> None:
-    runtime = Runtime(request.getfixturevalue(kind))
+    pytest.importorskip(engine)
+    file = request.getfixturevalue(kind)
     bright = np.full((48, 48, 3), 255, dtype=np.uint8)
-    alone = runtime.outputs([files[0]])
-    together = runtime.outputs([files[0], *[bright] * 15])
-    for name in OUTPUTS:
-        np.testing.assert_array_equal(alone[name][0], together[name][0])
+    images = [files[0], bright, files[1], *[bright] * 14, files[2]]
+    one = Runtime(file, engine=engine, threads=1)
+    alone = [one.outputs([each]) for each in images]
+    for threads in (1, 2, 3):
+        runtime = Runtime(file, engine=engine, threads=threads)
+        for count in (1, 2, 5, 18):
+            together = runtime.outputs(images[:count])
+            for name in OUTPUTS:
+                expected = np.concatenate([each[name] for each in alone[:count]])
+                np.testing.assert_array_equal(together[name], expected)
 
 
 def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(
