@@ -1,4 +1,4 @@
-"""Two processes under torchrun, with no further flags, do what one does."""
+"""Several processes, with no further flags, do what one does."""
 
 import csv
 import json
@@ -8,35 +8,45 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import timm
 from safetensors.torch import load_file, save_file
+from tests.several_processes import in_processes
 
 from mpfgvc import MPFGVC, Config
 from mpfgvc.config_io import dump_config
+from mpfgvc.launcher import Processes
 
 pytestmark = pytest.mark.timeout(900)  # many starts of Python and torch, on a busy machine, too
+Mpfgvc = Callable[..., str]
 
 
-def _launched(processes: int) -> list[str]:
-    """The beginning of a command that runs a module in so many processes."""
-    if processes == 1:
-        return [sys.executable]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    return [sys.executable, *torchrun]
+@pytest.fixture
+def mpfgvc(tmp_path: Path) -> Mpfgvc:
+    """Run a command in so many processes: what the first of them said, the only one that speaks."""
+    said = tmp_path / "said"
+
+    def run(*words: object, processes: int = 1) -> str:
+        shutil.rmtree(said, ignore_errors=True)
+        said.mkdir()
+        assert in_processes(processes, _say, [str(word) for word in words], said) == [0] * processes
+        first, *others = (file.read_text() for file in sorted(said.iterdir()))
+        assert others == [""] * (processes - 1)
+        return first
+
+    return run
 
 
-def _mpfgvc(*words: object, processes: int = 1) -> str:
-    command = [*_launched(processes), "-m", "mpfgvc", *map(str, words)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+def _say(words: list[str], said: Path) -> None:
+    """Run a command; its standard output goes into a file."""
+    from mpfgvc.cli.main import main
+
+    with (said / str(Processes.here().rank)).open("w") as file, redirect_stdout(file):
+        code = main(words)
+    sys.exit(code)
 
 
 def _losses(run: Path) -> list[float]:
@@ -45,20 +55,14 @@ def _losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("starts", [{}, {"stage1.start": "features", "stage2.start": "stage1"}])
+@pytest.mark.parametrize("starts", [{"stage2.start": "noise"}, {"stage1.start": "features"}])
 def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exactly(
-    tiny: Callable[..., Config], photos: Path, tmp_path: Path, starts: dict[str, str]
+    tiny: Callable[..., Config], photos: Path, tmp_path: Path, mpfgvc: Mpfgvc, starts: dict[str, str]
 ) -> None:
     root = tmp_path / "photos"
     shutil.copytree(photos, root)
-    test = sorted((root / "test").rglob("*.png"))
-    for path in test[7:]:
-        if path.name != "0.png":
-            path.unlink()
-    remaining = sorted((root / "test").rglob("*.png"))
-    assert len(remaining) == 7 or len(remaining) == 8
-    if len(remaining) == 8:
-        remaining[1].unlink()
+    for path in sorted((root / "test").rglob("*.png"))[1:9]:
+        path.unlink()  # 7 of 15 are left, some of each class
     config = tmp_path / "config.yaml"
     config.write_text(
         dump_config(tiny({"data.root": str(root), "stage1.accumulate": 2, "stage2.views": 2} | starts))
@@ -66,12 +70,12 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
     runs = [tmp_path / "one", tmp_path / "two"]
     for processes, run in enumerate(runs, start=1):
         document = json.loads(
-            _mpfgvc("train", "--config", config, "--out", run, "--json", processes=processes)
+            mpfgvc("train", "--config", config, "--out", run, "--json", processes=processes)
         )
         assert document["metrics"]["count"] == 7
     assert _losses(runs[1]) == pytest.approx(_losses(runs[0]), abs=1e-4)
     alone, together = (
-        json.loads(_mpfgvc("evaluate", runs[0], "--json", processes=processes)) for processes in (1, 2)
+        json.loads(mpfgvc("evaluate", runs[0], "--json", processes=processes)) for processes in (1, 2)
     )
     assert together == alone
 
@@ -79,7 +83,7 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
-    tiny: Callable[..., Config], tmp_path: Path, processes: int
+    tiny: Callable[..., Config], tmp_path: Path, mpfgvc: Mpfgvc, processes: int
 ) -> None:
     """Three classes leave the last of two processes one, and the last of four none; a chunk holds two."""
     config = tmp_path / "config.yaml"
@@ -87,7 +91,7 @@ def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
     config.write_text(dump_config(tiny(settings | {"stage1.lr": 3e-2, "stage1.start": "features"})))
     runs = [tmp_path / "one", tmp_path / "several"]
     for count, run in zip((1, processes), runs, strict=True):
-        _mpfgvc("train", "--config", config, "--out", run, processes=count)
+        mpfgvc("train", "--config", config, "--out", run, processes=count)
     assert _losses(runs[1]) == pytest.approx(_losses(runs[0]), abs=1e-4)
     one, several = (load_file(run / "stage1.safetensors")["network.text.context"] for run in runs)
     untrained = MPFGVC.from_config(tiny().model, list("abc"), seed=tiny().seed).prompts.context
@@ -96,7 +100,9 @@ def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
 
 
 @pytest.mark.slow
-def test_two_processes_choose_the_same_average_of_towers(tiny: Callable[..., Config], tmp_path: Path) -> None:
+def test_two_processes_choose_the_same_average_of_towers(
+    tiny: Callable[..., Config], tmp_path: Path, mpfgvc: Mpfgvc
+) -> None:
     tower = tmp_path / "tower.safetensors"
     save_file(timm.create_model("test_vit", num_classes=0, img_size=48).state_dict(), tower)
     overrides = {"model.image_tower.weights": str(tower), "stage1.pretrained_share": "validation"}
@@ -104,17 +110,17 @@ def test_two_processes_choose_the_same_average_of_towers(tiny: Callable[..., Con
     config.write_text(dump_config(tiny(overrides | {"stage1.tower_lr": 3e-3, "stage2.epochs": 1})))
     runs = [tmp_path / "one", tmp_path / "two"]
     for processes, run in enumerate(runs, start=1):
-        _mpfgvc("train", "--config", config, "--out", run, processes=processes)
+        mpfgvc("train", "--config", config, "--out", run, processes=processes)
     one, two = (load_file(run / "stage1.safetensors") for run in runs)
     for name, weight in one.items():  # the next share moves some tensor by 4e-4
         assert (two[name] - weight).abs().mean() < 1e-4, name
 
 
 @pytest.mark.slow
-def test_two_processes_evaluate_two_towers_as_one_does() -> None:
+def test_two_processes_evaluate_two_towers_as_one_does(mpfgvc: Mpfgvc) -> None:
     words = ["--data.birds.species=5", "--data.birds.test=3", "--data.workers=0", "--json"]
     alone, together = (
-        json.loads(_mpfgvc("evaluate", "--zero-shot", *words, processes=processes)) for processes in (1, 2)
+        json.loads(mpfgvc("evaluate", "--zero-shot", *words, processes=processes)) for processes in (1, 2)
     )
     assert alone["count"] == 15
     assert together == alone
@@ -162,7 +168,12 @@ def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(
     config.write_text(dump_config(tiny()))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("seed: 1")
-    command = [*_launched(2), "-m", "mpfgvc", "train", "--config", config, "--out", tmp_path / "run"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={port}"]
+    command = [sys.executable, *torchrun, "-m", "mpfgvc", "train", "--config", config]
+    command += ["--out", tmp_path / "run"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     lines = [line for line in done.stderr.splitlines() if line.startswith("mpfgvc:")]
     assert len(lines) == 1

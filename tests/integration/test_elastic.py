@@ -1,5 +1,6 @@
 """Trainings on several hosts, and trainings that lose a process or a host and go on by themselves."""
 
+import csv
 import json
 import os
 import signal
@@ -43,6 +44,13 @@ def unbroken(recipe: Path) -> Path:
 
 def losses(run: Path) -> list[float]:
     return [float(row["loss"]) for row in read_rows(run / "metrics.csv").rows if row["epoch"] != "0"]
+
+
+def answers(run: Path) -> tuple[list[str], list[float]]:
+    """The test photographs of a run, and the probability of the truth of each."""
+    with (run / "predictions-test.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["path"] for row in rows], [float(row["vision_truth"]) for row in rows]
 
 
 def whole(process: "subprocess.Popen[str]", seconds: float = 300) -> str:
@@ -103,21 +111,18 @@ def test_hosts_train_to_the_losses_of_one_process_and_evaluate_exactly(
 ) -> None:
     run = tmp_path / "run"
     with hosts(count) as made:
-
-        def on_all(*command: object) -> list[str]:
-            started = [
-                host.start(*TORCHRUN, *_static(made, rank), *command) for rank, host in enumerate(made)
-            ]
-            return [whole(process) for process in started]
-
-        on_all(*TRAIN, recipe, "--out", run)
-        printed = on_all("-m", "mpfgvc", "evaluate", run, "--json")
+        train = (*TRAIN, recipe, "--out", run, "--json")
+        started = [host.start(*TORCHRUN, *_static(made, rank), *train) for rank, host in enumerate(made)]
+        printed = [whole(process) for process in started]
     assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
     assert json.loads((run / "environment.json").read_text())["processes"] == count
+    assert printed[1:] == [""] * (count - 1), "only the first host speaks"
     alone = [sys.executable, "-m", "mpfgvc", "evaluate", run, "--json"]
     done = subprocess.run(alone, check=True, capture_output=True, text=True)
-    assert json.loads(printed[0]) == json.loads(done.stdout)
-    assert printed[1:] == [""] * (count - 1), "only the first host speaks"
+    assert json.loads(printed[0])["metrics"] == json.loads(done.stdout)
+    paths, probabilities = answers(run)
+    assert paths == answers(unbroken)[0], "each photograph once, in order"
+    assert probabilities == pytest.approx(answers(unbroken)[1], abs=1e-4)
 
 
 @needs_hosts

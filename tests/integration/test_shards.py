@@ -18,7 +18,7 @@ from mpfgvc.data.pack import Pack
 
 Tiny = Callable[..., Config]
 Cli = Callable[..., tuple[int, str, str]]
-PLAIN = {"stage1.start": "noise", "stage2.start": "noise"}  # quicker
+PLAIN = {"stage2.start": "noise"}
 SAME_BITS = ("model/model.safetensors", "evaluation.json")  # stage1.safetensors names the photographs, too
 
 

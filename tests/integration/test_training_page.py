@@ -76,7 +76,7 @@ def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
             pixels[8:32, 8:40, channel] += 160
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{index}.png")
     settings = {"data.root": str(tmp_path / "set"), "data.validation": 0.0, "data.test": 0.2}
-    settings |= {"stage1.epochs": 6, "stage1.start": "noise", "stage2.epochs": 3, "stage2.start": "noise"}
+    settings |= {"stage1.epochs": 6, "stage2.epochs": 3, "stage2.start": "noise"}
     run = train(tiny(settings), out=tmp_path / "run").path
     (line,) = [each for each in _said(capsys) if "never predicted" in each]
     assert "classes that are never predicted: 1 of 3 (twin)" in line
@@ -87,7 +87,7 @@ def test_a_rate_that_is_too_low_is_said_once(
     tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates = {"stage1.lr": 1e-9, "stage1.tower_lr": 1e-9, "stage1.warmup_epochs": 0.0, "stage1.epochs": 4}
-    train(tiny(rates | {"stage1.start": "noise", "stage2.epochs": 0}), out=tmp_path / "run")
+    train(tiny(rates | {"stage2.epochs": 0}), out=tmp_path / "run")
     (line,) = [each for each in _said(capsys) if "does not fall" in each]
     assert "stage1: the loss does not fall" in line
     assert "stage1.lr is 1e-09" in line
@@ -105,7 +105,7 @@ def test_photographs_that_are_read_slowly_are_said_once(
     monkeypatch.setattr(Photos, "_read", slow)
     monkeypatch.setattr(early_signs, "LEAST_WAIT", 0.3)
     monkeypatch.setattr(early_signs, "LEAST_STEPS", 3)
-    train(tiny({"stage1.epochs": 1, "stage1.start": "noise", "stage2.epochs": 0}), out=tmp_path / "run")
+    train(tiny({"stage1.epochs": 1, "stage2.epochs": 0}), out=tmp_path / "run")
     (line,) = _said(capsys)
     assert "stage1 waits for photographs" in line
     assert "data.workers" in line
