@@ -1,6 +1,7 @@
 """Prediction of many photographs on Ray beside plain `predict`: the same rows, overhead, memory, and kills.
 
     python benchmarks/predict_many.py --work FOLDER [--photographs 10000] [--kills 10] [--core 1]
+    python benchmarks/predict_many.py --work FOLDER --overhead      # that alone: predict_many_overhead.json
 
 Draws synthetic birds of 96 pixels to disk, and makes a run of ViT-tiny with random weights at 224 pixels:
 speed does not depend on them. Each command is a process of its own, with one thread, and Ray has one actor
@@ -56,6 +57,9 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     photos, run = _photographs(options), _run(options)
     few, many = _tables(options.work, photos, options.photographs)
+    if options.overhead:
+        _overhead_alone(options, run, many)
+        return
     plain = _plain(options, run, many)
     local = _job(options, run, many, "local")
     ray = _job(options, run, many, "ray", "--engine", "ray")
@@ -82,6 +86,22 @@ def main() -> None:
     write_result("predict_many", document)
     if any(differ.values()):
         raise SystemExit("predict_many: rows differ from those of plain predict")
+
+
+def _overhead_alone(options: Namespace, run: Path, table: Path) -> None:
+    ray = _job(options, run, table, "ray", "--engine", "ray")
+    plain = _plain(options, run, table)
+    document = {
+        "name": "predict_many_overhead",
+        "photographs": options.photographs,
+        "core": options.core,
+        "plain": asdict(plain),
+        "ray": asdict(ray),
+        "overhead": ray.seconds / plain.seconds,
+        "different_rows": _different(options.work / "ray", _rows_of_csv(options.work / "plain.csv")),
+    }
+    print(f"overhead {document['overhead']:.2f}, at most {LIMIT} wanted")
+    write_result("predict_many_overhead", document)
 
 
 def _pace(seen: Watched, options: Namespace, first: int) -> float:
@@ -283,6 +303,7 @@ def _parse() -> Namespace:
     parser.add_argument("--part-size", type=int, default=256)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--core", type=int, help="the only core to compute on")
+    parser.add_argument("--overhead", action="store_true", help="measure the overhead alone")
     return parser.parse_args()
 
 
