@@ -294,7 +294,7 @@ def test_stage_2_sees_the_plain_view_and_random_ones_of_every_photograph(
     monkeypatch.setattr("mpfgvc.training.train_stages.EmbeddingLoader", keep)
     for views in (1, 3):
         train(tiny({"stage2.views": views, "data.augment.flip": 1.0}), out=tmp_path / f"{views}")
-    alone, together = kept[1::2]  # stage 1 starts from features, too
+    alone, together = kept
     assert torch.equal(together.labels, alone.labels.repeat(3))
     plain, *others = together.embeddings.chunk(3)
     assert torch.equal(plain, alone.embeddings)
