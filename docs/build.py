@@ -47,6 +47,8 @@ def build(target: Path) -> None:
     """Write all pages and their pictures into a folder, which is emptied first."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
+    for sheet in (REPOSITORY / "docs").glob("*.css"):
+        shutil.copy(sheet, target)
     for source, name in pages().items():
         parts = _FENCE.split(source.read_text("utf-8"))
         parts[::2] = [_LINK.sub(partial(_link, source=source, target=target), part) for part in parts[::2]]
