@@ -41,6 +41,20 @@ WRITTEN = ("benchmarks/results", "benchmarks/*.png", "benchmarks/README.md")
 RESAMPLES = 2000
 CLIP_TEXT = TextTowerConfig(name="ViT-B-16", pretrained=None)
 """CLIP's ViT-B-16 text tower with random weights: speed does not depend on them."""
+MEASURED_COMMAND = """
+import re, resource, sys
+from pathlib import Path
+from mpfgvc.cli.main import main
+code = main(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_SELF)
+peak = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)
+print(used.ru_utime + used.ru_stime, peak, file=sys.stderr)
+sys.exit(code)
+"""
+"""Code of a command that says at its end, on standard error: its processor seconds, its peak memory in kB.
+
+Exit code and output are those of the command. `wait4` would give the peak of the script that starts it, too.
+"""
 Overrides = dict[str, Any]  # by dotted name
 Scores = dict[str, float]
 Method = Callable[[Config, Path], Scores]

@@ -6,6 +6,7 @@ and is refused or waits for it (pytorch/pytorch#135712). The restarts cannot be 
 counts those of each machine apart. So the processes agree on a name first, and all keys are under it.
 """
 
+import atexit
 import json
 import os
 import time
@@ -38,39 +39,78 @@ def start_group(device: torch.device, processes: Processes, timeout: timedelta) 
         return
     store, _, _ = next(rendezvous("env://", timeout=timeout))
     name = agree_on_name(PrefixStore("mpfgvc", store), processes, timeout)
+    backend = distributed.get_default_backend_for_device(device)
     distributed.init_process_group(
-        distributed.get_default_backend_for_device(device),
+        backend,
         store=PrefixStore(name, store),
         rank=processes.rank,
         world_size=processes.world,
         timeout=timeout,
         device_id=None if device.type == "cpu" else device,
     )
+    if backend == "nccl":  # it warns of groups that are left behind, so Fabric ends its own as well
+        atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def agree_on_name(store: Store, processes: Processes, timeout: timedelta) -> str:
     """A name that all processes of this start get, and those of no other start.
 
-    Each process says that it is here by a mark that only it has; the first one answers with a name and all
-    marks that it sees; who finds its mark in the answer confirms the name. Marks and answers of earlier
-    starts may be found at first. They are waited out: processes that are gone do not confirm a new name.
+    Each process says that it is here by a mark that only it has. The first one calls them together: by a new
+    name, and the marks that it sees. Who finds its own among them says yes; when all have, the first one
+    says so, and the name holds. What earlier starts have left is waited out, as processes that are gone
+    never answer to a new name.
 
-    Raises TimeoutError, or DistStoreError, if a process does not come in time.
+    Raises TimeoutError if a process does not come in time.
     """
-    mark = uuid4().hex
-    others = [str(rank) for rank in range(1, processes.world)]
-    end = time.monotonic() + timeout.total_seconds()
+    mark, end = uuid4().hex, time.monotonic() + timeout.total_seconds()
     store.set(f"mark/{processes.rank}", mark)
-    while time.monotonic() < end:
-        if processes.is_first:
-            store.set("answer", json.dumps([mark, *(store.get(f"mark/{rank}").decode() for rank in others)]))
-            if store.check([f"{mark}/{rank}" for rank in others]):
-                return mark
-        else:
-            marks: list[str] = json.loads(store.get("answer"))
-            if marks[processes.rank] == mark:
-                store.set(f"{marks[0]}/{processes.rank}", "confirmed")
-                return marks[0]
+    seek = _Caller(store, processes.world).look if processes.is_first else _Called(store, mark).look
+    while (name := seek()) is None:
+        if time.monotonic() > end:
+            seconds = timeout.total_seconds()
+            raise TimeoutError(f"not all of {processes.world} processes came within {seconds:g} seconds")
         time.sleep(_PAUSE)
-    seconds = timeout.total_seconds()
-    raise TimeoutError(f"not all of {processes.world} processes came within {seconds:g} seconds")
+    return name
+
+
+class _Caller:
+    """The first process. It calls by another name whenever it sees other marks."""
+
+    def __init__(self, store: Store, world: int) -> None:
+        self.store, self.keys = store, [f"mark/{rank}" for rank in range(world)]
+        self.name, self.marks = "", list[str]()
+
+    def look(self) -> str | None:
+        """The name, once all have said yes to it."""
+        if not self.store.check(self.keys):
+            return None
+        marks = [self.store.get(key).decode() for key in self.keys]
+        if marks != self.marks:
+            self.name, self.marks = uuid4().hex, marks
+            self.store.set("call", json.dumps({"name": self.name, "marks": marks}))
+        if not self.store.check([f"{self.name}/{mark}" for mark in marks[1:]]):
+            return None
+        self.store.set(f"{self.name}/holds", "")
+        return self.name
+
+
+class _Called:
+    """Any other process."""
+
+    def __init__(self, store: Store, mark: str) -> None:
+        self.store, self.mark = store, mark
+
+    def look(self) -> str | None:
+        """The name, once it holds."""
+        if not self.store.check(["call"]):
+            return None
+        call = json.loads(self.store.get("call"))
+        if self.mark not in call["marks"]:
+            return None
+        self.store.set(f"{call['name']}/{self.mark}", "")
+        return str(call["name"]) if self.store.check([f"{call['name']}/holds"]) else None

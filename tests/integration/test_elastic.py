@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,12 @@ def has_begun(run: Path) -> Callable[[], bool]:
 
 def workers(launcher: "subprocess.Popen[str]") -> list[int]:
     """The living processes that torchrun started; `ip netns exec` becomes torchrun itself."""
-    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
-    return [int(child) for child in children if b"mpfgvc" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
+        with suppress(OSError):  # it has ended
+            if b"mpfgvc" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
 
 
 def test_a_training_whose_process_is_killed_goes_on_by_itself(
@@ -97,10 +102,12 @@ def test_a_training_whose_process_is_killed_goes_on_by_itself(
     ) as launcher:
         try:
             until(has_begun(run), "stage 1")
+            done = (run / "metrics.csv").read_text().splitlines()[:4]
             os.kill(workers(launcher)[-1], signal.SIGKILL)
             assert json.loads(whole(launcher))["metrics"]["count"] == 15
         finally:
             launcher.terminate()  # ends its workers, too
+    assert (run / "metrics.csv").read_text().splitlines()[:4] == done, "these epochs were not done again"
     assert losses(run) == pytest.approx(losses(unbroken), abs=1e-4)
 
 

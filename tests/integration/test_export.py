@@ -303,6 +303,34 @@ def test_several_threads_may_ask_at_once(exported: Path, files: list[Path], engi
         assert list(pool.map(runtime.predict, files * 4)) == expected * 4
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_file_that_was_replaced_is_not_mixed_with_the_one_that_was_opened(
+    exported: Path, files: list[Path], tmp_path: Path, engine: Engine
+) -> None:
+    pytest.importorskip(engine)
+    file = tmp_path / "model.onnx"
+    file.write_bytes(exported.read_bytes())
+    runtime = Runtime(file, engine=engine, threads=2)
+    expected = runtime.predict(files[0])
+    file.unlink()
+    file.write_bytes(exported.read_bytes())
+    with pytest.raises(CheckpointError, match=f"{file} has changed since it was opened; open it again"):
+        runtime.predict(files)
+    assert runtime.predict(files[0]) == expected
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_what_an_engine_refuses_does_not_disturb_the_next(
+    exported: Path, files: list[Path], engine: Engine
+) -> None:
+    pytest.importorskip(engine)
+    runtime = Runtime(exported, engine=engine, threads=2)
+    expected = runtime.predict(files)
+    with pytest.raises(Exception, match=r"(?i)shape|dimension"):
+        runtime.run(np.zeros((15, 20, 20, 3), dtype=np.uint8))
+    assert runtime.predict(files) == expected
+
+
 def test_openvino_answers_alike_and_the_same_alone_as_among_others(exported: Path, files: list[Path]) -> None:
     pytest.importorskip("openvino")
     plain, fast = Runtime(exported), Runtime(exported, engine="openvino")

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from torch.distributed import DistStoreError, TCPStore
+from torch.distributed import TCPStore
 
 from mpfgvc.launcher import Processes
 from mpfgvc.process_group import agree_on_name, store_outlives_processes
@@ -51,12 +51,32 @@ def test_all_processes_of_a_start_get_one_name_that_no_earlier_start_had(
 
 
 @pytest.mark.parametrize("ended", [(0,), (1,), (0, 1), (1, 2)], ids=str)
+@pytest.mark.parametrize("before", [False, True], ids=["first start", "after a whole start"])
 def test_a_start_of_which_some_never_came_does_not_disturb_the_next(
-    start: Start, ended: tuple[int, ...]
+    start: Start, ended: tuple[int, ...], before: bool
 ) -> None:
+    if before:
+        assert len({future.result() for future in start(0, 1, 2, world=3)}) == 1
     for future in start(*ended, world=3, seconds=0.5):
-        assert isinstance(future.exception(), TimeoutError | DistStoreError)
+        assert isinstance(future.exception(), TimeoutError)
     assert len({future.result() for future in start(2, 1, 0, world=3)}) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 2)])
+def test_another_number_of_processes_may_start_next(start: Start, before: int, after: int) -> None:
+    names = []
+    for world in (before, after):
+        ranks = sorted(range(world), reverse=True)
+        names.append({future.result() for future in start(*ranks, world=world, apart=0.1)})
+    assert [len(name) for name in names] == [1, 1]
+
+
+def test_a_process_that_starts_again_before_all_are_there_is_called_again(start: Start) -> None:
+    (alone,) = start(1, world=3, seconds=0.5)
+    (first,) = start(0, world=3)
+    assert isinstance(alone.exception(), TimeoutError)
+    others = start(1, 2, world=3)
+    assert {future.result() for future in others} == {first.result()}
 
 
 def test_only_torchrun_has_a_store_that_outlives_processes() -> None:

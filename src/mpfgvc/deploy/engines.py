@@ -2,13 +2,15 @@
 
 All threads work on one photograph together. Of several each thread takes its own, a few at a time: nobody
 waits for others at every product, which is faster by a third on two cores. An answer has the same bits alone
-and among others: ranges are constants of the graph, and no product adds over the batch. Tests check it.
+and among others: ranges are constants of the graph, and no product adds over the batch. Tests check it, on
+small models.
 """
 
 import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,9 +55,30 @@ def open_session(path: Path, *, engine: Engine, threads: int | None = None) -> S
         raise CheckpointError(f"{engine} cannot load {path}: {one_line(error)}; export it again") from None
 
 
+class _ModelFile:
+    """The file of a model, which may be read again later, but only if it is still the same."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen = path, self._look(path)
+
+    def path(self) -> Path:
+        """Where it is. Raises CheckpointError if another file is there by now, or none."""
+        if self._look(self._path) != self._seen:
+            raise CheckpointError(f"{self._path} has changed since it was opened; open it again")
+        return self._path
+
+    @staticmethod
+    def _look(path: Path) -> tuple[int, int, int] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 class _OnnxRuntime:
     def __init__(self, path: Path, threads: int):
-        self._path, self._threads = path, threads
+        self._file, self._threads = _ModelFile(path), threads
         self._together = self._session(threads)
         self._apart: Any = self._together if threads == 1 else None
         self._opening = threading.Lock()
@@ -67,7 +90,8 @@ class _OnnxRuntime:
         size = min(AT_ONCE, -(-len(pixels) // self._threads))
         parts = [pixels[place : place + size] for place in range(0, len(pixels), size)]
         session = self._of_one_thread()
-        return _joined(list(self._crew.map(lambda part: self._of(session, part), parts)))
+        mapped = map if self._threads == 1 else self._crew.map
+        return _joined(list(mapped(lambda part: self._of(session, part), parts)))
 
     def _of_one_thread(self) -> Any:
         """A session that several threads may use at once; it holds the weights a second time."""
@@ -83,7 +107,9 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(str(self._path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(self._file.path()), options, providers=["CPUExecutionProvider"]
+        )
 
     @staticmethod
     def _of(session: Any, pixels: np.ndarray) -> Outputs:
@@ -96,7 +122,7 @@ class _OpenVino:
 
         core = openvino.Core()
         precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-        self._core, self._path, self._threads = core, path, threads
+        self._core, self._file, self._threads = core, _ModelFile(path), threads
         self._settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
         self._queues: dict[int, Any] = {}
         self._turn = threading.Lock()  # a compiled model has one place for its inputs
@@ -136,12 +162,19 @@ class _OpenVino:
             rows[place] = {name: request.get_tensor(name).data.copy() for name in OUTPUTS}
 
         queues = {size: self._queue(size) for size in {len(part) for part in parts}}
-        for queue in queues.values():
-            queue.set_callback(keep)
-        for place, part in enumerate(parts):
-            queues[len(part)].start_async({INPUT: part}, place)
-        for queue in queues.values():
-            queue.wait_all()
+        try:
+            for queue in queues.values():
+                queue.set_callback(keep)
+            for place, part in enumerate(parts):
+                queues[len(part)].start_async({INPUT: part}, place)
+            for queue in queues.values():
+                queue.wait_all()
+        except Exception:  # a queue would keep what failed in it, so the next photographs get new ones
+            self._queues.clear()
+            for queue in queues.values():
+                with suppress(Exception):
+                    queue.wait_all()
+            raise
         return rows
 
     def _queue(self, size: int) -> Any:
@@ -155,7 +188,7 @@ class _OpenVino:
 
     def _compile(self, count: int, hints: Mapping[str, str | int]) -> Any:
         """The model for exactly so many images; for any number it would be slower."""
-        model = self._core.read_model(self._path)
+        model = self._core.read_model(self._file.path())
         model.reshape({INPUT: [count, *list(model.input(INPUT).partial_shape)[1:]]})
         return self._core.compile_model(model, "CPU", {**self._settings, **hints})
 
