@@ -13,9 +13,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
-# Two test processes with one thread each, so that they do not compete for two cores. A file is run by one of them,
-# so what its tests share is made once.
-TEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
+# Two test processes with one thread each, so that they do not compete for two cores.
+TEST_OPTIONS ?= -n 2
 
 .PHONY: demo test check fmt bench docs clean
 

@@ -22,12 +22,6 @@ def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list
     return [] if str(getattr(obj, "__module__", "")).startswith("mpfgvc") else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: the quick ones then fill what is left of the two test processes' time."""
-    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run a command in this process: exit code, standard output, standard error."""
