@@ -33,7 +33,7 @@ def store_outlives_processes(variables: Mapping[str, str] = os.environ) -> bool:
 def start_group(device: torch.device, processes: Processes, timeout: timedelta) -> None:
     """Start the process group over torchrun's store, once for each process.
 
-    All processes must call it. Raises TimeoutError, or DistStoreError, if one does not come in time.
+    All processes must call it. Raises TimeoutError, or what torch raises, if one does not come in time.
     """
     if distributed.is_initialized():
         return
