@@ -343,3 +343,33 @@ def test_openvino_answers_alike_and_the_same_alone_as_among_others(exported: Pat
     for place in (0, 3, 14):  # among four and at the end, where they go one by one
         alone = fast.outputs([files[place]])["fusion"]
         np.testing.assert_array_equal(alone[0], found["fusion"][place])
+
+
+STACK_OF_SIGNALS = """
+import ctypes, sys
+from pathlib import Path
+from mpfgvc.deploy.runtime import Runtime
+
+class Stack(ctypes.Structure):
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+first = Runtime(Path(sys.argv[1]), engine="openvino", threads=1)
+second = Runtime(Path(sys.argv[1]), engine="openvino", threads=1)
+del first
+del second
+stack = Stack()
+assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+regions = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+inside = [int(start, 16) <= (stack.start or 0) < int(end, 16) for start, end in regions]
+assert stack.start is None or any(inside), hex(stack.start)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the stack of signals")
+def test_openvino_leaves_signals_a_stack_that_is_there(exported: Path) -> None:
+    """With AMX it sets one up, and two cores that end in the order of their beginning leave a freed one."""
+    pytest.importorskip("openvino")
+    done = subprocess.run(
+        [sys.executable, "-c", STACK_OF_SIGNALS, exported], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,9 +119,7 @@ class _OnnxRuntime:
 
 class _OpenVino:
     def __init__(self, path: Path, threads: int):
-        import openvino
-
-        core = openvino.Core()
+        core = _openvino_core()
         precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         self._core, self._file, self._threads = core, _ModelFile(path), threads
         self._settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
@@ -191,6 +190,19 @@ class _OpenVino:
         model = self._core.read_model(self._file.path())
         model.reshape({INPUT: [count, *list(model.input(INPUT).partial_shape)[1:]]})
         return self._core.compile_model(model, "CPU", {**self._settings, **hints})
+
+
+@cache
+def _openvino_core() -> Any:
+    """The core of OpenVINO, one for the whole life of the process.
+
+    On a CPU with AMX each core gives the thread that makes it a stack for signals of its own. When several
+    end in another order than they began, that stack points to memory that was freed, and the next signal
+    (a child process that ends is enough) overwrites other data or ends the process without a word.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _joined(rows: list[Outputs]) -> Outputs:
