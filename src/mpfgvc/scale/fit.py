@@ -17,11 +17,13 @@ from typing import Any
 from mpfgvc.config import Config
 from mpfgvc.config_io import changed_settings
 from mpfgvc.errors import ConfigError
+from mpfgvc.scale.moments import LIST
 from mpfgvc.scale.plan import Misfit, Plan, Planner
 
 LEAST_CHUNK = 16
 ALONE = "several processes can share the towers, gradients and optimiser: --gpus with --sharding full"
 SHARED = "each process needs its share of the state, its activations and, once, all weights"
+PACKED = "photographs in packed shards are not listed: mpfgvc data pack, then --data.dataset shards"
 NO_SETTING = "no setting changes that: every process holds all of them"
 
 
@@ -95,6 +97,8 @@ def _smaller_micro_batch(plan: Plan) -> Iterator[Config]:
 
 
 def _reason(plan: Plan, misfit: Misfit) -> str:
-    if misfit.place == "host" and ("list" in misfit.largest or "embeddings" in misfit.largest):
+    if misfit.largest == LIST and plan.config.data.dataset != "shards":
+        return PACKED
+    if misfit.place == "host" and (misfit.largest == LIST or "embeddings" in misfit.largest):
         return NO_SETTING
     return ALONE if plan.question.processes == 1 else SHARED

@@ -2,7 +2,7 @@
 
 What the network does comes from a counted step (step_cost.py). The rest follows from how the code works:
 
-    photographs     every process lists them all, and keeps the list
+    photographs     every process lists them all, and keeps the list, but not those of packed shards
     embeddings      E bytes; four copies while they are put in order, and every process holds them all
     regression      float64: the embeddings twice, 3 of photographs x classes, 206 of its weights (L-BFGS)
     checkpoint      written in memory first: trained weights, optimiser's state, average, best weights
@@ -18,6 +18,9 @@ from mpfgvc.scale.step_cost import Sizes, StepCost
 Place = Literal["device", "host"]
 PHOTOGRAPH = 1_100
 """Bytes of one photograph in the lists of a process: its path of 60 letters, its label, its digest."""
+LIST = "list of photographs"
+ORDER = 8
+"""Bytes of one photograph in the order of an epoch."""
 WORKER = 150e6
 """Bytes of a loader process beside what it shares; assumed."""
 GPU_LIBRARIES = 1e9
@@ -75,6 +78,13 @@ class Load:
         return self.batch // self.config.stage1.accumulate
 
     @property
+    def bytes_a_photograph(self) -> float:
+        """What a process keeps of each; packed shards are not listed (data/shard_table.py)."""
+        if self.config.data.dataset != "shards":
+            return PHOTOGRAPH
+        return ORDER if self.config.data.shuffle_shards is None else 0
+
+    @property
     def shares(self) -> int:
         """Processes that share the tensors of a stage."""
         return self.processes if self.config.sharding == "full" else 1
@@ -116,7 +126,7 @@ def _weights(sizes: Sizes, shares: int = 1) -> tuple[Part, ...]:
 
 def _standing(load: Load) -> tuple[Part, ...]:
     """What is there from the beginning to the end."""
-    listed = Part(name="list of photographs", bytes=PHOTOGRAPH * load.photographs, place="host")
+    listed = Part(name=LIST, bytes=load.bytes_a_photograph * load.photographs, place="host")
     name, bytes_ = ("CUDA and NCCL (assumed)", GPU_LIBRARIES) if load.gpu else ("libraries", CPU_LIBRARIES)
     return listed, Part(name=name, bytes=bytes_)
 
@@ -139,8 +149,9 @@ def _stage1(load: Load) -> tuple[Part, ...]:
 
 
 def _loader_processes(load: Load) -> tuple[Part, ...]:
-    """A loader process ends with its own copy of the list, as Python counts references inside it."""
-    each = WORKER + PHOTOGRAPH * load.photographs / 2
+    """A loader process ends with its own copy of a list, as Python counts references inside it."""
+    copied = PHOTOGRAPH * load.photographs / 2 if load.config.data.dataset != "shards" else 0
+    each = WORKER + copied
     name = f"loader: {load.workers} processes (assumed)"
     return (Part(name=name, bytes=load.workers * each, place="host"),) if load.workers else ()
 

@@ -118,8 +118,20 @@ def test_what_no_setting_changes_is_said():
     assert "once, all weights" in fit.reason
     made, config = planner(question(memory=1.01e9, processes=1))
     assert "--sharding full" in make_fit(made, made.plan(config)).reason
-    made, config = planner(question(images=10**9, host_memory=20e9))
-    assert "no setting" in make_fit(made, made.plan(config)).reason
+
+
+def test_packed_shards_are_not_listed_and_that_is_said_where_the_list_does_not_fit():
+    many = question(images=10**9, host_memory=20e9)
+    made, config = planner(many)
+    plan = made.plan(config)
+    assert part(plan, "photographs listed", "list of photographs") == 1100 * 10**9
+    assert "mpfgvc data pack" in make_fit(made, plan).reason
+    for settings, each in (({}, 8), ({"data.shuffle_shards": 8}, 0)):
+        made, config = planner(many, **settings, **{"data.dataset": "shards"})
+        plan = made.plan(config)
+        assert part(plan, "photographs listed", "list of photographs") == each * 10**9
+        assert plan.misfit.moment == "start from features" or "stage 2" in plan.misfit.moment
+        assert "no setting" in make_fit(made, plan).reason  # the embeddings are left
 
 
 def test_a_batch_that_processes_cannot_share_is_refused_as_training_refuses_it():
