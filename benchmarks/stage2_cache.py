@@ -18,7 +18,7 @@ from torch import Tensor
 from common import Overrides, parse_settings, settings_of
 from mpfgvc import MPFGVC
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.loading import EvaluationLoader, epoch_order, labels_of
+from mpfgvc.data.loading import EvaluationLoader, epoch_batches, labels_of
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import test_transform
 from mpfgvc.devices import start_fabric
@@ -59,7 +59,7 @@ class Bench:
 
     def rerun_towers(self) -> Batches:
         """The same batches, each through decoding and the image tower."""
-        order = epoch_order(len(self.samples), batch_size=self.size, seed=0, epoch=0)
+        order = epoch_batches(len(self.samples), batch_size=self.size, seed=0, epoch=0)
         chosen = [self.samples[index] for batch in order for index in batch]
         labels = labels_of(chosen)
         for batch in self._loader(chosen, batch_size=self.size):

@@ -1,7 +1,8 @@
 """The run folder: all that repeats a run or continues it.
 
     environment.json     versions, commit, device, command
-    photographs.json     every photograph with its class and its split (data/photo_list.py)
+    photographs.json     every photograph with its class and its split (data/photo_list.py); of packed shards
+                         these are in photographs.idx (data/listed_shards.py)
     descriptions.csv     the sentences about its classes, if it has some (data/description_file.py)
     taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file
@@ -187,6 +188,7 @@ class RunFolder:
         files = (
             self.config,
             self.photographs,
+            self.photographs.with_suffix(".idx"),
             self.descriptions,
             self.taxonomy,
             self.environment,

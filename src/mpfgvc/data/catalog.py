@@ -130,7 +130,7 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         root = root if config.root is None else existing_folder(root)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
     if is_remote(config):
-        fetch_index(root, str(config.root), round(config.cache_gb * 1e9))
+        fetch_index(root, config)
     existing_folder(root)
     if config.dataset == "shards":
         return read_shards(root, test_share=config.test, seed=seed)

@@ -7,10 +7,10 @@ had not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mpfgvc.config import OnError
-from mpfgvc.data.decoding.packed import tar_of
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.loader_processes import iterate
 from mpfgvc.data.photos import Batch, ClassMembers, Collate, Key, Photos
-from mpfgvc.data.samples import Photograph, Sample
+from mpfgvc.data.samples import Photograph, Sample, labels_at
+from mpfgvc.data.shard_table import shard_ends
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.launcher import Processes, core_count, refuse_unguarded_script
@@ -59,7 +59,6 @@ class TrainingLoader:
             rule = f"must be a multiple of the {processes.world} processes"
             raise ConfigError(f"batch_size {rule}, got {batch_size}")
         self.samples, self.on_error, self.tell = samples, on_error, tell
-        self.labels = labels_of(samples)
         self.skipped: set[int] = set()
         self.order = _Order(len(samples), batch_size=batch_size, seed=seed, processes=processes)
         substitutes = ClassMembers(samples) if on_error == "skip" else None
@@ -82,9 +81,9 @@ class TrainingLoader:
         Raises DataError for an unreadable photograph, or where a whole class is unreadable.
         """
         self.order.set_epoch(epoch, first_step)
-        for batch, keys in zip(iterate(self.batches), self.order, strict=True):
-            self._handle_unreadable(batch, len(keys))
-            yield batch.images, self.labels[list(batch.indices)]
+        for batch in iterate(self.batches):
+            self._handle_unreadable(batch, self.order.share)
+            yield batch.images, torch.from_numpy(labels_at(self.samples, batch.indices))
 
     def _handle_unreadable(self, batch: Batch, size: int) -> None:
         if batch.unreadable and self.on_error == "raise":
@@ -122,11 +121,11 @@ class EvaluationLoader:
         on_error: OnError = "raise",
         seed: int | None = None,
     ) -> None:
-        keys = [(0, index) for index in range(processes.rank, len(photographs), processes.world)]
-        batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+        own = range(processes.rank, len(photographs), processes.world)
         count = worker_count(workers, processes=processes.local, model_on_cpu=model_on_cpu)
         self.photographs, self.on_error = photographs, on_error
-        self.batches = _data_loader(Photos(photographs, transform, seed=seed), batches, count)
+        photos = Photos(photographs, transform, seed=seed)
+        self.batches = _data_loader(photos, _InOrder(own, batch_size), count)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -140,43 +139,74 @@ class EvaluationLoader:
 
 def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
     """The label of each sample, to be indexed by the `indices` of a batch."""
-    return torch.tensor([sample.label for sample in samples], dtype=torch.long)
+    return torch.from_numpy(labels_at(samples, range(len(samples))))
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Photographs that are read together: the block of each, and how many blocks are shuffled at a time."""
+    """Photographs that are read together: `ends` says where each block ends among all photographs.
 
-    numbers: Int[Tensor, " samples"]
+    The blocks come in random order, and photographs are shuffled within `together` of them at a time.
+    """
+
+    ends: Int[Tensor, " blocks"]
     together: int
 
     @classmethod
     def of_shards(cls, samples: Sequence[Sample], together: int) -> Self:
         """A block for each tar file, in the order of the samples."""
-        known: dict[Path, int] = {}
-        numbers = [known.setdefault(tar_of(sample.path), len(known)) for sample in samples]
-        return cls(torch.tensor(numbers), together)
+        return cls(torch.from_numpy(shard_ends(samples)), together)
 
-    def order(self, generator: torch.Generator) -> Tensor:
-        """All photographs: the blocks in random order, `together` of them shuffled at a time."""
-        places = torch.randperm(int(self.numbers.max()) + 1, generator=generator)
-        window = places[self.numbers] // self.together
-        shuffled = torch.randperm(len(self.numbers), generator=generator)
-        return shuffled[window[shuffled].argsort(stable=True)]
+    def windows(self, seed: int, epoch: int) -> Iterator[Tensor]:
+        """The photographs of an epoch in their order, those of `together` blocks at a time."""
+        ends = self.ends.tolist()
+        starts = [0, *ends[:-1]]
+        blocks = torch.randperm(len(ends), generator=_generator(seed, epoch)).tolist()
+        for number, first in enumerate(range(0, len(blocks), self.together)):
+            window = blocks[first : first + self.together]
+            inside = torch.cat([torch.arange(starts[block], ends[block]) for block in window])
+            yield inside[torch.randperm(len(inside), generator=_generator(seed, epoch, number))]
 
 
-def epoch_order(
-    count: int, *, batch_size: int, seed: int, epoch: int, world: int = 1, blocks: Blocks | None = None
-) -> list[list[int]]:
-    """The indices of each whole batch of an epoch, of all processes together; a function of (seed, epoch)."""
-    generator = torch.Generator().manual_seed(seed_of(seed, epoch))
-    shuffled = torch.randperm(count, generator=generator) if blocks is None else blocks.order(generator)
-    order: list[int] = shuffled.tolist()
+def epoch_batches(
+    count: int,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    world: int = 1,
+    blocks: Blocks | None = None,
+    first_step: int = 0,
+) -> Iterator[list[int]]:
+    """The indices of each whole batch of an epoch from `first_step` on, of all processes together.
+
+    They depend on (seed, epoch) only. Without `blocks`, the order takes 8 bytes a photograph.
+    """
+    windows: Iterable[Tensor] = (
+        [torch.randperm(count, generator=_generator(seed, epoch))]
+        if blocks is None
+        else blocks.windows(seed, epoch)
+    )
     if count < batch_size:  # one batch, filled up so that every process gets the same number
-        whole = count + -count % world
-        return [[order[place % count] for place in range(whole)]]
-    starts = range(0, steps_per_epoch(count, batch_size) * batch_size, batch_size)
-    return [order[start : start + batch_size] for start in starts]
+        order = torch.cat([*windows]).tolist()
+        batches = iter([[order[place % count] for place in range(count + -count % world)]])
+    else:
+        batches = _cut(windows, batch_size)
+    yield from islice(batches, first_step, steps_per_epoch(count, batch_size))
+
+
+def _cut(windows: Iterable[Tensor], size: int) -> Iterator[list[int]]:
+    """All whole batches of the windows one after the other."""
+    left = torch.zeros(0, dtype=torch.long)
+    for window in windows:
+        joined = torch.cat([left, window]) if len(left) else window
+        whole = len(joined) // size * size
+        yield from (joined[start : start + size].tolist() for start in range(0, whole, size))
+        left = joined[whole:]
+
+
+def _generator(*parts: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(*parts))
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -213,21 +243,42 @@ class _Order:
     def __len__(self) -> int:
         return self.steps - self.first_step
 
+    @property
+    def share(self) -> int:
+        """Photographs of a batch that this process has."""
+        return -(-min(self.count, self.batch_size) // self.processes.world)
+
     def __iter__(self) -> Iterator[list[Key]]:
         rank, world = self.processes.rank, self.processes.world
-        batches = epoch_order(
+        batches = epoch_batches(
             self.count,
             batch_size=self.batch_size,
             seed=self.seed,
             epoch=self.current,
             world=world,
             blocks=self.blocks,
+            first_step=self.first_step,
         )
-        for indices in batches[self.first_step :]:
+        for indices in batches:
             yield [(self.current, index) for index in indices[rank::world]]
 
 
-def _data_loader(photos: Photos, batches: _Order | list[list[Key]], workers: int) -> DataLoader[Batch]:
+@dataclass(frozen=True)
+class _InOrder:
+    """The batches of keys of an evaluation."""
+
+    indices: range
+    batch_size: int
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in range(0, len(self.indices), self.batch_size):
+            yield [(0, index) for index in self.indices[start : start + self.batch_size]]
+
+
+def _data_loader(photos: Photos, batches: _Order | _InOrder, workers: int) -> DataLoader[Batch]:
     if workers > 0:
         refuse_unguarded_script()
     loader: DataLoader[Any] = DataLoader(

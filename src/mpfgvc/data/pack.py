@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import OnError
-from mpfgvc.data.decoding.packed import members, open_bytes
+from mpfgvc.data.decoding.packed import Packed as PackedPhoto
+from mpfgvc.data.decoding.packed import inside, members, open_bytes
+from mpfgvc.data.headers import photo_digest
 from mpfgvc.data.images import image_size
 from mpfgvc.data.photo_list import relative_path
 from mpfgvc.data.samples import PhotoSet, Sample
@@ -215,18 +217,17 @@ class _Writer:
     def _note(self, file: Path, samples: Sequence[Sample], start: int) -> None:
         """Keep the rows of a shard; the photographs that are not in it could not be read."""
         found = {
-            int(Path(name).stem): (Path(name).suffix, member)
+            int(Path(name).stem): (Path(name).suffix, PackedPhoto(inside(file, name), member))
             for name, member in members(file).items()
             if Path(name).suffix not in (".cls", ".json")
         }
         rows = np.zeros(len(found), ROW)
-        for row, (number, (suffix, member)) in zip(rows, found.items(), strict=True):
-            sample = samples[number - start]
+        for place, (number, (suffix, photo)) in enumerate(found.items()):
+            sample, member = samples[number - start], photo.member
             code = self._suffixes.setdefault(suffix, len(self._suffixes))
-            split = SPLITS.index(sample.split)
-            values = (member.offset, member.size, len(self._files), number, sample.label, split, code)
-            for name, value in zip(ROW.names or (), values, strict=True):
-                row[name] = value
+            split, digest = SPLITS.index(sample.split), list(bytes.fromhex(photo_digest(photo)))
+            shard = len(self._files)
+            rows[place] = (member.offset, member.size, shard, number, sample.label, split, code, digest)
         self._rows.append(rows)
         self._files.append(ShardFile(name=file.name, bytes=file.stat().st_size, photographs=len(found)))
         left_out = (each for place, each in enumerate(samples, start) if place not in found)

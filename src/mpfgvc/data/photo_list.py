@@ -2,13 +2,15 @@
 
 A dataset may grow or shrink after a training, and a split that is drawn again would then put photographs
 that were trained on into the test. So the run stores its split: for each photograph the path below the
-dataset's root, the class, the split, and a short digest of the file.
+dataset's root, the class, the split, and a short digest of the file. Of packed shards it stores the index
+with the splits of the run (listed_shards.py), which is smaller and is mapped, not read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +18,17 @@ from typing import Any, NoReturn, Self, get_args
 
 from mpfgvc.data.decoding.packed import is_packed
 from mpfgvc.data.headers import DIGEST_DIGITS, photo_digest
+from mpfgvc.data.listed_shards import ListedPhoto, ListedShards
 from mpfgvc.data.samples import PhotoSet, Sample, Split
+from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.errors import CheckpointError
 from mpfgvc.launcher import core_count
 from mpfgvc.storage.digests import check_digest, write_with_digest
 
 FORMAT = 1
 COLUMNS = ("path", "label", "split", "digest")
-_KEYS = {"format", "dataset", "supercategory", "classes", "columns", "photographs"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListedPhoto:
-    """One photograph. `path` is posix and starts from the dataset's root, unless the file is elsewhere.
-
-    `digest` is that of `photo_digest`; empty if it is unknown, or if the picture is drawn and has no file.
-    """
-
-    path: str
-    label: int
-    split: Split
-    digest: str = ""
-
-    def at(self, root: Path | None) -> Path:
-        """Where the photograph is if the dataset is at `root`."""
-        return Path(self.path) if root is None else root / self.path
+_HEAD, _ROWS = {"format", "dataset", "supercategory", "classes"}, {"columns", "photographs"}
+_SHARDS = {"shards"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +38,7 @@ class PhotoList:
     dataset: str
     supercategory: str | None
     classes: tuple[str, ...]
-    photographs: tuple[ListedPhoto, ...]
+    photographs: Sequence[ListedPhoto]
 
     @classmethod
     def of(cls, photos: PhotoSet, *, root: Path | None, digests: Mapping[Path, str]) -> Self:
@@ -59,23 +47,37 @@ class PhotoList:
             dataset=photos.name,
             supercategory=photos.supercategory,
             classes=photos.classes,
-            photographs=tuple(_listed(sample, root, digests) for sample in photos.samples),
+            photographs=ListedShards(photos.samples)
+            if isinstance(photos.samples, ShardTable)
+            else tuple(_listed(sample, root, digests) for sample in photos.samples),
         )
 
-    def subset(self, split: Split) -> tuple[ListedPhoto, ...]:
+    def subset(self, split: Split) -> Sequence[ListedPhoto]:
         """The photographs of one split, in their order."""
+        if isinstance(self.photographs, ListedShards):
+            return self.photographs.subset(split)
         return tuple(photo for photo in self.photographs if photo.split == split)
+
+    def learned(self) -> Iterator[ListedPhoto]:
+        """The photographs that the run learns from or chooses by: all but those of the test."""
+        return (photo for photo in self.photographs if photo.split != "test")
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all photographs with their classes, splits and digests."""
+        digest = hashlib.sha256()
+        if isinstance(self.photographs, ListedShards):
+            for rows in self.photographs.table.contents():
+                digest.update(rows.tobytes())
+        else:
+            for each in self.photographs:
+                row = f"{each.path}:{each.label}:{each.split}:{each.digest}"
+                digest.update(row.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()
 
     def to_json(self) -> str:
         """JSON in ASCII, a line for each photograph; file names that are not UTF-8 keep their bytes."""
         rows = [[photo.path, photo.label, photo.split, photo.digest] for photo in self.photographs]
-        head = {
-            "format": FORMAT,
-            "dataset": self.dataset,
-            "supercategory": self.supercategory,
-            "classes": self.classes,
-            "columns": COLUMNS,
-        }
+        head = self._head() | {"columns": COLUMNS}
         lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
         body = ",\n".join(json.dumps(row) for row in rows)
         return "\n".join(["{", *lines, '"photographs": [', body, "]}"]) + "\n"
@@ -84,26 +86,25 @@ class PhotoList:
     def from_json(cls, text: str, *, where: Path) -> Self:
         """The list that `to_json` wrote. Raises CheckpointError for anything else, naming `where`."""
         document = _parse(text, where)
-        classes = _classes(document["classes"], where)
-        rows = document["photographs"]
-        if not isinstance(rows, list) or not rows:
-            _refuse(where, "photographs must be a list with at least one photograph")
-        photographs = tuple(_photo(row, number, len(classes), where) for number, row in enumerate(rows, 1))
-        if len({photo.path for photo in photographs}) < len(photographs):
-            _refuse(where, "each photograph must be listed once")
         for name, kinds in (("dataset", (str,)), ("supercategory", (str, type(None)))):
             if not isinstance(document[name], kinds):
                 _refuse(where, f"{name} must be text, got {document[name]!r:.40}")
+        classes = _classes(document["classes"], where)
         return cls(
             dataset=document["dataset"],
             supercategory=document["supercategory"],
             classes=classes,
-            photographs=photographs,
+            photographs=_shards(document, where) if "shards" in document else _photos(document, where),
         )
 
     def save(self, path: Path) -> None:
         """Write the list and its digest. Raises OutputError."""
-        write_with_digest(path, self.to_json().encode("ascii"))
+        if isinstance(self.photographs, ListedShards):
+            document = self._head() | {"shards": self.photographs.save(path)}
+            text = json.dumps(document, indent=1) + "\n"
+        else:
+            text = self.to_json()
+        write_with_digest(path, text.encode("ascii"))
 
     @classmethod
     def load(cls, path: Path) -> Self | None:
@@ -118,6 +119,14 @@ class PhotoList:
         except UnicodeDecodeError:
             _refuse(path, "it must be JSON in ASCII")
         return cls.from_json(text, where=path)
+
+    def _head(self) -> dict[str, object]:
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "supercategory": self.supercategory,
+            "classes": self.classes,
+        }
 
 
 def photo_digests(paths: Iterable[Path]) -> dict[Path, str]:
@@ -152,11 +161,29 @@ def _parse(text: str, where: Path) -> dict[str, Any]:
         document = json.loads(text)
     except (ValueError, RecursionError):
         _refuse(where, "it must be JSON")
-    if not isinstance(document, dict) or document.keys() != _KEYS:
-        _refuse(where, f"it must hold {', '.join(sorted(_KEYS))}")
-    if document["format"] != FORMAT or document["columns"] != list(COLUMNS):
+    if not isinstance(document, dict) or document.keys() not in (_HEAD | _ROWS, _HEAD | _SHARDS):
+        _refuse(where, f"it must hold {', '.join(sorted(_HEAD | _ROWS))}")
+    is_known = document["format"] == FORMAT and document.get("columns", list(COLUMNS)) == list(COLUMNS)
+    if not is_known:
         _refuse(where, f"this version reads format {FORMAT}, got {document['format']!r:.40}")
     return dict(document)
+
+
+def _photos(document: Mapping[str, Any], where: Path) -> tuple[ListedPhoto, ...]:
+    rows, classes = document["photographs"], len(document["classes"])
+    if not isinstance(rows, list) or not rows:
+        _refuse(where, "photographs must be a list with at least one photograph")
+    photographs = tuple(_photo(row, number, classes, where) for number, row in enumerate(rows, 1))
+    if len({photo.path for photo in photographs}) < len(photographs):
+        _refuse(where, "each photograph must be listed once")
+    return photographs
+
+
+def _shards(document: Mapping[str, Any], where: Path) -> ListedShards:
+    try:
+        return ListedShards.load(document, where)
+    except (TypeError, ValueError, KeyError):
+        _refuse(where, "shards is not what a training writes")
 
 
 def _classes(names: object, where: Path) -> tuple[str, ...]:

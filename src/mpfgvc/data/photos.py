@@ -10,17 +10,17 @@ would arrive in the main process as a worker's traceback.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from mpfgvc.data.samples import Photograph, Sample
+from mpfgvc.data.samples import CHUNK, Photograph, Sample, labels_at
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import DataError
 from mpfgvc.seeding import seed_of, seeded
@@ -122,20 +122,20 @@ class Photos(Dataset[Item]):
             return Item(self.transform(image), index)
 
 
+@dataclass(frozen=True)
 class ClassMembers:
-    """For each training photograph the others of its class."""
+    """For each training photograph the others of its class, looked for when they are needed."""
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._labels = [sample.label for sample in samples]
-        self._members: dict[int, list[int]] = defaultdict(list)
-        for index, label in enumerate(self._labels):
-            self._members[label].append(index)
+    samples: Sequence[Sample]
 
     def others(self, index: int) -> Iterator[int]:
         """The other photographs of the class, beginning with the next."""
-        members = self._members[self._labels[index]]
-        place = members.index(index)
-        return iter(members[place + 1 :] + members[:place])
+        count, label = len(self.samples), self.samples[index].label
+        for first, stop in ((index + 1, count), (0, index)):
+            for start in range(first, stop, CHUNK):
+                places = range(start, min(start + CHUNK, stop))
+                same = np.flatnonzero(labels_at(self.samples, places) == label)
+                yield from (same + start).tolist()
 
 
 @dataclass(frozen=True)

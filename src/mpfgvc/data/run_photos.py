@@ -13,11 +13,14 @@ from pathlib import Path
 from mpfgvc.config import Config, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.image_files import missing_files
-from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digests, relative_path
+from mpfgvc.data.listed_shards import ListedPhoto, ListedShards
+from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.readers.manifest import read_labelled_manifest
+from mpfgvc.data.readers.shards import read_layout
 from mpfgvc.data.readers.synthetic import read_birds
-from mpfgvc.data.samples import PhotoSet, Sample, Split, counted
+from mpfgvc.data.samples import PhotoSet, Sample, SampleTable, Split, counted
+from mpfgvc.data.shard_index import ShardSample
 from mpfgvc.errors import CheckpointError, DataError, MpfgvcError
 from mpfgvc.run_folder import RunFolder
 
@@ -31,33 +34,42 @@ class RestoredPhotos:
 
     photos: PhotoSet
     digests: Mapping[Path, str]
-    """What `photo_digest` gave when the run began; empty text where it is not known."""
+    """What `digest_of` gives; empty for packed shards, whose photographs know their own."""
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     root: Path | None = None
 
-    def found(self, split: Split) -> tuple[Sample, ...]:
+    def found(self, split: Split) -> Sequence[Sample]:
         """The photographs of a split that are there, in their order."""
         gone = set(self.missing)
         samples = self.photos.subset(split)
+        if not gone:
+            return samples
         return tuple(sample for sample in samples if relative_path(sample.path, self.root) not in gone)
 
-    def changed(self, digests: Mapping[Path, str]) -> tuple[Sample, ...]:
-        """The photographs whose content has changed since the run began, by the `digests` of today."""
+    def digest_of(self, sample: Sample) -> str:
+        """What `photo_digest` gave when the run began; empty text where it is not known."""
+        own = sample.digest if isinstance(sample, ShardSample) else ""
+        return self.digests.get(sample.path, own)
+
+    def changed(self, samples: Sequence[Sample], digests: Mapping[Path, str]) -> tuple[Sample, ...]:
+        """Those of some photographs whose content has changed since the run began, by today's `digests`."""
         return tuple(
             sample
-            for sample in self.photos.samples
-            if digests.get(sample.path) and self.digests[sample.path] not in ("", digests[sample.path])
+            for sample in samples
+            if digests.get(sample.path) and self.digest_of(sample) not in ("", digests[sample.path])
         )
 
     def refuse_changed(self, now: PhotoList) -> None:
         """Raise DataError if photographs of `now` have other content than when the run began."""
+        if isinstance(self.photos.samples, SampleTable):  # these shards were compared as a whole
+            return
         digests = {
             sample.path: photo.digest
             for sample, photo in zip(self.photos.samples, now.photographs, strict=True)
         }
-        if changed := self.changed(digests):
+        if changed := self.changed(self.photos.samples, digests):
             count = f"{len(changed)} photographs changed after the run began, first {changed[0].path}"
             raise DataError(f"{count}; put back the photographs of the run, or start a new run")
 
@@ -116,6 +128,8 @@ def restore(
     place = dataset_root(config)
     if place is None:
         return _drawn_again(photo_list, config)
+    if isinstance(photo_list.photographs, ListedShards):
+        return _same_shards(photo_list.photographs, config, place)
     packed = _packed(config)
     missing = _missing(photo_list.photographs, place, packed)
     total = len(photo_list.photographs)
@@ -141,11 +155,15 @@ def is_dataset_of(
     """Whether `root` and `manifest` name the dataset of the run at another place, or else another dataset.
 
     It is the run's if at least half of the test photographs are there under their paths, and have the
-    digests of then where these are known. Without a test split all photographs count.
+    digests of then where these are known. Without a test split all photographs count. Packed shards are the
+    run's if their index is.
     """
     if config.dataset == "synthetic" or (manifest is not None and config.dataset != "manifest"):
         return False
-    place = dataset_root(moved(config, root=root, manifest=manifest))
+    config = moved(config, root=root, manifest=manifest)
+    place = dataset_root(config)
+    if isinstance(photo_list.photographs, ListedShards):
+        return _has_shards_of(photo_list.photographs, config)
     wanted = photo_list.subset("test") or photo_list.photographs
     gone = set(_missing(wanted, place, {}))
     if manifest is not None and place is not None:
@@ -156,6 +174,22 @@ def is_dataset_of(
     digests = photo_digests(photo.at(place) for photo in there if photo.digest)
     same = [photo for photo in there if photo.digest in ("", digests.get(photo.at(place)))]
     return 2 * len(same) >= len(wanted)
+
+
+def _same_shards(listed: ListedShards, config: DataConfig, place: Path) -> RestoredPhotos:
+    """The photographs of a run on packed shards. Raises DataError where other shards are now."""
+    if not _has_shards_of(listed, config):
+        hint = "put those back, or say where they are with --data.root"
+        raise DataError(f"the shards of the run are not in {place}; {hint}")
+    today = read_photos(replace(config, validation=0), seed=0)
+    table = replace(listed.table, folder=place)
+    return RestoredPhotos(photos=replace(today, samples=table, notes=()), digests={}, root=place)
+
+
+def _has_shards_of(listed: ListedShards, config: DataConfig) -> bool:
+    """Whether the place that the settings name holds the shards of the list."""
+    layout = read_layout(config)
+    return layout is not None and layout.index_digest == listed.table.layout.index_digest
 
 
 def _photo_set(photo_list: PhotoList, samples: Iterable[Sample]) -> PhotoSet:

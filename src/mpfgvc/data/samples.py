@@ -7,12 +7,15 @@ to train on.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.data.class_names import refuse_lookalikes
@@ -23,7 +26,10 @@ from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
 
 Split = Literal["train", "validation", "test"]
+Labels = NDArray[np.int64]
 
+CHUNK = 4096
+"""Samples of a table that are looked at together."""
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -70,6 +76,26 @@ class Sample(Photograph):
         return self.path
 
 
+class SampleTable(Sequence[Sample], ABC):
+    """Samples that are not kept as objects: each is made from columns when it is asked for."""
+
+    @abstractmethod
+    def subset(self, split: Split) -> SampleTable:
+        """The samples of one split, in their order."""
+
+    @abstractmethod
+    def moved(self, places: NDArray[np.int64], split: Split) -> SampleTable:
+        """The samples of the whole dataset, those at `places` of this table in another split."""
+
+    @abstractmethod
+    def labels_at(self, places: Sequence[int]) -> Labels:
+        """The labels of the samples at these places."""
+
+    @abstractmethod
+    def names_at(self, places: range) -> list[str]:
+        """The paths of the samples at these places, below the folder that holds all of them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LabelledPhoto(Photograph):
     """A photograph with the name of its class, and its split if one is named: not yet part of a dataset."""
@@ -84,7 +110,7 @@ class PhotoSet:
 
     name: str
     classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     supercategory: str | None = None
     notes: tuple[str, ...] = ()
     taxonomy: Taxonomy | None = None
@@ -101,9 +127,31 @@ class PhotoSet:
             raise DataError(f"{self.name}: found no photographs; check data.root")
         _refuse_untrained(self)
 
-    def subset(self, split: Split) -> tuple[Sample, ...]:
+    def subset(self, split: Split) -> Sequence[Sample]:
         """The samples of one split, in their order."""
+        if isinstance(self.samples, SampleTable):
+            return self.samples.subset(split)
         return tuple(sample for sample in self.samples if sample.split == split)
+
+
+def labels_at(samples: Sequence[Sample], places: Sequence[int]) -> Labels:
+    """The labels of the samples at some places, as an array."""
+    if isinstance(samples, SampleTable):
+        return samples.labels_at(places)
+    return np.array([samples[place].label for place in places], dtype=np.int64)
+
+
+def class_counts(samples: Sequence[Sample], classes: int) -> Labels:
+    """How many of the samples each class has."""
+    counts = np.zeros(classes, np.int64)
+    for places in chunks(len(samples)):
+        counts += np.bincount(labels_at(samples, places), minlength=classes)
+    return counts
+
+
+def chunks(count: int) -> Iterator[range]:
+    """The places from 0 to `count`, CHUNK at a time."""
+    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
 
 def in_short(names: list[str], most: int = 3) -> str:
@@ -118,8 +166,8 @@ def counted(what: str, names: Sequence[str], whole: int | None = None) -> str:
 
 
 def _refuse_untrained(photos: PhotoSet) -> None:
-    trained = {sample.label for sample in photos.samples if sample.split == "train"}
-    untrained = [name for label, name in enumerate(photos.classes) if label not in trained]
+    counts = class_counts(photos.subset("train"), len(photos.classes))
+    untrained = [name for name, count in zip(photos.classes, counts, strict=True) if count == 0]
     if untrained:
         raise DataError(
             f"{photos.name}: every class needs photographs for training, "

@@ -1,14 +1,15 @@
 """What stands beside packed shards: `shards.json` says what they are, `shards.idx` where each photograph is.
 
-The index holds `ROW` for each photograph, 26 bytes, in the order of the dataset. It is mapped into memory,
-not read into it: 100 million photographs are 2.6 GB on the disk, and only the pages in use are in memory.
+The index holds `ROW` for each photograph, 42 bytes, in the order of the dataset. It is mapped into memory,
+not read into it: 100 million photographs are 4.2 GB on the disk, and only the pages in use are in memory.
+`ShardTable` (shard_table.py) makes the samples of a dataset from it, one by one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, get_args
@@ -16,26 +17,26 @@ from typing import Any, ClassVar, NoReturn, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.decoding.packed import Member, Packed, inside
-from mpfgvc.data.samples import Sample, Split
+from mpfgvc.data.decoding.packed import Member, Packed
+from mpfgvc.data.samples import Sample, Split, chunks
 from mpfgvc.errors import DataError
 from mpfgvc.storage.whole_files import write_bytes, write_text
 
-FORMAT = 1
+FORMAT = 2
 LAYOUT, INDEX, PLAN = "shards.json", "shards.idx", "shards.plan.json"
 SPLITS: tuple[Split, ...] = get_args(Split)
-ROW = np.dtype(
-    [
-        ("offset", "<u8"),  # of the first byte of the photograph in its tar file
-        ("size", "<u4"),
-        ("shard", "<u4"),
-        ("number", "<u4"),  # the name of the member
-        ("label", "<u4"),
-        ("split", "u1"),
-        ("suffix", "u1"),
-    ]
-)
-"""What the index holds for a photograph."""
+_COLUMNS = [
+    ("offset", "<u8"),  # of the first byte of the photograph in its tar file
+    ("size", "<u4"),
+    ("shard", "<u4"),
+    ("number", "<u4"),  # the name of the member
+    ("label", "<u4"),
+    ("split", "u1"),
+    ("suffix", "u1"),
+]
+ROWS = {1: np.dtype(_COLUMNS), FORMAT: np.dtype([*_COLUMNS, ("digest", "u1", 16)])}
+"""What the index holds for a photograph, by its format; `digest` is that of `photo_digest`."""
+ROW = ROWS[FORMAT]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class ShardSample(Sample):
     """A photograph of a dataset inside a tar file, and where it is in there."""
 
     member: Member
+    digest: str = ""
+    """What `photo_digest` gave when it was packed; empty if the index does not say."""
 
     @property
     def source(self) -> Packed:
@@ -70,6 +73,7 @@ class Layout:
     suffixes: tuple[str, ...]
     shards: tuple[ShardFile, ...]
     index_digest: str
+    format: int = FORMAT
 
     KEYS: ClassVar[frozenset[str]] = frozenset(
         {"format", "name", "classes", "supercategory", "size", "suffixes", "shards", "index_digest"}
@@ -82,18 +86,20 @@ class Layout:
 
     def to_json(self) -> str:
         """The content of `shards.json`."""
-        shards = [[shard.name, shard.bytes, shard.photographs] for shard in self.shards]
-        document = {
-            "format": FORMAT,
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `shards.json`."""
+        return {
+            "format": self.format,
             "name": self.name,
             "supercategory": self.supercategory,
             "size": self.size,
             "suffixes": self.suffixes,
             "index_digest": self.index_digest,
             "classes": self.classes,
-            "shards": shards,
+            "shards": [[shard.name, shard.bytes, shard.photographs] for shard in self.shards],
         }
-        return json.dumps(document, indent=1) + "\n"
 
     @classmethod
     def read(cls, file: Path) -> Layout:
@@ -104,15 +110,16 @@ class Layout:
             raise DataError(f"cannot read {file}: {error.strerror}; check its permissions") from None
         except (ValueError, RecursionError):
             _refuse(file, "it must be JSON")
-        if not isinstance(document, dict) or document.get("format") != FORMAT or document.keys() != cls.KEYS:
-            _refuse(file, f"this version reads format {FORMAT}, with {', '.join(sorted(cls.KEYS))}")
+        if not isinstance(document, dict) or document.keys() != cls.KEYS or document["format"] not in ROWS:
+            _refuse(file, f"this version reads format 1 and {FORMAT}, with {', '.join(sorted(cls.KEYS))}")
         try:
-            return cls._of(document)
+            return cls.of(document)
         except (TypeError, ValueError, KeyError):
             _refuse(file, "its values are not those that mpfgvc data pack writes")
 
     @classmethod
-    def _of(cls, document: Mapping[str, Any]) -> Layout:
+    def of(cls, document: Mapping[str, Any]) -> Layout:
+        """The layout in a document. Raises TypeError, ValueError or KeyError for one that is none."""
         shards = tuple(
             ShardFile(name=str(name), bytes=int(size), photographs=int(count))
             for name, size, count in document["shards"]
@@ -128,6 +135,7 @@ class Layout:
             suffixes=tuple(str(suffix) for suffix in document["suffixes"]),
             shards=shards,
             index_digest=str(document["index_digest"]),
+            format=document["format"],
         )
 
 
@@ -149,36 +157,43 @@ def index_digest(rows: NDArray[np.void]) -> str:
     return digest.hexdigest()
 
 
-def open_index(folder: Path, layout: Layout) -> NDArray[np.void]:
-    """The rows of the index, mapped into memory. Raises DataError if they are not those of the layout."""
-    file = folder / INDEX
+def map_index(file: Path, layout: Layout) -> NDArray[np.void]:
+    """The rows of an index, mapped into memory. Raises DataError for a file of another size."""
+    row = ROWS[layout.format]
     try:
-        rows: NDArray[np.void] = np.memmap(file, dtype=ROW, mode="r")
+        rows: NDArray[np.void] = np.memmap(file, dtype=row, mode="r")
     except FileNotFoundError:
         raise DataError(f"{file} does not exist; copy it beside {LAYOUT}") from None
     except (OSError, ValueError):
-        _refuse(file, f"it must hold {ROW.itemsize} bytes for each photograph")
-    with file.open("rb") as content:  # not through the map, which would then be in memory
-        digest = hashlib.file_digest(content, _new_digest).hexdigest()
-    if len(rows) != layout.photographs or digest != layout.index_digest:
+        _refuse(file, f"it must hold {row.itemsize} bytes for each photograph")
+    if len(rows) != layout.photographs:
         _refuse(file, f"it is another than {LAYOUT} says")
     return rows
 
 
-def samples_of(folder: Path, layout: Layout, rows: NDArray[np.void]) -> Iterator[ShardSample]:
-    """The photographs of an index, in its order. Raises DataError for a row that names what is not there."""
-    tars = [folder / shard.name for shard in layout.shards]
-    if len(rows) and (rows["label"].max() >= len(layout.classes) or rows["split"].max() >= len(SPLITS)):
-        _refuse(folder / INDEX, "it names classes or splits that there are not")
-    if len(rows) and (rows["shard"].max() >= len(tars) or rows["suffix"].max() >= len(layout.suffixes)):
-        _refuse(folder / INDEX, "it names shards or suffixes that there are not")
-    for offset, size, shard, number, label, split, suffix in rows.tolist():
-        yield ShardSample(
-            path=inside(tars[shard], member_name(number, layout.suffixes[suffix])),
-            label=label,
-            split=SPLITS[split],
-            member=Member(offset, size),
-        )
+def check_index(file: Path, layout: Layout) -> None:
+    """Raise DataError if an index is not that of the layout, or names what is not there."""
+    refuse_unknown(file, layout)
+    with file.open("rb") as content:  # not through the map, which would then be in memory
+        digest = hashlib.file_digest(content, _new_digest).hexdigest()
+    if digest != layout.index_digest:
+        _refuse(file, f"it is another than {LAYOUT} says")
+
+
+def refuse_unknown(file: Path, layout: Layout) -> None:
+    """Raise DataError for an index of another length than its layout, or that names what is not there."""
+    rows = map_index(file, layout)
+    known = {
+        "label": len(layout.classes),
+        "split": len(SPLITS),
+        "shard": len(layout.shards),
+        "suffix": len(layout.suffixes),
+    }
+    for part in chunks(len(rows)):
+        chunk = rows[part.start : part.stop]
+        for column, count in known.items():
+            if chunk[column].max() >= count:
+                _refuse(file, f"it names a {column} that there is not")
 
 
 def refuse_damaged(folder: Path, shards: Sequence[ShardFile]) -> None:

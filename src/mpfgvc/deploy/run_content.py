@@ -3,6 +3,7 @@
 Whatever is missing (the dataset, a test split, embeddings) is left out, with a line that says how to get it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def _training_index(
     return EmbeddingIndex(numbered), tuple(trained[table.paths[row]] for row in rows), ()
 
 
-def _spread(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+def _spread(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """A few samples of classes far apart; samples are in the order of their classes."""
     if not samples:
         return ()

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mpfgvc.config import NESTED_FOLDERS, Config
 from mpfgvc.data.labelled_set import read_labelled_set
-from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digests, relative_path
+from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
 from mpfgvc.data.samples import Sample, Split, counted
@@ -27,7 +27,7 @@ class Choice:
 
     set: Literal["run", "external"]
     classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     left_out: LeftOut
     notes: tuple[str, ...]
 
@@ -54,23 +54,23 @@ def choose_photos(
         choice = _external(photo_list, config, split=wanted, root=root, manifest=manifest)
     else:
         restored = restore(photo_list, config.data, root=root, manifest=manifest)
-        choice = _of_run(restored, split, folder.path)
+        choice = _of_run(restored, photo_list, split, folder.path)
     if not choice.samples:
         raise DataError(f"no photograph is left to evaluate: {'; '.join(choice.notes)}")
     return replace(choice, notes=(*notes, *choice.notes))
 
 
-def _of_run(restored: RestoredPhotos, split: Split, run: Path) -> Choice:
+def _of_run(restored: RestoredPhotos, photo_list: PhotoList, split: Split, run: Path) -> Choice:
     listed, found = restored.photos.subset(split), restored.found(split)
     if not listed:
         raise DataError(f"the dataset of {run} has no {split} split; choose another --split")
-    digests = photo_digests(sample.path for sample in found if restored.digests[sample.path])
-    changed = [sample.path for sample in restored.changed(digests)]
-    learned = {restored.digests[each.path] for each in restored.photos.samples if each.split != "test"}
+    digests = photo_digests(sample.path for sample in found if restored.digest_of(sample))
+    changed = [sample.path for sample in restored.changed(found, digests)]
+    learned = _learned_contents(photo_list, {digests[path] for path in changed})
     trained_on = {path for path in changed if split == "test" and digests[path] in learned}
-    there = {sample.path for sample in found}
+    there = {sample.path for sample in found} if restored.missing else set()
     left_out = LeftOut(
-        missing=tuple(str(sample.path) for sample in listed if sample.path not in there),
+        missing=tuple(str(each.path) for each in listed if restored.missing and each.path not in there),
         trained_on=tuple(sorted(str(path) for path in trained_on)),
         added=tuple(str((restored.root or Path()) / name) for name in restored.added),
     )
@@ -82,7 +82,7 @@ def _of_run(restored: RestoredPhotos, split: Split, run: Path) -> Choice:
     return Choice(
         set="run",
         classes=restored.photos.classes,
-        samples=tuple(sample for sample in found if sample.path not in trained_on),
+        samples=tuple(each for each in found if each.path not in trained_on) if trained_on else found,
         left_out=left_out,
         notes=notes,
     )
@@ -105,12 +105,12 @@ def _external(
         split=split,
         nested=config.data.taxonomy == NESTED_FOLDERS,
     )
-    learned = [photo for photo in photo_list.photographs if photo.split != "test"]
-    trained_on = _trained_on(labelled.samples, learned, dataset_root(config.data))
+    trained_on = _trained_on(labelled.samples, photo_list, dataset_root(config.data))
     samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)
     paths = tuple(sorted(str(path) for path in trained_on))
     place = Path(root).expanduser() if root is not None else None
-    same_name = {photo.path for photo in learned} & {relative_path(each.path, place) for each in samples}
+    names = {relative_path(each.path, place) for each in samples}
+    same_name = {photo.path for photo in photo_list.learned() if photo.path in names}
     return Choice(
         set="external",
         classes=photo_list.classes,
@@ -120,16 +120,24 @@ def _external(
     )
 
 
-def _trained_on(samples: tuple[Sample, ...], learned: list[ListedPhoto], root: Path | None) -> set[Path]:
+def _trained_on(samples: Sequence[Sample], photo_list: PhotoList, root: Path | None) -> set[Path]:
     """The photographs that the run has learned from: the same content, or the very same file."""
-    contents = {photo.digest for photo in learned if photo.digest}
-    files = {photo.at(root).absolute() for photo in learned}
-    digests = photo_digests(sample.path for sample in samples) if contents else {}
+    digests = photo_digests(sample.path for sample in samples)
+    contents = _learned_contents(photo_list, set(digests.values()))
+    wanted = {sample.path.absolute() for sample in samples}
+    places = (photo.at(root).absolute() for photo in photo_list.learned())
+    files = {place for place in places if place in wanted}
     return {
         sample.path
         for sample in samples
-        if digests.get(sample.path) in contents or sample.path.absolute() in files
+        if digests[sample.path] in contents or sample.path.absolute() in files
     }
+
+
+def _learned_contents(photo_list: PhotoList, digests: set[str]) -> set[str]:
+    """Those of some digests that photographs have which the run learns from."""
+    wanted = digests - {""}
+    return {photo.digest for photo in photo_list.learned() if photo.digest in wanted} if wanted else set()
 
 
 def _trained_on_notes(paths: Sequence[str]) -> list[str]:

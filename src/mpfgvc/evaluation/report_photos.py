@@ -1,5 +1,6 @@
 """The photographs of a report: as they are, and with the patches that the model kept."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ class ReportPhotos:
     """
 
     predictor: Predictor
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     root: Path | None = None
 
     def plain(self, path: str) -> Image.Image | None:

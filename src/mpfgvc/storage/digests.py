@@ -8,10 +8,11 @@ the old content and one for the new: a kill at any moment leaves a file that mat
 import hashlib
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mpfgvc.errors import CheckpointError
-from mpfgvc.storage.whole_files import write_bytes
+from mpfgvc.storage.whole_files import new_file, write_bytes
 
 _LINE = re.compile(rb"\\?([0-9a-f]{64}) [ *][^\n]+\n")
 _LARGEST = 1 << 16
@@ -23,11 +24,19 @@ def digest_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def write_with_digest(path: Path, content: bytes) -> None:
-    """Replace a file and its digest. Raises OutputError; a file and a digest that fit stay in any case."""
-    new = digest_line(hashlib.sha256(content).hexdigest(), path.name)
+def write_with_digest(path: Path, content: bytes | Callable[[], Iterable[bytes]]) -> None:
+    """Replace a file and its digest. Raises OutputError; a file and a digest that fit stay in any case.
+
+    `content` may be a function that gives the content in pieces; it is called twice.
+    """
+    pieces = content if callable(content) else lambda: (content,)
+    digest = hashlib.sha256()
+    for piece in pieces():
+        digest.update(piece)
+    new = digest_line(digest.hexdigest(), path.name)
     write_bytes(digest_path(path), b"".join(dict.fromkeys([*_lines_so_far(path), new])))
-    write_bytes(path, content)
+    with new_file(path) as part, part.open("wb") as file:
+        file.writelines(pieces())
     write_bytes(digest_path(path), new)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mpfgvc.data.loading import ONE_PROCESS, epoch_order, steps_per_epoch
+from mpfgvc.data.loading import ONE_PROCESS, epoch_batches, steps_per_epoch
 from mpfgvc.launcher import Processes
 
 
@@ -35,9 +35,14 @@ class EmbeddingLoader:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings and labels of an epoch's batches from `first_step` on."""
         rank, world = self.processes.rank, self.processes.world
-        batches = epoch_order(
-            len(self.labels), batch_size=self.batch_size, seed=self.seed, epoch=epoch, world=world
+        batches = epoch_batches(
+            len(self.labels),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            world=world,
+            first_step=first_step,
         )
-        for indices in batches[first_step:]:
+        for indices in batches:
             own = indices[rank::world]
             yield self.embeddings[own], self.labels[own]

@@ -37,11 +37,9 @@ class Identity:
         sentences: Sequence[Sequence[str]] = (),
     ) -> Self:
         """The identity of a run, from its network as it was built, before any training."""
-        photographs = photo_list.photographs
-        rows = (f"{each.path}:{each.label}:{each.split}:{each.digest}" for each in photographs)
         return cls(
             classes=_of_texts(photo_list.classes),
-            photographs=_of_texts(rows),
+            photographs=photo_list.fingerprint(),
             image_tower=_of_tensors(network.image_encoder.tower.state_dict().values()),
             text_tower=text_tower_identity(network.text),
             descriptions=_of_texts(map("\n".join, sentences)) if sentences else "",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from mpfgvc.config import DataConfig
 from mpfgvc.data.loading import Blocks, EvaluationLoader, TrainingLoader
@@ -53,7 +54,7 @@ class Loaders:
         if count == 1:
             return [plain]
         transform = train_transform(self.preprocessing, self.settings.augment)
-        random = self._in_order([*samples] * (count - 1), transform, seed=seed_of(self.seed, "views"))
+        random = self._in_order(_Repeated(samples, count - 1), transform, seed=seed_of(self.seed, "views"))
         return [plain, random]
 
     def _in_order(
@@ -69,3 +70,25 @@ class Loaders:
             on_error=self.settings.on_error,
             seed=seed,
         )
+
+
+@dataclass(frozen=True)
+class _Repeated(Sequence[Sample]):
+    """Samples one time after the other, without a copy of them."""
+
+    samples: Sequence[Sample]
+    times: int
+
+    def __len__(self) -> int:
+        return self.times * len(self.samples)
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, place: int | slice) -> Sample | tuple[Sample, ...]:
+        if isinstance(place, slice):
+            return tuple(self[each] for each in range(*place.indices(len(self))))
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return self.samples[place % len(self.samples)]

@@ -12,10 +12,10 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
-from mpfgvc.data.loading import labels_of, worker_count
+from mpfgvc.data.loading import worker_count
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
-from mpfgvc.data.samples import PhotoSet, counted
+from mpfgvc.data.samples import PhotoSet, SampleTable, class_counts, counted
 from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.devices import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
@@ -73,10 +73,13 @@ class OpenRun:
 def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoList:
     """Every photograph of a run with its digest, once the headers of all of them have been read.
 
-    Raises DataError naming a broken photograph, unless these are skipped: then it is said.
+    Those of packed shards were read when they were packed. Raises DataError naming a broken photograph,
+    unless these are skipped: then it is said.
     """
 
     def compute() -> PhotoList:
+        if isinstance(photos.samples, SampleTable):
+            return PhotoList.of(photos, root=dataset_root(config.data), digests={})
         headers = check_headers(photos.samples, config.data.on_error)
         if headers.broken:
             what = "photographs are broken and will be skipped"
@@ -159,7 +162,7 @@ def _session(config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder
 
 
 def _signs(config: Config, photos: PhotoSet, tell: Tell) -> EarlySigns:
-    counts = labels_of(photos.subset("train")).bincount(minlength=len(photos.classes))
+    counts = class_counts(photos.subset("train"), len(photos.classes))
     return EarlySigns(
         classes=photos.classes,
         photographs=counts.tolist(),

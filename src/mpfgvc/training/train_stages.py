@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mpfgvc.config import Source, StageConfig
 from mpfgvc.data.loading import labels_of
+from mpfgvc.data.samples import class_counts
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.inference.embeddings import embed_photos
@@ -141,7 +142,6 @@ def _embedded_validation(run: OpenRun, network: MPFGVC) -> Validate | None:
 def _objective(run: OpenRun, settings: StageConfig) -> Objective:
     weights = None
     if settings.class_weights == "balanced":
-        labels = labels_of(run.photos.subset("train"))
-        weights = balanced_weights(labels.bincount(minlength=len(run.photos.classes)))
-        weights = weights.to(run.fabric.device)
+        counts = class_counts(run.photos.subset("train"), len(run.photos.classes))
+        weights = balanced_weights(torch.from_numpy(counts)).to(run.fabric.device)
     return Objective(settings.label_smoothing, weights)

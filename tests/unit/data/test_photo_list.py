@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.photo_list import ListedPhoto, PhotoList, photo_digest, photo_digests
+from mpfgvc.data.headers import photo_digest
+from mpfgvc.data.listed_shards import ListedPhoto
+from mpfgvc.data.photo_list import PhotoList, photo_digests
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.errors import CheckpointError
 

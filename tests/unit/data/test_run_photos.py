@@ -8,6 +8,7 @@ import pytest
 from mpfgvc.config import DataConfig
 from mpfgvc.config_io import dump_config, load_config
 from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.pack import Pack
 from mpfgvc.data.photo_list import PhotoList, photo_digests
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import is_dataset_of, list_of_run, photos_of_run, restore
@@ -98,7 +99,7 @@ def test_changed_photographs_are_known_by_their_digests(class_folders, config, d
     path = draw(class_folders / "class 2" / "3.png", seed=12345)
     restored = restore(photo_list, config.data)
     now = photo_digests(sample.path for sample in restored.photos.samples)
-    assert [sample.path for sample in restored.changed(now)] == [path]
+    assert [sample.path for sample in restored.changed(restored.photos.samples, now)] == [path]
 
 
 def test_synthetic_birds_are_drawn_again_and_compared():
@@ -210,3 +211,79 @@ def test_for_an_older_run_the_split_is_drawn_again_and_a_note_says_so(class_fold
     assert [s.split for s in moved.photos.samples] == [s.split for s in restored.photos.samples]
     with pytest.raises(DataError, match=r"data\.root must be a folder"):
         list_of_run(run, config)
+
+
+@pytest.fixture
+def shards(class_folders, tmp_path):
+    """The settings of the same photographs, packed without a validation split."""
+    photos = read_photos(DataConfig(root=str(class_folders), validation=0), seed=0)
+    Pack(out=tmp_path / "shards", root=class_folders, per_shard=7).write(photos)
+    return DataConfig(dataset="shards", root=str(tmp_path / "shards"))
+
+
+def facts(photographs):
+    return [(each.path, each.label, each.split, each.digest) for each in photographs]
+
+
+def test_a_run_on_shards_stores_their_index_with_its_own_splits(shards, tmp_path):
+    photo_list, photos = list_of(shards), read_photos(shards, seed=0)
+    assert len(photo_list.subset("validation")) > 0
+    photo_list.save(tmp_path / "photographs.json")
+    stored = PhotoList.load(tmp_path / "photographs.json")
+    assert facts(stored.photographs) == facts(photo_list.photographs)
+    assert [each.at(tmp_path / "shards") for each in stored.photographs] == [s.path for s in photos.samples]
+    assert {each.digest for each in stored.photographs} == set(
+        photo_digests(sample.path for sample in photos.samples).values()
+    )
+    for split in ("train", "validation", "test"):
+        assert facts(stored.subset(split)) == [row for row in facts(stored.photographs) if row[2] == split]
+    assert stored.fingerprint() == photo_list.fingerprint() != list_of(shards, seed=1).fingerprint()
+    assert (tmp_path / "photographs.idx").stat().st_size == 25 * 42
+
+
+def test_the_shards_of_a_run_are_found_where_they_are_now_and_no_others(shards, class_folders, tmp_path):
+    list_of(shards, seed=3).save(tmp_path / "photographs.json")
+    photo_list = PhotoList.load(tmp_path / "photographs.json")
+    before = [(each.path.name, each.split) for each in read_photos(shards, seed=3).samples]
+    (tmp_path / "shards").rename(tmp_path / "new")
+    place = {"root": str(tmp_path / "new"), "manifest": None}
+    assert is_dataset_of(photo_list, shards, **place)
+    restored = restore(photo_list, shards, **place)
+    assert [(each.path.name, each.split) for each in restored.photos.samples] == before
+    assert (restored.missing, restored.added, restored.notes) == ((), (), ())
+    assert restored.found("train")[0].read().size == (40, 30)
+    digests = {each.path: restored.digest_of(each) for each in restored.photos.samples}
+    assert digests == photo_digests(digests)
+    Pack(out=tmp_path / "other", root=class_folders, per_shard=8).write(read_photos(shards_at(place), seed=0))
+    other = {"root": str(tmp_path / "other"), "manifest": None}
+    assert not is_dataset_of(photo_list, shards, **other)
+    for elsewhere in (other, {"root": None, "manifest": None}):
+        with pytest.raises(DataError, match=r"the shards of the run are not in .*; put those back, or say"):
+            restore(photo_list, shards, **elsewhere)
+
+
+def shards_at(place):
+    return DataConfig(dataset="shards", root=place["root"])
+
+
+def test_a_list_that_an_older_version_wrote_of_shards_is_restored_with_their_places(shards):
+    photos = read_photos(shards, seed=3)
+    objects = replace(photos, samples=tuple(photos.samples))
+    digests = photo_digests(sample.path for sample in objects.samples)
+    older = PhotoList.of(objects, root=dataset_root(shards), digests=digests)
+    assert '"photographs": [' in older.to_json()
+    restored = restore(older, shards)
+    assert restored.photos.samples == objects.samples
+    assert [restored.digest_of(each) for each in objects.samples] == list(digests.values())
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_stored_index_that_is_damaged_is_refused(shards, tmp_path, damage):
+    list_of(shards).save(tmp_path / "photographs.json")
+    file = tmp_path / "photographs.idx"
+    content = bytearray(file.read_bytes())
+    content[20] ^= 255
+    file.write_bytes(content) if damage == "flip" else file.unlink()
+    with pytest.raises(CheckpointError, match=r"photographs\.idx") as caught:
+        PhotoList.load(tmp_path / "photographs.json")
+    assert "\n" not in str(caught.value)

@@ -65,7 +65,8 @@ def test_only_training_photographs_are_held_out():
 
 
 def test_a_share_of_zero_holds_nothing_out():
-    assert hold_out(dataset([3]), 0, 0) == tuple(dataset([3]))
+    samples = tuple(dataset([3]))
+    assert hold_out(samples, 0, 0) == samples
 
 
 def test_a_note_names_the_classes_that_are_too_small_to_be_split():
@@ -75,7 +76,7 @@ def test_a_note_names_the_classes_that_are_too_small_to_be_split():
 
 
 def test_a_dataset_with_a_validation_split_alone_gets_no_test_split_but_a_note():
-    samples = [*dataset([3]), Sample(path=Path("/data/v.jpg"), label=0, split="validation")]
+    samples = (*dataset([3]), Sample(path=Path("/data/v.jpg"), label=0, split="validation"))
     divided, notes = with_test(samples, ["crow"], 0.3, 0)
-    assert divided == tuple(samples)
+    assert divided == samples
     assert "no test split" in notes[0]

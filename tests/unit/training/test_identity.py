@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from mpfgvc.data.photo_list import ListedPhoto, PhotoList
+from mpfgvc.data.listed_shards import ListedPhoto
+from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.errors import CheckpointError
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training.identity import Identity

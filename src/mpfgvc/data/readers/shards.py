@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from mpfgvc.config import DataConfig
 from mpfgvc.data.decoding.packed import Member, Packed, inside, members
 from mpfgvc.data.decoding.shard_cache import fetch, is_fetched, write_origin
 from mpfgvc.data.image_files import IMAGE_SUFFIXES, list_folder, natural_key
+from mpfgvc.data.place import dataset_root, is_remote
 from mpfgvc.data.readers.index_files import read_lines
 from mpfgvc.data.samples import SPLIT_NAMES, PhotoSet, Split, counted
 from mpfgvc.data.shard_index import (
@@ -28,10 +30,10 @@ from mpfgvc.data.shard_index import (
     PLAN,
     Layout,
     ShardSample,
-    open_index,
+    check_index,
     refuse_damaged,
-    samples_of,
 )
+from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.data.split import with_test
 from mpfgvc.errors import DataError
 
@@ -60,13 +62,23 @@ def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
     return PhotoSet(name=root.name, classes=tuple(names), samples=divided, notes=(*notes, *more))
 
 
-def fetch_index(root: Path, url: str, most_bytes: int) -> None:
-    """Fetch the indexes of the shards at `url` to `root`, where the shards will come when they are read.
+def read_layout(config: DataConfig) -> Layout | None:
+    """What the packed shards that the settings name are; None if there are none. Raises DataError."""
+    root = dataset_root(config)
+    if root is None:
+        return None
+    if is_remote(config):
+        fetch_index(root, config)
+    return Layout.read(root / LAYOUT) if (root / LAYOUT).is_file() else None
+
+
+def fetch_index(root: Path, config: DataConfig) -> None:
+    """Fetch the indexes of the shards at a URL to `root`, where the shards will come when they are read.
 
     Raises DataError naming the file that cannot be fetched.
     """
     try:
-        write_origin(root, url, most_bytes)
+        write_origin(root, str(config.root), round(config.cache_gb * 1e9))
         for name in (LAYOUT, INDEX):
             fetch(root / name)
     except OSError as error:
@@ -88,10 +100,11 @@ def _packed(root: Path) -> PhotoSet:
     layout = Layout.read(root / LAYOUT)
     if not is_fetched(root):
         refuse_damaged(root, layout.shards)
+    check_index(root / INDEX, layout)
     return PhotoSet(
         name=layout.name,
         classes=layout.classes,
-        samples=tuple(samples_of(root, layout, open_index(root, layout))),
+        samples=ShardTable(folder=root, layout=layout, file=root / INDEX),
         supercategory=layout.supercategory,
     )
 
