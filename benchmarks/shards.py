@@ -7,8 +7,8 @@ quality 90). One thread, one process: from the bytes to the batches of random cr
 TrainingLoader gives, in processor time. The check: from shards the batches are the same bits as from files.
 
 `cold` reads the bytes alone, in the random order of an epoch, after the system was told to forget the files.
-The last rows are memory: of an index that is mapped against one that is read, and of a photograph as a run
-holds it against a limit.
+The last rows are memory that the system cannot take back: of an index that is mapped against one that is
+read, and of all that a run keeps of its photographs, their list, their splits and their order.
 """
 
 import os
@@ -16,7 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,12 +30,15 @@ from image_loading import AUGMENT, PREPROCESSING, enlarged
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.decoding.packed import open_bytes
-from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_order
+from mpfgvc.data.headers import DIGEST_DIGITS
+from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
 from mpfgvc.data.pack import Pack
-from mpfgvc.data.samples import PhotoSet, Sample
-from mpfgvc.data.shard_index import ROW, Layout, ShardFile, index_digest, open_index, save_index
+from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.run_photos import restore
+from mpfgvc.data.samples import PhotoSet, Sample, class_counts, labels_at
+from mpfgvc.data.shard_index import INDEX, ROW, Layout, ShardFile, index_digest, map_index, save_index
 from mpfgvc.data.transforms import train_transform
-from side_by_side import Comparison, Work, comparison, peak_megabytes, report, seconds_of
+from side_by_side import Comparison, Work, comparison, own_megabytes, peak_megabytes, report, seconds_of
 
 BATCH, SIDE, MEGABYTE = 16, 300, 1024**2
 _held: list[object] = []
@@ -46,7 +53,7 @@ def main() -> None:
             *_compare(folder / "500", found[:: max(1, len(found) // 200)], 500, "500-px JPEG", wanted=1),
             *_compare(folder / "4000", found[:: max(1, len(found) // 16)], 4000, "12-megapixel", wanted=4),
             _index_memory(folder / "index", 10_000_000),
-            _dataset_memory(folder / "dataset", 100_000),
+            *_run_memory(folder / "runs"),
         ]
     report("shards", rows)
 
@@ -133,7 +140,7 @@ def _cold(claim: str, shards: PhotoSet, files: PhotoSet, turns: int = 5) -> Comp
 
 
 def _order(photos: PhotoSet, blocks: Blocks | None = None) -> list[int]:
-    batches = epoch_order(len(photos.samples), batch_size=1, seed=0, epoch=0, blocks=blocks)
+    batches = epoch_batches(len(photos.samples), batch_size=1, seed=0, epoch=0, blocks=blocks)
     return [place for batch in batches for place in batch]
 
 
@@ -183,7 +190,7 @@ def _index_memory(folder: Path, count: int) -> Comparison:
     layout = _index(folder, count)
 
     def look() -> None:
-        rows = open_index(folder, layout)
+        rows = map_index(folder / INDEX, layout)
         _held.append(rows)  # else its pages would count as memory of the process
         for place in np.random.default_rng(0).integers(0, count, 10_000):
             rows[place]["offset"]
@@ -192,15 +199,36 @@ def _index_memory(folder: Path, count: int) -> Comparison:
     return comparison(f"index of {count:,} photographs, 10,000 looked up: memory", "MB", peak, 5)
 
 
-def _dataset_memory(folder: Path, count: int) -> Comparison:
-    _index(folder, count)
+def _run_memory(folder: Path) -> Iterator[Comparison]:
+    """What a run keeps of its photographs, against objects, and of ten times as many against ten times."""
+    folder.mkdir()
+    for count in (100_000, 1_000_000, 10_000_000):
+        _index(folder / str(count), count)
+    few, many, most = (partial(_begin_run, folder / str(count)) for count in (100_000, 1_000_000, 10_000_000))
+    objects = partial(_begin_run, folder / "100000", as_objects=True)
+    turns = range(3)
+    pairs = [(own_megabytes(few), own_megabytes(objects)) for _ in turns]
+    yield comparison("a run on 100,000 photographs in shards against objects: memory", "MB", pairs, 5)
+    pairs = [(own_megabytes(most), 10 * own_megabytes(many)) for _ in turns]
+    yield comparison("a run on 10 million against ten times one on 1 million: memory", "MB", pairs, 5)
+
+
+def _begin_run(folder: Path, *, as_objects: bool = False) -> None:
+    """What a run does with the list of its photographs, and the order of a few steps, without an image."""
     config = DataConfig(dataset="shards", root=str(folder), validation=0)
-
-    def read() -> None:
-        read_photos(config, seed=0)
-
-    peak = [(peak_megabytes(read) * MEGABYTE / count, 2048.0) for _ in range(3)]
-    return comparison("a photograph of a dataset in shards, as objects, against the limit", "B", peak, 1)
+    photos = read_photos(config, seed=0)
+    if as_objects:
+        photos = replace(photos, samples=tuple(photos.samples))
+    digests = {each.path: "0" * DIGEST_DIGITS for each in photos.samples} if as_objects else {}
+    listed = PhotoList.of(photos, root=folder, digests=digests)
+    listed.fingerprint()
+    listed.save(folder / "run.json")
+    restored = restore(cast("PhotoList", PhotoList.load(folder / "run.json")), config)
+    train = restored.photos.subset("train")
+    class_counts(train, len(photos.classes))
+    blocks = Blocks.of_shards(train, together=8)
+    for batch in islice(epoch_batches(len(train), batch_size=64, seed=0, epoch=1, blocks=blocks), 100):
+        labels_at(train, batch)
 
 
 if __name__ == "__main__":
