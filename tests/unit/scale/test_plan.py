@@ -110,7 +110,7 @@ def test_micro_batches_make_a_step_fit_and_nothing_more_than_needed():
 
 
 def test_what_no_setting_changes_is_said():
-    made, config = planner(question(memory=1.01e9, classes=2000))
+    made, config = planner(question(memory=1.01e9, classes=300))
     fit = make_fit(made, made.plan(config))
     assert fit.left is not None
     assert fit.changes(fit.plan) == {}
