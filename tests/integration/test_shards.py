@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,6 +17,9 @@ from tests.integration.test_resume import _in_process
 from mpfgvc import Config, evaluate
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.pack import Pack
+from mpfgvc.data.shard_index import INDEX, LAYOUT, ROWS, index_digest
+from mpfgvc.devices import start_fabric
+from mpfgvc.training.open_run import list_photographs
 
 Tiny = Callable[..., Config]
 Cli = Callable[..., tuple[int, str, str]]
@@ -120,3 +125,26 @@ def test_a_run_whose_shard_is_gone_refuses_in_one_line(
     assert (code, out) == (2, "")
     assert "photos-000003.tar does not exist" in err
     assert err.count("\n") == 1
+
+
+def test_a_training_on_a_pack_of_the_first_format_reads_the_digests_itself(
+    packed: Callable[..., Config], shards: Path, tmp_path: Path
+) -> None:
+    """Without them nobody would know later which photographs were trained on."""
+    older = shutil.copytree(shards, tmp_path / "older")
+    rows = np.fromfile(older / INDEX, ROWS[2])
+    first = np.zeros(len(rows), ROWS[1])
+    for name in ROWS[1].names or ():
+        first[name] = rows[name]
+    document = json.loads((older / LAYOUT).read_text()) | {"format": 1, "index_digest": index_digest(first)}
+    (older / INDEX).write_bytes(first.tobytes())
+    (older / LAYOUT).write_text(json.dumps(document))
+    lists = []
+    for root in (older, shards):
+        config = packed(**{"data.root": str(root)})
+        photos = read_photos(config.data, seed=config.seed)
+        lists.append(list_photographs(config, photos, start_fabric("cpu", "fp32")))
+    assert [(each.path, each.label, each.split, each.digest) for each in lists[0].photographs] == [
+        (each.path, each.label, each.split, each.digest) for each in lists[1].photographs
+    ]
+    assert all(each.digest for each in lists[0].photographs)

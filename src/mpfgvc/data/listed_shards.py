@@ -78,6 +78,8 @@ class ListedShards(Sequence[ListedPhoto]):
         known = {"name": document["dataset"], **{key: document[key] for key in _KEPT_APART[1:]}}
         layout = Layout.of({**document["shards"], **known})
         index = _index_of(path)
+        if not index.is_file():
+            raise CheckpointError(f"{index} does not exist; restore it beside {path.name}")
         check_digest(index)
         try:
             refuse_unknown(index, layout)

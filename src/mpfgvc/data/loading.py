@@ -13,6 +13,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -22,7 +23,7 @@ from mpfgvc.config import OnError
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.loader_processes import iterate
 from mpfgvc.data.photos import Batch, ClassMembers, Collate, Key, Photos
-from mpfgvc.data.samples import Photograph, Sample, labels_at
+from mpfgvc.data.samples import Photograph, Sample, chunks, labels_at
 from mpfgvc.data.shard_table import shard_ends
 from mpfgvc.data.transforms import Transform
 from mpfgvc.errors import ConfigError, DataError
@@ -139,7 +140,10 @@ class EvaluationLoader:
 
 def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
     """The label of each sample, to be indexed by the `indices` of a batch."""
-    return torch.from_numpy(labels_at(samples, range(len(samples))))
+    labels = np.empty(len(samples), np.int64)
+    for places in chunks(len(samples)):
+        labels[places.start : places.stop] = labels_at(samples, places)
+    return torch.from_numpy(labels)
 
 
 @dataclass(frozen=True)

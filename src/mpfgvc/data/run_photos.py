@@ -6,7 +6,7 @@ the dataset since then is in no split; what is missing is named.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class RestoredPhotos:
 
     def refuse_changed(self, now: PhotoList) -> None:
         """Raise DataError if photographs of `now` have other content than when the run began."""
-        if isinstance(self.photos.samples, SampleTable):  # these shards were compared as a whole
+        if isinstance(self.photos.samples, SampleTable):  # the index was compared, and the size of each shard
             return
         digests = {
             sample.path: photo.digest
@@ -129,7 +129,7 @@ def restore(
     if place is None:
         return _drawn_again(photo_list, config)
     if isinstance(photo_list.photographs, ListedShards):
-        return _same_shards(photo_list.photographs, config, place)
+        return _same_shards(photo_list, photo_list.photographs, config, place)
     packed = _packed(config)
     missing = _missing(photo_list.photographs, place, packed)
     total = len(photo_list.photographs)
@@ -140,7 +140,7 @@ def restore(
     if missing:
         notes = [counted("photographs of the run that are missing", missing, total), *notes]
     return RestoredPhotos(
-        photos=_photo_set(photo_list, (_sample(photo, place, packed) for photo in photo_list.photographs)),
+        photos=_photo_set(photo_list, tuple(_sample(each, place, packed) for each in photo_list.photographs)),
         digests={photo.at(place): photo.digest for photo in photo_list.photographs},
         missing=tuple(missing),
         added=tuple(added),
@@ -176,27 +176,29 @@ def is_dataset_of(
     return 2 * len(same) >= len(wanted)
 
 
-def _same_shards(listed: ListedShards, config: DataConfig, place: Path) -> RestoredPhotos:
+def _same_shards(
+    photo_list: PhotoList, listed: ListedShards, config: DataConfig, place: Path
+) -> RestoredPhotos:
     """The photographs of a run on packed shards. Raises DataError where other shards are now."""
     if not _has_shards_of(listed, config):
         hint = "put those back, or say where they are with --data.root"
         raise DataError(f"the shards of the run are not in {place}; {hint}")
-    today = read_photos(replace(config, validation=0), seed=0)
+    read_photos(replace(config, validation=0), seed=0)  # it refuses a shard that is missing or cut
     table = replace(listed.table, folder=place)
-    return RestoredPhotos(photos=replace(today, samples=table, notes=()), digests={}, root=place)
+    return RestoredPhotos(photos=_photo_set(photo_list, table), digests={}, root=place)
 
 
 def _has_shards_of(listed: ListedShards, config: DataConfig) -> bool:
-    """Whether the place that the settings name holds the shards of the list."""
-    layout = read_layout(config)
-    return layout is not None and layout.index_digest == listed.table.layout.index_digest
+    """Whether the place that the settings name holds the shards of the list, under their names."""
+    now, then = read_layout(config), listed.table.layout
+    return now is not None and (now.index_digest, now.shards) == (then.index_digest, then.shards)
 
 
-def _photo_set(photo_list: PhotoList, samples: Iterable[Sample]) -> PhotoSet:
+def _photo_set(photo_list: PhotoList, samples: Sequence[Sample]) -> PhotoSet:
     return PhotoSet(
         name=photo_list.dataset,
         classes=photo_list.classes,
-        samples=tuple(samples),
+        samples=samples,
         supercategory=photo_list.supercategory,
     )
 
@@ -223,7 +225,7 @@ def _drawn_again(photo_list: PhotoList, config: DataConfig) -> RestoredPhotos:
         raise CheckpointError(
             "photographs.json lists other synthetic birds than data.birds of config.yaml; restore both files"
         )
-    samples = [replace(drawn[photo.path], split=photo.split) for photo in photo_list.photographs]
+    samples = tuple(replace(drawn[photo.path], split=photo.split) for photo in photo_list.photographs)
     digests = {sample.path: "" for sample in samples}
     return RestoredPhotos(photos=_photo_set(photo_list, samples), digests=digests)
 

@@ -110,7 +110,8 @@ class Layout:
             raise DataError(f"cannot read {file}: {error.strerror}; check its permissions") from None
         except (ValueError, RecursionError):
             _refuse(file, "it must be JSON")
-        if not isinstance(document, dict) or document.keys() != cls.KEYS or document["format"] not in ROWS:
+        is_layout = isinstance(document, dict) and document.keys() == cls.KEYS
+        if not is_layout or document["format"] not in tuple(ROWS):
             _refuse(file, f"this version reads format 1 and {FORMAT}, with {', '.join(sorted(cls.KEYS))}")
         try:
             return cls.of(document)

@@ -1,7 +1,7 @@
 """The samples of packed shards, made from the mapped index one by one: nothing of them stays in memory.
 
-What a table keeps is one number for every CHUNK photographs and split. So a dataset of 100 million
-photographs takes a process a few megabytes, a loader process as well.
+What a table keeps is one number for every CHUNK photographs and split, and the names of the shards. So a
+dataset of 100 million photographs takes a process some ten megabytes, a loader process as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mpfgvc.data.decoding.packed import Member, inside, tar_of
 from mpfgvc.data.samples import CHUNK, Labels, Sample, SampleTable, Split, chunks
-from mpfgvc.data.shard_index import SPLITS, Layout, ShardSample, map_index, member_name
+from mpfgvc.data.shard_index import ROWS, SPLITS, Layout, ShardSample, map_index, member_name
 
 Places = NDArray[np.int64]
 
@@ -72,6 +72,11 @@ class ShardTable(SampleTable):
         codes: NDArray[np.uint8] = self.rows["split"] if self.splits is None else self.splits
         return codes
 
+    @property
+    def has_digests(self) -> bool:
+        """Whether the index says the digest of each photograph; those of the first format do not."""
+        return "digest" in (ROWS[self.layout.format].names or ())
+
     def subset(self, split: Split) -> ShardTable:
         """The photographs of one split, in their order."""
         if split not in self._subsets:
@@ -104,7 +109,7 @@ class ShardTable(SampleTable):
     def _made(self, places: Places) -> Iterator[ShardSample]:
         rows, codes = self.rows[places], self.split_codes[places].tolist()
         columns = (rows[name].tolist() for name in ("shard", "number", "suffix", "label", "offset", "size"))
-        digests = rows["digest"] if "digest" in (rows.dtype.names or ()) else [b""] * len(rows)
+        digests = rows["digest"] if self.has_digests else [b""] * len(rows)
         for code, digest, shard, number, suffix, label, offset, size in zip(
             codes, digests, *columns, strict=True
         ):

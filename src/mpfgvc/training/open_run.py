@@ -4,7 +4,7 @@ The order is that of cost: settings first, then the photographs, then towers tha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lightning_fabric import Fabric
@@ -15,7 +15,8 @@ from mpfgvc.data.headers import check_headers
 from mpfgvc.data.loading import worker_count
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.place import dataset_root
-from mpfgvc.data.samples import PhotoSet, SampleTable, class_counts, counted
+from mpfgvc.data.samples import PhotoSet, class_counts, counted
+from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.devices import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
@@ -73,19 +74,21 @@ class OpenRun:
 def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoList:
     """Every photograph of a run with its digest, once the headers of all of them have been read.
 
-    Those of packed shards were read when they were packed. Raises DataError naming a broken photograph,
-    unless these are skipped: then it is said.
+    Those of packed shards were read when they were packed, and their index has the digests. Raises DataError
+    naming a broken photograph, unless these are skipped: then it is said.
     """
+    root = dataset_root(config.data)
+    if isinstance(photos.samples, ShardTable) and photos.samples.has_digests:
+        return PhotoList.of(photos, root=root, digests={})
 
     def compute() -> PhotoList:
-        if isinstance(photos.samples, SampleTable):
-            return PhotoList.of(photos, root=dataset_root(config.data), digests={})
         headers = check_headers(photos.samples, config.data.on_error)
         if headers.broken:
             what = "photographs are broken and will be skipped"
             say(counted(what, [str(path) for path in headers.broken], len(photos.samples)))
         digests = {path: header.digest for path, header in headers.found.items()}
-        return PhotoList.of(photos, root=dataset_root(config.data), digests=digests)
+        listed = replace(photos, samples=tuple(photos.samples))
+        return PhotoList.of(listed, root=root, digests=digests)
 
     return from_first(fabric, compute)
 

@@ -1,5 +1,6 @@
 """The photographs of a run, found again where the dataset is now."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -287,3 +288,29 @@ def test_a_stored_index_that_is_damaged_is_refused(shards, tmp_path, damage):
     with pytest.raises(CheckpointError, match=r"photographs\.idx") as caught:
         PhotoList.load(tmp_path / "photographs.json")
     assert "\n" not in str(caught.value)
+
+
+def test_a_list_without_its_index_says_which_file_is_gone(shards, tmp_path):
+    list_of(shards).save(tmp_path / "photographs.json")
+    for name in ("photographs.idx", "photographs.idx.sha256"):
+        (tmp_path / name).unlink()
+    with pytest.raises(CheckpointError, match=r"photographs\.idx does not exist; restore it beside photog"):
+        PhotoList.load(tmp_path / "photographs.json")
+
+
+def test_class_names_are_those_that_the_run_stored_whatever_the_shards_say_now(shards, tmp_path):
+    list_of(shards).save(tmp_path / "photographs.json")
+    photo_list, file = PhotoList.load(tmp_path / "photographs.json"), tmp_path / "shards" / "shards.json"
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(document | {"classes": document["classes"][::-1], "name": "other"}))
+    restored = restore(photo_list, shards)
+    assert (restored.photos.classes, restored.photos.name) == (photo_list.classes, photo_list.dataset)
+    assert photo_list.classes == ("class 1", "class 2", "class 10")
+
+
+def test_the_same_photographs_in_shards_of_other_names_are_not_those_of_the_run(shards, tmp_path):
+    photo_list = list_of(shards)
+    renamed = replace(read_photos(replace(shards, validation=0), seed=0), name="renamed")
+    Pack(out=tmp_path / "renamed", root=tmp_path / "shards", per_shard=7).write(renamed)
+    assert (tmp_path / "renamed" / "renamed-000000.tar").is_file()
+    assert not is_dataset_of(photo_list, shards, root=str(tmp_path / "renamed"), manifest=None)

@@ -219,6 +219,7 @@ def test_a_missing_index_is_made_from_the_headers(shards):
         ),
         (lambda root: (root / "shards.json").write_text("{"), r"shards\.json is not .* must be JSON"),
         (lambda root: edit(root / "shards.json", "shards", [["../x", 1, 25]]), r"its values are not those"),
+        (lambda root: edit(root / "shards.json", "format", [2]), r"this version reads format 1 and 2"),
         (lambda root: edit(root / "shards.json", "format", 9), r"this version reads format 1 and 2"),
     ],
 )
