@@ -25,7 +25,7 @@ from mpfgvc.config_io import config_to_dict, parse_overrides, recipe
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Split
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import start_fabric
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.prompts import ClassPrompts
@@ -158,7 +158,7 @@ def class_tokens(tower: ImageTower, config: Config, split: Split) -> tuple[Tenso
     """The class tokens and labels of a split, by timm's own forward, on the CPU."""
     samples = read_photos(config.data, seed=config.seed).subset(split)
     device = next(tower.parameters()).device
-    transform = test_transform(preprocessing_of(tower.input, config.data))
+    transform = eval_transform(preprocessing_of(tower.input, config.data))
     tokens: list[Tensor] = []
     indices: list[int] = []
     for batch in EvaluationLoader(samples, transform, batch_size=64, workers=config.data.workers):

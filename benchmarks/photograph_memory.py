@@ -24,7 +24,7 @@ from PIL import Image
 from common import write_result
 from mpfgvc.data.images import read_image
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.errors import MpfgvcError
 from side_by_side import peak_megabytes
 
@@ -32,7 +32,7 @@ MOST_MEGABYTES = 200
 HALF_GIGABYTE = 500 * 1024**2
 TWO_GIGABYTES = 2 * 1024**3
 Write = Callable[[Path], None]
-TRANSFORM = test_transform(
+TRANSFORM = eval_transform(
     Preprocessing(image_size=(96, 96), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_ratio=0.875)
 )
 

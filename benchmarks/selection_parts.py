@@ -33,7 +33,7 @@ from cub_parts import Annotation, Floats, PatchGrid, read_annotations
 from mpfgvc import Config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.samples import Sample
-from mpfgvc.data.transforms import Transform, test_transform
+from mpfgvc.data.transforms import Transform, eval_transform
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
@@ -107,7 +107,7 @@ def _config_of_all(runs: Sequence[Path]) -> Config:
 def _photos(config: Config, encoder: ImageEncoder) -> Iterator[Photos]:
     """The test photographs, a batch at a time."""
     preprocessing = preprocessing_of(encoder.tower.input, config.data)
-    transform = test_transform(preprocessing)
+    transform = eval_transform(preprocessing)
     patches = PatchGrid(preprocessing=preprocessing, grid=encoder.tower.grid)
     annotations = read_annotations(Path(str(config.data.root)).expanduser())
     samples = read_photos(config.data, seed=config.seed).subset("test")

@@ -32,7 +32,7 @@ from mpfgvc import Config
 from mpfgvc.birds.species import all_species
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.readers.synthetic import DrawnSample
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
@@ -134,7 +134,7 @@ def rollout(transformer: nn.Module, images: Tensor) -> Tensor:
 def _pictures(config: Config, tower: ImageTower) -> tuple[Tensor, NDArray[np.float64]]:
     """The test images, and for each the share of its discriminative pixels that lie in each patch."""
     species = all_species(config.data.birds.species)
-    transform = test_transform(preprocessing_of(tower.input, config.data))
+    transform = eval_transform(preprocessing_of(tower.input, config.data))
     images, shares = [], []
     for sample in read_photos(config.data, seed=config.seed).subset("test"):
         assert isinstance(sample, DrawnSample)

@@ -20,7 +20,7 @@ from mpfgvc import MPFGVC
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, epoch_batches, labels_of
 from mpfgvc.data.samples import Sample
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import start_fabric
 from mpfgvc.inference.embeddings import embed_photos
 from mpfgvc.inference.forward import Compute, encode_in_parts
@@ -45,7 +45,7 @@ class Bench:
         self.samples = photos.subset("train")
         self.network = MPFGVC.from_config(self.config.model, photos.classes)
         tower = self.network.image_encoder.tower
-        self.transform = test_transform(preprocessing_of(tower.input, self.config.data))
+        self.transform = eval_transform(preprocessing_of(tower.input, self.config.data))
         self.size = self.config.stage2.batch_size
         self.cache: EmbeddingLoader
 

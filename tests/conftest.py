@@ -18,7 +18,7 @@ os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)
 
 
 def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list[object] | None:
-    """What a test file imports from the package is no test, even if it is called `test_transform`."""
+    """What a test file imports from the package is no test, even if it is called `eval_transform`."""
     return [] if str(getattr(obj, "__module__", "")).startswith("mpfgvc") else None
 
 

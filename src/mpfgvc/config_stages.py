@@ -132,7 +132,7 @@ class Stage2Config(StageConfig):
     """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; label smoothing
     would first unlearn them. noise: random, which wants up to ten times the rate, twice the epochs and
     label smoothing 0.1."""
-    text_loudness: float = 1.0
+    text_gain: float = 1.0
     """With start `stage1`: how loud the class texts are beside the image when the fusion starts. 1: equally;
     9 suited descriptions that know more than the photographs teach."""
     views: int = 1
@@ -141,5 +141,5 @@ class Stage2Config(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("stage2.text_loudness", self.text_loudness, 0.0, None)
+        check_range("stage2.text_gain", self.text_gain, 0.0, None)
         check_range("stage2.views", self.views, 1, None)

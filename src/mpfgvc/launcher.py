@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from .errors import ConfigError
+from mpfgvc.errors import ConfigError
 
 GUARD = 'if __name__ == "__main__":'
 """What a script needs around its calls where new processes import it (spawn, forkserver)."""

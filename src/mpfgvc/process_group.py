@@ -19,7 +19,7 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from .launcher import Processes
+from mpfgvc.launcher import Processes
 
 _PAUSE = 0.05
 """Seconds between two looks at the store."""

@@ -16,7 +16,7 @@ import pytest
 
 from mpfgvc.errors import DataError
 from mpfgvc.scale.job import Job, open_job
-from mpfgvc.scale.means import Cluster, Means
+from mpfgvc.scale.means import Cluster, WorkerOptions
 from mpfgvc.scale.ray_engine import compute_with_ray
 from mpfgvc.scale.task import Task
 
@@ -97,7 +97,7 @@ def test_an_actor_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(
 ) -> None:
     killed = []
     with _job(tmp_path / "out", finished, many) as job:
-        for _ in compute_with_ray(job, job.missing(), Means(), Cluster(address=cluster, actors=2)):
+        for _ in compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=2)):
             if len(killed) < 2:
                 killed += _actors()[:1]
                 os.kill(killed[-1], signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_what_stops_an_actor_is_one_line(
     with _job(tmp_path / "out", finished, many) as job:
         (tmp_path / "out" / "_photographs").write_bytes(b"damaged")
         with pytest.raises(DataError, match=r"cannot read .*_photographs: .*; begin the job anew"):
-            list(compute_with_ray(job, job.missing(), Means(), Cluster(address=cluster, actors=1)))
+            list(compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=1)))
 
 
 def _on(cluster: str) -> list[str]:

@@ -16,7 +16,7 @@ from mpfgvc.errors import ConfigError
 from mpfgvc.progress import printable
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Patient
+    from mpfgvc.data.doctor import CheckedDataset
 
 _BIRDS = "data.birds."
 
@@ -66,7 +66,7 @@ def _refuse_missing_jinja2() -> None:
         raise ConfigError(f"--page needs {reason}")
 
 
-def _patient(options: Namespace, overrides: Mapping[str, Any]) -> Patient:
+def _patient(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:
     from mpfgvc.data.doctor import dataset_to_check, run_to_check
 
     if options.run_folder is None:

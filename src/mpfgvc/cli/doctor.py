@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mpfgvc.cli import output
 from mpfgvc.cli.tables import write_check
 from mpfgvc.data.clean_manifest import CleanManifest, write_clean_manifest
-from mpfgvc.data.doctor import Patient, Report, check
+from mpfgvc.data.doctor import CheckedDataset, Report, check
 from mpfgvc.data.doctor_page import Finding, doctor_page, photo_finding
 from mpfgvc.progress import printable, say
 from mpfgvc.storage.whole_files import write_text
@@ -21,7 +21,7 @@ SHOWN = 20
 """Suspected labels, and outliers, that are printed; --json and --page have all."""
 
 
-def check_and_write(patient: Patient, options: Namespace) -> int:
+def check_and_write(patient: CheckedDataset, options: Namespace) -> int:
     """Carry out the check with the options of the command. Returns the exit code."""
     report = check(patient, quick=options.quick)
     labels = _labels(patient, options)
@@ -44,7 +44,7 @@ def check_and_write(patient: Patient, options: Namespace) -> int:
     return report.exit_code
 
 
-def _labels(patient: Patient, options: Namespace) -> LabelCheck | None:
+def _labels(patient: CheckedDataset, options: Namespace) -> LabelCheck | None:
     """The judgement of the run's image tower; None without a run, or where only headers are read."""
     if options.run_folder is None or options.quick:
         return None
@@ -53,7 +53,7 @@ def _labels(patient: Patient, options: Namespace) -> LabelCheck | None:
     return check_labels(options.run_folder, patient.photos)
 
 
-def _write_page(patient: Patient, report: Report, labels: LabelCheck | None, out: Path) -> str:
+def _write_page(patient: CheckedDataset, report: Report, labels: LabelCheck | None, out: Path) -> str:
     classes = patient.photos.classes
     samples = {str(each.path): (classes[each.label], str(each.split)) for each in patient.photos.samples}
     more: list[Finding] = []
@@ -74,7 +74,7 @@ def _paths(path: str, other: str | None) -> tuple[str, ...]:
     return (path,) if other is None else (path, other)
 
 
-def _fix(patient: Patient, report: Report, out: Path) -> CleanManifest:
+def _fix(patient: CheckedDataset, report: Report, out: Path) -> CleanManifest:
     return write_clean_manifest(report, patient.photos, root=patient.root, out=out)
 
 

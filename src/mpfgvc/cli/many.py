@@ -17,7 +17,7 @@ from mpfgvc.terms import RAY
 
 if TYPE_CHECKING:
     from mpfgvc.scale.job import Job
-    from mpfgvc.scale.means import Cluster, Means
+    from mpfgvc.scale.means import Cluster, WorkerOptions
     from mpfgvc.scale.task import Task
 
 _OF_RAY = ("address", "actors", "actor_cores")
@@ -71,13 +71,13 @@ def run_many(options: Namespace, task: Task) -> int:
     check_positive(options, *given)
     from mpfgvc.data.photo_names import photo_names
     from mpfgvc.scale.job import open_job
-    from mpfgvc.scale.means import Means
+    from mpfgvc.scale.means import WorkerOptions
     from mpfgvc.scale.predict_many import summary
 
     for note in task.notes:
         say(note)
     notes: list[str] = []
-    means = Means(device=options.device, batch_size=options.batch_size)
+    means = WorkerOptions(device=options.device, batch_size=options.batch_size)
     names = photo_names(options.photos, notes.append)
     with open_job(Path(options.out), task, names, part_size=options.part_size) as job:
         _carry_out(job, means, _cluster(options))
@@ -93,7 +93,7 @@ def run_many(options: Namespace, task: Task) -> int:
     return 2 if found.unreadable else 0
 
 
-def _carry_out(job: Job, means: Means, cluster: Cluster | None) -> None:
+def _carry_out(job: Job, means: WorkerOptions, cluster: Cluster | None) -> None:
     """Compute what is missing, with a bar."""
     from mpfgvc.scale.predict_many import compute
 

@@ -17,8 +17,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import OutputError
-from ..launcher import Processes
+from mpfgvc.errors import OutputError
+from mpfgvc.launcher import Processes
 
 _KEEP_NAMES = "mpfgvc.keep-names"
 

@@ -11,14 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..errors import ConfigError, DataError
-from ..inference.guess import Answer, Prediction
-from ..plain_text import printable
-from ..terms import CLASS, Engine
-from . import output
+from mpfgvc.cli import output
+from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.inference.guess import Answer, Prediction
+from mpfgvc.plain_text import printable
+from mpfgvc.terms import CLASS, Engine
 
 if TYPE_CHECKING:
-    from ..inference.answering import AnswerRules
+    from mpfgvc.inference.answering import AnswerRules
 
 Write = Callable[[Prediction], None]
 
@@ -69,7 +69,7 @@ def add_rules(parser: ArgumentParser) -> None:
 
 def rules_of(options: Namespace) -> AnswerRules:
     """The rules that the options ask for. Raises ConfigError, DataError for a file without names."""
-    from ..inference.answering import AnswerRules
+    from mpfgvc.inference.answering import AnswerRules
 
     within = [name for each in options.within for name in _names(each)]
     return AnswerRules(
@@ -232,6 +232,6 @@ def _names(word: str) -> list[str]:
 
 def _reason(prediction: Prediction) -> str:
     """Why the photograph cannot be read, without its path, which is printed beside it."""
-    from ..data.images import reason_only
+    from mpfgvc.data.images import reason_only
 
     return reason_only(prediction.failure, prediction.path)

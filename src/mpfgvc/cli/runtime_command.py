@@ -18,17 +18,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
-from ..data.image_files import find_images
-from ..errors import ConfigError, MpfgvcError
-from ..plain_text import printable
-from ..terms import Source
-from . import output
-from .predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
-from .serving import add_server_options, serve_exported
+from mpfgvc.cli import output
+from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
+from mpfgvc.cli.serving import add_server_options, serve_exported
+from mpfgvc.data.image_files import find_images
+from mpfgvc.errors import ConfigError, MpfgvcError
+from mpfgvc.plain_text import printable
+from mpfgvc.terms import Source
 
 if TYPE_CHECKING:
-    from ..deploy.runtime import Runtime
-    from ..inference.answering import AnswerRules
+    from mpfgvc.deploy.runtime import Runtime
+    from mpfgvc.inference.answering import AnswerRules
 
 
 class _Parser(ArgumentParser):
@@ -79,7 +79,7 @@ def predict_exported(options: Namespace, *, say: Callable[[str], None]) -> int:
 
 def open_runtime(options: Namespace, rules: AnswerRules | None = None) -> Runtime:
     """The file `options.model`, ready to answer."""
-    from ..deploy.runtime import Runtime
+    from mpfgvc.deploy.runtime import Runtime
 
     return Runtime(
         options.model,
@@ -121,7 +121,7 @@ def _serve(options: Namespace) -> int:
 
 
 def _describe(options: Namespace) -> int:
-    from ..deploy.runtime import read_description
+    from mpfgvc.deploy.runtime import read_description
 
     description = read_description(Path(options.model))
     if options.json:

@@ -12,18 +12,18 @@ from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, get_args
 
-from ..deploy.settings import LOOPBACK, Limits, checked_token
-from ..errors import ConfigError
-from ..launcher import core_count
-from ..terms import Source
-from . import output
+from mpfgvc.cli import output
+from mpfgvc.deploy.settings import LOOPBACK, Limits, checked_token
+from mpfgvc.errors import ConfigError
+from mpfgvc.launcher import core_count
+from mpfgvc.terms import Source
 
 if TYPE_CHECKING:
     import socket
 
     from fastapi import FastAPI
 
-    from ..deploy.runtime import Runtime
+    from mpfgvc.deploy.runtime import Runtime
 
 TOKEN_VARIABLE = "MPFGVC_TOKEN"  # noqa: S105  # the name of a variable
 STOPPED = "stopped; every request that was accepted has been answered"
@@ -79,7 +79,7 @@ def listen(options: Namespace, *, package: str = "mpfgvc") -> socket.socket:
     for name in _NEEDED:
         if find_spec(name) is None:
             raise ConfigError(f"a server needs {name}: pip install '{package}[serve]'")
-    from ..deploy.server import listen
+    from mpfgvc.deploy.server import listen
 
     return listen(options.host, options.port)
 
@@ -90,8 +90,8 @@ def serve_exported(
     """Serve an exported model until the server is stopped."""
     limits, token = limits_of(options), token_of(options)
     with listen(options, package=package) as bound:
-        from ..deploy.app import create_app
-        from ..deploy.runtime_model import RuntimeModel, warm_up
+        from mpfgvc.deploy.app import create_app
+        from mpfgvc.deploy.runtime_model import RuntimeModel, warm_up
 
         model = RuntimeModel(runtime())
         warm_up(model)
@@ -102,8 +102,8 @@ def serve_until_stopped(
     app: FastAPI, bound: socket.socket, options: Namespace, *, say: Callable[[str], None], page: str = ""
 ) -> None:
     """Say where the server is, and serve. `page` is the path that people open, or "" if there is none."""
-    from ..deploy.access import answer_only_to
-    from ..deploy.server import address, run
+    from mpfgvc.deploy.access import answer_only_to
+    from mpfgvc.deploy.server import address, run
 
     url, token = address(bound), token_of(options)
     if options.host in LOOPBACK:

@@ -112,7 +112,7 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
+class CheckedDataset:
     """What is checked: the photographs, where their paths start, and the class folders without any."""
 
     photos: PhotoSet
@@ -121,7 +121,7 @@ class Patient:
     complete: str | None = None
 
 
-def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
+def dataset_to_check(config: DataConfig, *, seed: int) -> CheckedDataset:
     """The dataset that the settings name. Raises DataError where its index or its folders are wrong."""
     root = dataset_root(config)
     if root is None:
@@ -129,12 +129,14 @@ def dataset_to_check(config: DataConfig, *, seed: int) -> Patient:
     photos = read_photos(config, seed=seed, skip_empty=True)
     nested = config.taxonomy == NESTED_FOLDERS
     empty = empty_class_folders(root, nested=nested) if config.dataset == "folder" else ()
-    return Patient(photos=photos, root=root, empty=empty, complete=official_counts(config.dataset, photos))
+    return CheckedDataset(
+        photos=photos, root=root, empty=empty, complete=official_counts(config.dataset, photos)
+    )
 
 
 def run_to_check(
     run: str | Path, *, root: str | Path | None = None, manifest: str | Path | None = None
-) -> Patient:
+) -> CheckedDataset:
     """The photographs of a run, in the splits that it stored.
 
     `root` and `manifest` say where they are now, if they moved. Raises CheckpointError for a folder
@@ -143,7 +145,7 @@ def run_to_check(
     restored = photos_of_run(RunFolder.open(run), root=root, manifest=manifest)
     if restored.root is None:
         raise ConfigError(f"{run} was trained on synthetic birds: they are drawn, there are no files")
-    return Patient(photos=replace(restored.photos, notes=restored.notes), root=restored.root)
+    return CheckedDataset(photos=replace(restored.photos, notes=restored.notes), root=restored.root)
 
 
 def check_dataset(config: DataConfig, *, seed: int, quick: bool = False) -> Report:
@@ -162,7 +164,7 @@ def check_run(
     return check(run_to_check(run, root=root, manifest=manifest), quick=quick)
 
 
-def check(patient: Patient, *, quick: bool = False) -> Report:
+def check(patient: CheckedDataset, *, quick: bool = False) -> Report:
     """Check what was read."""
     report = check_photos(patient.photos, quick=quick)
     return replace(report, empty=patient.empty, complete=patient.complete)

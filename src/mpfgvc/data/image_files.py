@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import DataError
-from .decoding.packed import inside, is_packed, members, missing_members, tar_of
+from mpfgvc.data.decoding.packed import inside, is_packed, members, missing_members, tar_of
+from mpfgvc.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}

@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, one_line
-from .decoding.cost import (
+from mpfgvc.data.decoding.cost import (
     MOST_MEMORY,
     MOST_WHOLE_MEMORY,
     STRIP_BYTES,
@@ -30,15 +29,16 @@ from .decoding.cost import (
     refuse_memory,
     refuse_shape,
 )
-from .decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
-from .decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
-from .decoding.noise import hushed
-from .decoding.packed import Packed
-from .decoding.photo_file import PhotoFile, Source, open_photo
-from .decoding.pixels import join_strips, levels_of, to_rgb
-from .decoding.remote import Remote
-from .decoding.stated_depth import stated_depth
-from .decoding.strips import Strips, stored_size, strips_of
+from mpfgvc.data.decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
+from mpfgvc.data.decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
+from mpfgvc.data.decoding.noise import quiet_decoders
+from mpfgvc.data.decoding.packed import Packed
+from mpfgvc.data.decoding.photo_file import PhotoFile, Source, open_photo
+from mpfgvc.data.decoding.pixels import join_strips, levels_of, to_rgb
+from mpfgvc.data.decoding.remote import Remote
+from mpfgvc.data.decoding.stated_depth import stated_depth
+from mpfgvc.data.decoding.strips import Strips, stored_size, strips_of
+from mpfgvc.errors import DataError, one_line
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _MOST_REDUCED = 128
@@ -65,7 +65,7 @@ def read_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Im
 
     Raises DataError naming the file and the reason.
     """
-    with _refusal(source), hushed(), open_photo(source) as file:
+    with _refusal(source), quiet_decoders(), open_photo(source) as file:
         image = _identify(file)
         plan = _plan(image, file, at_least, MOST_MEMORY if at_least else MOST_WHOLE_MEMORY)
         depth = stated_depth(image, file)
@@ -81,7 +81,7 @@ def image_size(source: Source) -> tuple[int, int]:
 
     Raises DataError, also for a photograph that no model could be given for its size or shape.
     """
-    with _refusal(source), hushed(), open_photo(source) as file:
+    with _refusal(source), quiet_decoders(), open_photo(source) as file:
         image = _identify(file)
         size = image.height, image.width
         _plan(image, file, (1, 1), MOST_MEMORY)
@@ -98,7 +98,7 @@ def as_image(source: str | Path | Image.Image | np.ndarray) -> Image.Image:
     if isinstance(source, str | Path):
         return read_image(source)
     if isinstance(source, Image.Image):
-        with _refusal(source), hushed():
+        with _refusal(source), quiet_decoders():
             refuse_shape(source.width, source.height)
             return _upright(to_rgb(source), like=source)
     if isinstance(source, np.ndarray):

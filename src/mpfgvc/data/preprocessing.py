@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import ConfigError
-from ..terms import Resize
+from mpfgvc.errors import ConfigError
+from mpfgvc.terms import Resize
 
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest"]
 

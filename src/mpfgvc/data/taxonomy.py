@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, DataError
-from ..terms import CLASS as CLASS
+from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.terms import CLASS as CLASS
 
 
 @dataclass(frozen=True, kw_only=True)

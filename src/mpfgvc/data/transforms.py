@@ -49,7 +49,7 @@ class Transform:
         return self.apply(image)
 
 
-def test_transform(preprocessing: Preprocessing) -> Transform:
+def eval_transform(preprocessing: Preprocessing) -> Transform:
     """Scale, crop the centre, normalise: always the same numbers for the same image."""
     return Transform(
         apply=partial(_prepare, preprocessing=preprocessing),

@@ -13,7 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .refusals import RefusedError
+from mpfgvc.deploy.refusals import RefusedError
 
 Check = Callable[..., Coroutine[Any, Any, None]]
 _BEARER = HTTPBearer(auto_error=False, description="Needed if the server was started with a token.")

@@ -7,7 +7,7 @@ none left it is refused at once, with 503 and the time after which to try again;
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .refusals import RefusedError
+from mpfgvc.deploy.refusals import RefusedError
 
 
 class Ticket:

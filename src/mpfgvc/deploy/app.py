@@ -20,13 +20,10 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import ConfigError
-from ..inference.answering import Answering
-from ..version import VERSION
-from . import documents
-from .access import token_check
-from .desk import Desk, Outcome
-from .documents import (
+from mpfgvc.deploy import documents
+from mpfgvc.deploy.access import token_check
+from mpfgvc.deploy.desk import Desk, Outcome
+from mpfgvc.deploy.documents import (
     ClassesDocument,
     ClassifyDocument,
     ClassifyOptions,
@@ -37,11 +34,14 @@ from .documents import (
     NoOptions,
     StateDocument,
 )
-from .measures import CONTENT_TYPE, Measures
-from .refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
-from .served_model import Answer, ExplainingModel, ServedModel
-from .settings import Limits
-from .uploads import UPLOAD_SCHEMA, read_uploads
+from mpfgvc.deploy.measures import CONTENT_TYPE, Measures
+from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
+from mpfgvc.deploy.served_model import Answer, ExplainingModel, ServedModel
+from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
+from mpfgvc.errors import ConfigError
+from mpfgvc.inference.answering import Answering
+from mpfgvc.version import VERSION
 
 _WHY = {
     400: "The form is not one of files, or holds an address.",

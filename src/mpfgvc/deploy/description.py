@@ -8,12 +8,12 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from ..data.preprocessing import Preprocessing
-from ..data.taxonomy import Taxonomy, check_taxonomy
-from ..errors import CheckpointError, ConfigError, DataError
-from ..inference.calibration import Calibration
-from ..inference.strict_json import parse_json, typed
-from ..terms import ExportPrecision, Source
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.taxonomy import Taxonomy, check_taxonomy
+from mpfgvc.errors import CheckpointError, ConfigError, DataError
+from mpfgvc.inference.calibration import Calibration
+from mpfgvc.inference.strict_json import parse_json, typed
+from mpfgvc.terms import ExportPrecision, Source
 
 KEY = "mpfgvc"
 """Where the metadata of the file have the document."""

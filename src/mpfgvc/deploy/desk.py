@@ -14,15 +14,15 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request
 from PIL import Image
 
-from ..data.images import image_size, read_image
-from ..errors import DataError, MpfgvcError
-from .admission import Admission
-from .batcher import Batcher
-from .measures import Measures
-from .refusals import CLIENT_GONE, RefusedError
-from .served_model import Answer, Pixels, ServedModel
-from .settings import Limits
-from .uploads import Upload
+from mpfgvc.data.images import image_size, read_image
+from mpfgvc.deploy.admission import Admission
+from mpfgvc.deploy.batcher import Batcher
+from mpfgvc.deploy.measures import Measures
+from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError
+from mpfgvc.deploy.served_model import Answer, Pixels, ServedModel
+from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.uploads import Upload
+from mpfgvc.errors import DataError, MpfgvcError
 
 Result = TypeVar("Result")
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..inference.answering import Answering, AnswerRules
-from .desk import Outcome, Unreadable
-from .served_model import Answer, Explained
+from mpfgvc.deploy.desk import Outcome, Unreadable
+from mpfgvc.deploy.served_model import Answer, Explained
+from mpfgvc.inference.answering import Answering, AnswerRules
 
 MOST_VIEW = 1024
 

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import CheckpointError, ConfigError, one_line
-from ..launcher import core_count
-from ..terms import Engine
-from .description import INPUT, OUTPUTS
+from mpfgvc.deploy.description import INPUT, OUTPUTS
+from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.launcher import core_count
+from mpfgvc.terms import Engine
 
 AT_ONCE = 4
 """Photographs that go through one thread together."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ..errors import CheckpointError
+from mpfgvc.errors import CheckpointError
 
 _GRAPH, _METADATA = 7, 14  # fields of ModelProto in onnx.proto
 _KEY, _VALUE = 1, 2  # fields of StringStringEntryProto

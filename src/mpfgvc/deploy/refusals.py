@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from ..errors import one_line
+from mpfgvc.errors import one_line
 
 CLIENT_GONE = 499
 """What a request is counted as whose client went away; nobody receives it."""

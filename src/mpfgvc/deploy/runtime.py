@@ -20,24 +20,24 @@ from typing import get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.images import read_image
-from ..data.preprocessing import prepared_pixels
-from ..errors import CheckpointError, DataError
-from ..inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
-from ..inference.arguments import refuse_below, refuse_unknown
-from ..inference.guess import Answer, Guess, Prediction
-from ..inference.plain_source import (
+from mpfgvc.data.images import read_image
+from mpfgvc.data.preprocessing import prepared_pixels
+from mpfgvc.deploy.description import KEY, ExportedDescription
+from mpfgvc.deploy.engines import Outputs, open_session
+from mpfgvc.deploy.onnx_file import read_metadata
+from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
+from mpfgvc.inference.arguments import refuse_below, refuse_unknown
+from mpfgvc.inference.guess import Answer, Guess, Prediction
+from mpfgvc.inference.plain_source import (
     PlainImage,
     is_one_plain_image,
     name_of,
     open_plain_image,
     several_of,
 )
-from ..launcher import core_count
-from ..terms import Engine, Source
-from .description import KEY, ExportedDescription
-from .engines import Outputs, open_session
-from .onnx_file import read_metadata
+from mpfgvc.launcher import core_count
+from mpfgvc.terms import Engine, Source
 
 Pixels = NDArray[np.uint8]
 

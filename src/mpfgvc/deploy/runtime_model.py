@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ..data.preprocessing import prepared_pixels
-from ..inference.answering import ModelFacts
-from .runtime import Runtime
-from .served_model import Answer, Pixels
+from mpfgvc.data.preprocessing import prepared_pixels
+from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.deploy.served_model import Answer, Pixels
+from mpfgvc.inference.answering import ModelFacts
 
 
 class RuntimeModel:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..inference.answering import ModelFacts
-from ..inference.guess import Guess
+from mpfgvc.inference.answering import ModelFacts
+from mpfgvc.inference.guess import Guess
 
 Pixels = NDArray[np.floating] | NDArray[np.uint8]
 """A prepared photograph, as its model wants it: all of one shape and type."""

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..errors import ConfigError
+from mpfgvc.errors import ConfigError
 
 HEAD_SECONDS = 10
 """For the head of a request, from the connection or the first byte on."""

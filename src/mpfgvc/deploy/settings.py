@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from mpfgvc.errors import ConfigError
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 """Names of this machine that nobody else can reach."""

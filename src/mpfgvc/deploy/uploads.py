@@ -16,10 +16,10 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from ..plain_text import printable
-from .admission import Ticket
-from .refusals import CLIENT_GONE, NO_ADDRESSES, RefusedError
-from .settings import Limits
+from mpfgvc.deploy.admission import Ticket
+from mpfgvc.deploy.refusals import CLIENT_GONE, NO_ADDRESSES, RefusedError
+from mpfgvc.deploy.settings import Limits
+from mpfgvc.plain_text import printable
 
 _ADDRESSES = ("http:", "https:", "ftp:", "file:", "data:", "s3:", "gs:", "//", "www.")
 _MOST_FIELDS = 16  # only to say what is wrong with them

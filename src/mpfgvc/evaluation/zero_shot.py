@@ -12,7 +12,7 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, Split
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import start_fabric
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos
@@ -48,7 +48,7 @@ def evaluate_zero_shot(
     preprocessing = preprocessing_of(network.image_encoder.tower.input, config.data)
     loader = EvaluationLoader(
         samples,
-        test_transform(preprocessing),
+        eval_transform(preprocessing),
         batch_size=config.stage1.batch_size,
         processes=Processes.here(),
         workers=config.data.workers,

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.taxonomy import CLASS, Taxonomy, classes_within
-from ..errors import ConfigError
-from .calibration import SourceCalibration, softmax
-from .guess import Answer, Guess, Prediction
+from mpfgvc.data.taxonomy import CLASS, Taxonomy, classes_within
+from mpfgvc.errors import ConfigError
+from mpfgvc.inference.calibration import SourceCalibration, softmax
+from mpfgvc.inference.guess import Answer, Guess, Prediction
 
 
 @dataclass(frozen=True, kw_only=True)

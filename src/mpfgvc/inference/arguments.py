@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+from mpfgvc.errors import ConfigError
 
 
 def refuse_unknown(setting: str, value: str, known: Sequence[str]) -> None:

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError
-from ..terms import Source
+from mpfgvc.errors import ConfigError
+from mpfgvc.terms import Source
 
 UNREACHABLE = math.inf
 """A threshold that no probability reaches: nothing would be right often enough."""

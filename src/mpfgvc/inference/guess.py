@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..terms import CLASS
+from mpfgvc.terms import CLASS
 
 
 @dataclass(frozen=True, kw_only=True)

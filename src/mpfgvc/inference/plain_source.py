@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import as_image, read_image
-from ..errors import DataError, one_line
+from mpfgvc.data.images import as_image, read_image
+from mpfgvc.errors import DataError, one_line
 
 PlainImage = str | Path | Image.Image | np.ndarray
 """One image: a path, a Pillow image, or an array of its pixels."""

@@ -27,7 +27,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mpfgvc.config import Precision, Source
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import find_device
 from mpfgvc.inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
@@ -70,7 +70,7 @@ class Predictor:
             network=self.network, compute=Compute(device=place, precision=precision), model=saved.name
         )
         self.preprocessing = saved.preprocessing
-        self.transform = test_transform(saved.preprocessing)
+        self.transform = eval_transform(saved.preprocessing)
         self.classes, self.digest = self.network.classes, saved.digest
         self.calibration = saved.calibration
         self.source: Source = self.network.prediction if source is None else source

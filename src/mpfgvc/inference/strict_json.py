@@ -15,7 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from ..errors import CheckpointError, ConfigError, one_line
+from mpfgvc.errors import CheckpointError, ConfigError, one_line
 
 _WORDS: dict[Any, str] = {
     int: "a whole number",

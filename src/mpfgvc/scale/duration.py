@@ -17,7 +17,7 @@ HOST_DOUBLES = 50e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class Phase:
     """A part of a training. `flops` and `seconds` are those of one process."""
 
     name: str
@@ -33,7 +33,7 @@ class Forward:
     text: float
 
 
-def stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> tuple[Stretch, ...]:
+def stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> tuple[Phase, ...]:
     """The parts of a training, in the order of time."""
     return tuple(_stretches(load, rate, forward, training))
 
@@ -52,7 +52,7 @@ def text_share(load: Load, rate: Rate) -> float:
     return texts / (texts + images)
 
 
-def _stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> Iterator[Stretch]:
+def _stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> Iterator[Phase]:
     config, cost = load.config, load.stage1
     own = load.photographs / load.processes
     if config.stage1.start == "features":
@@ -61,7 +61,7 @@ def _stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> 
     steps = config.stage1.epochs * steps_per_epoch(load.photographs, config.stage1.batch_size)
     if steps:
         flops = steps * config.stage1.accumulate * (cost.input_flops + cost.text_flops)
-        yield Stretch(name="stage 1", flops=flops, seconds=steps * stage1_step(load, rate))
+        yield Phase(name="stage 1", flops=flops, seconds=steps * stage1_step(load, rate))
     held_out = config.data.validation * load.photographs / (1 - config.data.validation) / load.processes
     if held_out and steps:
         each = held_out * forward.image + load.classes / load.processes * forward.text
@@ -74,20 +74,20 @@ def _stretches(load: Load, rate: Rate, forward: Forward, training: Training) -> 
         yield _forward("stage 2", steps * load.stage2.input_flops, rate)
 
 
-def _start(load: Load, rate: Rate, training: Training) -> Iterator[Stretch]:
+def _start(load: Load, rate: Rate, training: Training) -> Iterator[Phase]:
     """Logistic regression in every process, then the steps that train projection and prompts."""
     if "vision" in load.config.stage1.sources:
         flops = 4.0 * training.regression_steps * load.photographs * load.classes * load.width
         doubles = HOST_DOUBLES if load.gpu else rate.forward / 2
         name = f"logistic regression, at most {training.regression_steps} steps"
-        yield Stretch(name=name, flops=flops, seconds=flops / doubles)
+        yield Phase(name=name, flops=flops, seconds=flops / doubles)
     if "text" in load.config.stage1.sources:
         each = load.stage1.text_flops
         if (sampled := load.config.stage1.sampled_classes) is not None:
             each *= load.classes / min(load.classes, sampled)  # this part encodes all of them
         flops = training.feature_steps * each
-        yield Stretch(name="start of the prompts", flops=flops, seconds=flops / rate.texts)
+        yield Phase(name="start of the prompts", flops=flops, seconds=flops / rate.texts)
 
 
-def _forward(name: str, flops: float, rate: Rate) -> Stretch:
-    return Stretch(name=name, flops=flops, seconds=flops / rate.forward)
+def _forward(name: str, flops: float, rate: Rate) -> Phase:
+    return Phase(name=name, flops=flops, seconds=flops / rate.forward)

@@ -8,7 +8,7 @@ MOST_LOADERS, CORES_PER_LOADER = 8, 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Means:
+class WorkerOptions:
     """What a worker computes with; `cores` None leaves all of the machine's to it."""
 
     device: Device = "auto"

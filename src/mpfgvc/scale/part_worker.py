@@ -12,14 +12,14 @@ import torch
 from mpfgvc.data.photo_names import photograph
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.scale.job import Job
-from mpfgvc.scale.means import Means
+from mpfgvc.scale.means import WorkerOptions
 from mpfgvc.scale.part_rows import embedding_rows, guess_rows, write_rows
 
 
 class PartWorker:
     """Computes parts of one job. The model is loaded with the first of them."""
 
-    def __init__(self, job: Job, means: Means) -> None:
+    def __init__(self, job: Job, means: WorkerOptions) -> None:
         self.job, self.means = job, means
         self.photographs = job.photographs
 

@@ -12,7 +12,7 @@ from mpfgvc.config import Config
 from mpfgvc.data.loading import worker_count
 from mpfgvc.devices import cpu_multiplies_bf16, find_device
 from mpfgvc.errors import ConfigError
-from mpfgvc.scale.duration import Forward, Stretch, stage1_step, stretches, text_share
+from mpfgvc.scale.duration import Forward, Phase, stage1_step, stretches, text_share
 from mpfgvc.scale.moments import Load, Moment, Place, moments
 from mpfgvc.scale.rates import Clock, Rate, measured_rate, named_rate
 from mpfgvc.scale.seam import Training
@@ -66,7 +66,7 @@ class Plan:
     precision: str
     load: Load
     moments: tuple[Moment, ...]
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[Phase, ...]
     misfit: Misfit | None
     notes: tuple[str, ...]
 

@@ -1,7 +1,7 @@
 """Predictions or embeddings of any number of photographs, with the same rows here and on a cluster.
 
 with open_job(folder, Task.of("guesses", "runs/cub"), names) as job:
-    for photographs in compute(job, Means()):
+    for photographs in compute(job, WorkerOptions()):
         ...                                   # of one part, just written
     print(summary(job))
 """
@@ -13,7 +13,7 @@ from typing import Any
 from mpfgvc.errors import DataError, one_line
 from mpfgvc.inference.embedding_file import ERROR
 from mpfgvc.scale.job import Job
-from mpfgvc.scale.means import Cluster, Means
+from mpfgvc.scale.means import Cluster, WorkerOptions
 from mpfgvc.scale.part_rows import ANSWER
 from mpfgvc.storage.parquet import parquet_for
 
@@ -31,7 +31,7 @@ class Summary:
         return {"count": self.photographs, "unreadable": self.unreadable, "unsure": self.unsure}
 
 
-def compute(job: Job, means: Means, cluster: Cluster | None = None) -> Iterator[int]:
+def compute(job: Job, means: WorkerOptions, cluster: Cluster | None = None) -> Iterator[int]:
     """Compute the parts that are missing; after each the number of its photographs. None: on this machine.
 
     Raises CheckpointError, DataError, ConfigError or OutputError for what stops the job; what is done stays.

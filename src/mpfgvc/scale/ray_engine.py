@@ -22,7 +22,7 @@ from mpfgvc import errors
 from mpfgvc.errors import ConfigError, DataError, MpfgvcError, one_line
 from mpfgvc.launcher import core_count
 from mpfgvc.scale.job import Job
-from mpfgvc.scale.means import Cluster, Means
+from mpfgvc.scale.means import Cluster, WorkerOptions
 from mpfgvc.storage.part_files import remove
 
 MOST_TRIES = 4
@@ -42,7 +42,7 @@ _STORE_BYTES = 128 * 2**20
 class PartActor:
     """Computes the parts whose numbers it is sent."""
 
-    def __init__(self, job: Job, means: Means) -> None:
+    def __init__(self, job: Job, means: WorkerOptions) -> None:
         from mpfgvc.scale.part_worker import PartWorker
 
         self.worker = PartWorker(job, means)
@@ -60,7 +60,7 @@ class PartActor:
         return {"photographs": [done], "kind": [kind], "line": [line]}
 
 
-def compute_with_ray(job: Job, parts: Sequence[int], means: Means, cluster: Cluster) -> Iterator[int]:
+def compute_with_ray(job: Job, parts: Sequence[int], means: WorkerOptions, cluster: Cluster) -> Iterator[int]:
     """Compute some parts; after each the number of its photographs.
 
     Raises ConfigError without Ray or without room in the cluster, and whatever stops a part.
@@ -84,10 +84,10 @@ class Room:
 
     actors: int
     gpus: int
-    means: Means
+    means: WorkerOptions
 
     @classmethod
-    def of(cls, resources: dict[str, float], means: Means, cluster: Cluster) -> Self:
+    def of(cls, resources: dict[str, float], means: WorkerOptions, cluster: Cluster) -> Self:
         """What a cluster with these resources has room for. Raises ConfigError where there is none."""
         all_cores, all_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
         gpus = int(all_gpus > 0 and means.device in ("auto", "cuda"))

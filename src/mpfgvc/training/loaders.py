@@ -8,7 +8,7 @@ from mpfgvc.config import DataConfig
 from mpfgvc.data.loading import Blocks, EvaluationLoader, TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
-from mpfgvc.data.transforms import Transform, test_transform, train_transform
+from mpfgvc.data.transforms import Transform, eval_transform, train_transform
 from mpfgvc.launcher import Processes
 from mpfgvc.seeding import seed_of
 
@@ -43,7 +43,7 @@ class Loaders:
 
     def evaluation(self, samples: Sequence[Sample]) -> EvaluationLoader:
         """Photographs as in the test, in order."""
-        return self._in_order(samples, test_transform(self.preprocessing), seed=None)
+        return self._in_order(samples, eval_transform(self.preprocessing), seed=None)
 
     def views(self, samples: Sequence[Sample], count: int) -> list[EvaluationLoader]:
         """The photographs as in the test, then `count` - 1 times as stage 1 might show them, in order.

@@ -206,7 +206,7 @@ class Loop:
         }
         if self.validate is not None:
             with self.average.swapped_in() if self.average is not None else nullcontext():
-                with self.placement.lent_back():
+                with self.placement.gathered():
                     sources = self.validate().sources
                 row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
                 self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))

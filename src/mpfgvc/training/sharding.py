@@ -53,7 +53,7 @@ class Placement:
                 parameter.data = whole(spread[name].detach())
 
     @contextmanager
-    def lent_back(self) -> Iterator[None]:
+    def gathered(self) -> Iterator[None]:
         """Within the block the stage has all its weights, as they are now. All processes enter it."""
         self.put_back()
         try:

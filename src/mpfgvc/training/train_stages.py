@@ -71,7 +71,7 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     views, size = settings.views, settings.batch_size
     batches = _embedded_batches(run, network, Stage2.name, views=views, batch_size=size)
     if settings.start == "stage1":
-        start_fusion(network, batches.embeddings, loudness=settings.text_loudness)
+        start_fusion(network, batches.embeddings, loudness=settings.text_gain)
     stage = Stage2(network.fusion, network.text(), settings, _objective(run, settings))
     _loop(run, stage, batches, _embedded_validation(run, network)).run()
 

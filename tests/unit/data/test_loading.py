@@ -19,13 +19,13 @@ from mpfgvc.data.loading import EvaluationLoader, TrainingLoader, labels_of, ste
 from mpfgvc.data.photos import Batch
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
-from mpfgvc.data.transforms import test_transform, train_transform
+from mpfgvc.data.transforms import eval_transform, train_transform
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.launcher import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 RANDOM = train_transform(PREPROCESSING, AugmentConfig(color=0.3, erase=0.5))
-FIXED = test_transform(PREPROCESSING)
+FIXED = eval_transform(PREPROCESSING)
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
 
@@ -317,13 +317,13 @@ from PIL import Image
 from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Photograph
-from mpfgvc.data.transforms import test_transform
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.errors import DataError
 
 if __name__ == "__main__":
     path = Path("{folder}") / "photograph.png"
     Image.new("RGB", (224, 224)).save(path)
-    transform = test_transform(Preprocessing(image_size=(224, 224), mean=(0, 0, 0), std=(1, 1, 1)))
+    transform = eval_transform(Preprocessing(image_size=(224, 224), mean=(0, 0, 0), std=(1, 1, 1)))
     loader = EvaluationLoader([Photograph(path=path)] * 64, transform, batch_size=16, workers=2)
     try:
         print(sum(len(batch.indices) for batch in loader))

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from mpfgvc.config import AugmentConfig
 from mpfgvc.data.preprocessing import Preprocessing, prepare
-from mpfgvc.data.transforms import test_transform, train_transform
+from mpfgvc.data.transforms import eval_transform, train_transform
 
 PREPROCESSING = Preprocessing(image_size=(20, 24), crop_ratio=0.8, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 
@@ -21,7 +21,7 @@ def image():
 
 
 def test_the_test_transform_gives_what_exported_models_see(image):
-    transform = test_transform(PREPROCESSING)
+    transform = eval_transform(PREPROCESSING)
     assert torch.equal(transform(image), torch.from_numpy(prepare(image, PREPROCESSING)))
     assert transform.at_least == (50, 60)  # twice the scaled size
 
@@ -44,7 +44,7 @@ def test_without_randomness_training_shows_what_the_test_shows(image):
     whole = Preprocessing(image_size=(20, 20), mean=PREPROCESSING.mean, std=PREPROCESSING.std)
     for augment in (AugmentConfig(crop="random", flip=0), AugmentConfig(crop="random", flip=1)):
         shown = train_transform(whole, augment)(square)
-        expected = test_transform(whole)(square)
+        expected = eval_transform(whole)(square)
         assert torch.equal(shown, expected.flip(-1) if augment.flip else expected)
 
 
@@ -98,7 +98,7 @@ def test_a_photograph_is_decoded_large_enough_for_its_smallest_crop(augment, exp
 
 def test_transforms_travel_to_worker_processes(image):
     for transform in (
-        test_transform(PREPROCESSING),
+        eval_transform(PREPROCESSING),
         train_transform(PREPROCESSING, AugmentConfig(crop="random")),
     ):
         assert pickle.loads(pickle.dumps(transform))(image).shape == (3, 20, 24)  # noqa: S301

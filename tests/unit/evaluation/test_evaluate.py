@@ -14,7 +14,7 @@ from torch import nn
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
-from mpfgvc.data.transforms import test_transform as make_transform
+from mpfgvc.data.transforms import eval_transform as make_transform
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.inference.forward import Compute

@@ -9,7 +9,7 @@ import pytest
 
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.scale.job import Job, open_job
-from mpfgvc.scale.means import Cluster, Means
+from mpfgvc.scale.means import Cluster, WorkerOptions
 from mpfgvc.scale.ray_engine import MOST_TRIES, PartActor, Room, compute_with_ray
 from mpfgvc.scale.task import Task
 
@@ -25,17 +25,17 @@ def job(tmp_path: Path) -> Job:
 @pytest.mark.parametrize(
     ("resources", "means", "cluster", "actors", "cores", "gpus"),
     [
-        ({"CPU": 12}, Means(), Cluster(), 12, 1, 0),
-        ({"CPU": 12}, Means(), Cluster(cores=5), 2, 5, 0),
-        ({"CPU": 12}, Means(), Cluster(actors=3), 3, 1, 0),
-        ({"CPU": 64, "GPU": 4}, Means(), Cluster(), 4, 8, 1),
-        ({"CPU": 12, "GPU": 4}, Means(), Cluster(), 4, 3, 1),
-        ({"CPU": 12, "GPU": 4}, Means(), Cluster(cores=6), 2, 6, 1),
-        ({"CPU": 12, "GPU": 4}, Means(device="cpu"), Cluster(), 12, 1, 0),
+        ({"CPU": 12}, WorkerOptions(), Cluster(), 12, 1, 0),
+        ({"CPU": 12}, WorkerOptions(), Cluster(cores=5), 2, 5, 0),
+        ({"CPU": 12}, WorkerOptions(), Cluster(actors=3), 3, 1, 0),
+        ({"CPU": 64, "GPU": 4}, WorkerOptions(), Cluster(), 4, 8, 1),
+        ({"CPU": 12, "GPU": 4}, WorkerOptions(), Cluster(), 4, 3, 1),
+        ({"CPU": 12, "GPU": 4}, WorkerOptions(), Cluster(cores=6), 2, 6, 1),
+        ({"CPU": 12, "GPU": 4}, WorkerOptions(device="cpu"), Cluster(), 12, 1, 0),
     ],
 )
 def test_actors_take_the_room_that_there_is(
-    resources: dict[str, float], means: Means, cluster: Cluster, actors: int, cores: int, gpus: int
+    resources: dict[str, float], means: WorkerOptions, cluster: Cluster, actors: int, cores: int, gpus: int
 ) -> None:
     room = Room.of(resources, means, cluster)
     assert (room.actors, room.gpus) == (actors, gpus)
@@ -44,19 +44,19 @@ def test_actors_take_the_room_that_there_is(
 
 def test_more_cores_than_the_cluster_has_are_refused() -> None:
     with pytest.raises(ConfigError, match="--actor-cores must fit into the 12 cores of the cluster, got 13"):
-        Room.of({"CPU": 12}, Means(), Cluster(cores=13))
+        Room.of({"CPU": 12}, WorkerOptions(), Cluster(cores=13))
 
 
 def test_loader_processes_stay_within_the_cores_of_an_actor() -> None:
-    assert Means().loaders(on_cpu=True) is None
-    assert [Means(cores=cores).loaders(on_cpu=True) for cores in (1, 4, 9)] == [0, 1, 2]
-    assert [Means(cores=cores).loaders(on_cpu=False) for cores in (1, 6, 20)] == [1, 6, 8]
+    assert WorkerOptions().loaders(on_cpu=True) is None
+    assert [WorkerOptions(cores=cores).loaders(on_cpu=True) for cores in (1, 4, 9)] == [0, 1, 2]
+    assert [WorkerOptions(cores=cores).loaders(on_cpu=False) for cores in (1, 6, 20)] == [1, 6, 8]
 
 
 def test_without_ray_one_line_says_how_to_get_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"^--engine ray needs Ray: pip install 'mpfgvc\[ray\]'$"):
-        list(compute_with_ray(job, [0], Means(), Cluster()))
+        list(compute_with_ray(job, [0], WorkerOptions(), Cluster()))
 
 
 def test_an_address_where_nobody_listens_is_refused_at_once(job: Job) -> None:
@@ -65,11 +65,11 @@ def test_an_address_where_nobody_listens_is_refused_at_once(job: Job) -> None:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"nobody answers at {address}: .*; check --address"):
-            list(compute_with_ray(job, [0], Means(), Cluster(address=address)))
+            list(compute_with_ray(job, [0], WorkerOptions(), Cluster(address=address)))
 
 
 def test_an_error_of_a_user_comes_back_as_a_value(job: Job) -> None:
-    (row,) = [PartActor(job, Means())({"part": [1]})]
+    (row,) = [PartActor(job, WorkerOptions())({"part": [1]})]
     assert (row["photographs"], row["kind"]) == ([0], ["CheckpointError"])
     assert row["line"][0].startswith("there is no folder /nowhere/birds")
     assert list(job.folder.glob(".tries-*")) == []
@@ -78,8 +78,10 @@ def test_an_error_of_a_user_comes_back_as_a_value(job: Job) -> None:
 def test_a_part_that_ended_its_process_too_often_ends_the_job(job: Job) -> None:
     tries = job.folder / ".tries-00000001"
     tries.write_bytes(b"." * (MOST_TRIES - 1))  # as by actors that were killed
-    assert PartActor(job, Means())({"part": [1]})["kind"] == ["CheckpointError"]  # it is tried once more
+    assert PartActor(job, WorkerOptions())({"part": [1]})["kind"] == [
+        "CheckpointError"
+    ]  # it is tried once more
     tries.write_bytes(b"." * MOST_TRIES)
-    row = PartActor(job, Means())({"part": [1]})
+    row = PartActor(job, WorkerOptions())({"part": [1]})
     assert row["kind"] == [DataError.__name__]
     assert row["line"][0].startswith(f"part 1 ended its process {MOST_TRIES} times; look for a photograph")

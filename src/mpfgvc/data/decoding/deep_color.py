@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageFile
 
-from .pixels import levels_of
+from mpfgvc.data.decoding.pixels import levels_of
 
 MOST_DEEP_PIXELS = 15_000_000
 """Larger ones stay as dark as Pillow gives them: both decodings at once would take too much memory."""

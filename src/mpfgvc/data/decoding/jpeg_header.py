@@ -6,7 +6,7 @@ before its first pixel is made, however small it is decoded. One of a single sca
 
 from __future__ import annotations
 
-from .photo_file import PhotoFile
+from mpfgvc.data.decoding.photo_file import PhotoFile
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 MOST_HEADER = 64 * 1024**2

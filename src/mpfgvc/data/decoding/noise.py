@@ -54,7 +54,7 @@ _HUSH = _Hush()
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def quiet_decoders() -> Iterator[None]:
     """Without the noise of decoders inside the block, in any number of threads."""
     _HUSH.enter()
     try:

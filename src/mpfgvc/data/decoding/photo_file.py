@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .packed import Packed, is_packed, locate
-from .remote import Remote
+from mpfgvc.data.decoding.packed import Packed, is_packed, locate
+from mpfgvc.data.decoding.remote import Remote
 
 Source = str | Path | Packed | Remote | IO[bytes]
 """What a photograph may be read from."""

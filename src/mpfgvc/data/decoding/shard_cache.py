@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ...errors import one_line
-from .remote import open_url
+from mpfgvc.data.decoding.remote import open_url
+from mpfgvc.errors import one_line
 
 ORIGIN = "origin.json"
 _BLOCK = 1024**2

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from PIL import Image
 
-from .photo_file import PhotoFile, png_chunks
-from .pixels import NOTHING_SAID, Depth
+from mpfgvc.data.decoding.photo_file import PhotoFile, png_chunks
+from mpfgvc.data.decoding.pixels import NOTHING_SAID, Depth
 
 _BITS, _SAMPLE_FORMAT, _NO_DATA = 258, 339, 42113
 _LOWEST, _HIGHEST = (340, 280), (341, 281)  # the general tag before the one for whole numbers

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image, TiffImagePlugin
 
-from .photo_file import PNG_SIGNATURE, PhotoFile, png_chunks
-from .pixels import strip_rows
+from mpfgvc.data.decoding.photo_file import PNG_SIGNATURE, PhotoFile, png_chunks
+from mpfgvc.data.decoding.pixels import strip_rows
 
 Strips = Callable[[], Iterable[Image.Image]]
 _PNG_BYTES = {"L": 1, "P": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I;16": 2}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc.data.decoding.noise import hushed
+from mpfgvc.data.decoding.noise import quiet_decoders
 from mpfgvc.data.images import read_image
 from mpfgvc.errors import DataError
 
@@ -35,8 +35,8 @@ def test_libtiff_is_silent_while_a_photograph_is_read_and_not_afterwards(broken_
 
 def test_the_logger_speaks_again_when_the_last_block_ends(caplog):
     logger = logging.getLogger("PIL.TiffImagePlugin")
-    with hushed():
-        with hushed():
+    with quiet_decoders():
+        with quiet_decoders():
             logger.error("inside")
         logger.error("still inside")
     logger.error("afterwards")

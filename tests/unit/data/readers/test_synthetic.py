@@ -17,7 +17,7 @@ from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.readers.synthetic import DrawnSample, read_birds
 from mpfgvc.data.synthesize import synthesize
-from mpfgvc.data.transforms import test_transform as make_transform
+from mpfgvc.data.transforms import eval_transform as make_transform
 
 BIRDS = BirdsConfig(species=7, train=3, test=2, image_size=64)
 
