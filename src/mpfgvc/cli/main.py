@@ -24,7 +24,6 @@ from mpfgvc.cli import (
     explain,
     export,
     output,
-    plan,
     predict,
     prompts,
     push,
@@ -49,7 +48,6 @@ COMMANDS: tuple[Command, ...] = (
     demo.COMMAND,
     export.COMMAND,
     compare.COMMAND,
-    plan.COMMAND,
     push.COMMAND,
     *data.COMMANDS,
 )

@@ -23,7 +23,6 @@ REFUSED = [
     ["data", "synthesize", "--out", "x", "--seed", "5"],
     ["evaluate"],
     ["evaluate", "--zero-shot", "--config", "clip"],
-    ["plan", "--classes", "10", "--images", "5e6", "--rate", "h2000"],
 ]
 HELP = [
     ["--help"],
