@@ -27,7 +27,7 @@ def serving(
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`mpfgvc serve` with these words on a free port, until the end of the block: its address and process."""
     process = subprocess.Popen(
-        [sys.executable, *program, "serve", *map(str, words), "--port", "0", "--json"],
+        [sys.executable, *program, "serve", "--port", "0", *map(str, words), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,6 @@
 """`mpfgvc serve`: a model behind HTTP, until Ctrl-C or SIGTERM.
 
-An exported model (.onnx) is served by the same code as in mpfgvc-runtime; torch is not imported then. A file
-of Ray Serve (.yaml) serves it on many machines (serve_file.py).
+An exported model (.onnx) is served by the same code as in mpfgvc-runtime; torch is not imported then.
 """
 
 from __future__ import annotations
@@ -9,9 +8,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
-from mpfgvc.cli.command import Command, Parser, add_device, add_model
+from mpfgvc.cli.command import Command, add_device, add_model
 from mpfgvc.cli.predictions import add_engine, refuse_options_of_exports, refuse_options_of_runs
-from mpfgvc.cli.serve_file import is_file_of_serve, serve_file
 from mpfgvc.cli.serving import (
     STOPPED,
     add_server_options,
@@ -44,11 +42,6 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    if is_file_of_serve(options.model):
-        parser = Parser(prog="mpfgvc serve")
-        _add_options(parser)
-        serve_file(options, parser)
-        return
     if options.model.endswith(".onnx"):
         _run_exported(options)
         return
@@ -72,7 +65,7 @@ def _run_exported(options: Namespace) -> None:
 
 COMMAND = Command(
     name="serve",
-    summary="answer photographs over HTTP, by one process or, with a .yaml of Ray Serve, by many",
+    summary="answer photographs over HTTP",
     add_options=_add_options,
     run=_run,
     interrupted=STOPPED,

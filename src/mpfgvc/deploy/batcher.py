@@ -60,7 +60,6 @@ class Batcher(Generic[Item, Answer]):
         self._arrived = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
-        self._given: float | None = None
         self.seconds_per_item = 0.0
         """What an item has taken lately."""
 
@@ -68,16 +67,6 @@ class Batcher(Generic[Item, Answer]):
     def waiting(self) -> int:
         """Items that no batch has taken yet."""
         return len(self._queue)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether batches are made: it was started, and neither closed nor ended by an error."""
-        return self._task is not None and not self._task.done()
-
-    @property
-    def busy_seconds(self) -> float:
-        """How long the model has had its present batch; 0 without one."""
-        return 0.0 if self._given is None else asyncio.get_running_loop().time() - self._given
 
     def start(self) -> None:
         """Begin to make batches."""
@@ -131,9 +120,8 @@ class Batcher(Generic[Item, Answer]):
 
     async def _answer(self, batch: list[_Waiting[Item, Answer]]) -> None:
         clock = asyncio.get_running_loop().time
-        self._given = started = clock()
+        started = clock()
         outcomes = await self._outcomes(batch)
-        self._given = None
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if waiting.answer.done():  # its caller went away
                 continue

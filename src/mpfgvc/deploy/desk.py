@@ -74,17 +74,6 @@ class Desk:
         self._decoders.shutdown(cancel_futures=True)
         self._worker.shutdown()
 
-    def failure(self) -> str | None:
-        """Why no photograph will be answered any more; None while all is well, however much there is to do.
-
-        A batch may take as long as an answer, and its callers are told after that; twice as long is stuck.
-        """
-        if not self._batcher.is_running:
-            return "no batches are made any more"
-        if self._batcher.busy_seconds > 2 * self.limits.timeout:
-            return f"the model has not answered for {self._batcher.busy_seconds:.0f} seconds"
-        return None
-
     async def answers(self, request: Request, uploads: Sequence[Upload]) -> list[Outcome[Answer]]:
         """An answer about each upload, in order.
 

@@ -10,9 +10,7 @@ import re
 from pathlib import Path
 
 from mpfgvc.errors import CheckpointError, one_line
-from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.digests import stored_digest
 from mpfgvc.storage.whole_files import whole_folder
 
 HUB = "hf://"
@@ -56,16 +54,6 @@ def _instead(path: Path) -> str:
     if near:
         return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?"
     return f"give a run folder, its model folder, or {HUB}user/name for the hub"
-
-
-def stored_digests(source: str | Path) -> str:
-    """The digests of a model's two files, as it was saved; "" if it has none. Nothing is loaded.
-
-    From the hub, three small files are fetched. Raises CheckpointError for a model that is missing.
-    """
-    small = [name for name in FILES if name != WEIGHTS]
-    folder = find_model_folder(source, description=DESCRIPTION, files=small)
-    return " ".join(filter(None, (stored_digest(folder / name) for name in (WEIGHTS, DESCRIPTION))))
 
 
 def check_repository(name: str) -> str:

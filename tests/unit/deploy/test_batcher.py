@@ -194,24 +194,3 @@ def test_every_batch_is_told_with_its_size_and_its_seconds() -> None:
     assert run(main()) > 0
     assert [each.size for each in told] == [4, 2]
     assert all(each.seconds > 0 for each in told)
-
-
-def test_it_says_how_long_the_model_has_had_its_batch_and_whether_it_runs() -> None:
-    model = Model()
-    model.free.clear()
-
-    async def main() -> tuple[float, float, float, bool, bool]:
-        batcher = batcher_of(model)
-        idle = batcher.busy_seconds
-        answer = asyncio.ensure_future(batcher.submit(1))
-        await asyncio.sleep(0.3)
-        busy, running = batcher.busy_seconds, batcher.is_running
-        model.free.set()
-        await answer
-        after = batcher.busy_seconds
-        await batcher.close()
-        return idle, busy, after, running, batcher.is_running
-
-    idle, busy, after, running, closed = run(main())
-    assert (idle, after, running, closed) == (0, 0, True, False)
-    assert busy > 0.1
