@@ -29,7 +29,6 @@ from common import photographs
 from image_loading import AUGMENT, PREPROCESSING, enlarged
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.decoding.packed import open_bytes
 from mpfgvc.data.headers import DIGEST_DIGITS
 from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
 from mpfgvc.data.pack import Pack
@@ -37,6 +36,7 @@ from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.run_photos import restore
 from mpfgvc.data.samples import PhotoSet, Sample, class_counts, labels_at
 from mpfgvc.data.shard_index import INDEX, ROW, Layout, ShardFile, index_digest, map_index, save_index
+from mpfgvc.data.tars import open_bytes
 from mpfgvc.data.transforms import train_transform
 from side_by_side import Comparison, Work, comparison, own_megabytes, peak_megabytes, report, seconds_of
 

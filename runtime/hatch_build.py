@@ -17,6 +17,8 @@ SHARED = (
     "cli/serving.py",
     "data/__init__.py",
     "data/decoding",
+    "data/remote.py",
+    "data/tars.py",
     "data/image_files.py",
     "data/images.py",
     "data/preprocessing.py",

@@ -7,7 +7,7 @@ from tests.readme.blocks import blocks_of
 from tests.readme.conftest import REPOSITORY
 from tests.readme.test_readme import SMALL
 
-from mpfgvc.data.description_file import read_descriptions
+from mpfgvc.data.descriptions import read_descriptions
 
 BLOCKS = blocks_of(REPOSITORY / "docs" / "descriptions.md")
 CLASSES = ("bolete", "chanterelle", "morel")

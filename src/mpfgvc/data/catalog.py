@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
-from mpfgvc.data.class_names import capitals_notes
+from mpfgvc.data.names import capitals_notes
 from mpfgvc.data.place import dataset_root, existing_folder, is_remote, manifest_file
 from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.config import OnError
-from mpfgvc.data.decoding.packed import Packed, open_bytes
 from mpfgvc.data.images import image_size
 from mpfgvc.data.samples import Photograph
+from mpfgvc.data.tars import Packed, open_bytes
 from mpfgvc.errors import DataError
 from mpfgvc.launcher import core_count
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpfgvc.data.decoding.packed import inside, is_packed, members, missing_members, tar_of
+from mpfgvc.data.tars import inside, is_packed, members, missing_members, tar_of
 from mpfgvc.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(

@@ -32,12 +32,12 @@ from mpfgvc.data.decoding.cost import (
 from mpfgvc.data.decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
 from mpfgvc.data.decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
 from mpfgvc.data.decoding.noise import quiet_decoders
-from mpfgvc.data.decoding.packed import Packed
 from mpfgvc.data.decoding.photo_file import PhotoFile, Source, open_photo
 from mpfgvc.data.decoding.pixels import join_strips, levels_of, to_rgb
-from mpfgvc.data.decoding.remote import Remote
 from mpfgvc.data.decoding.stated_depth import stated_depth
 from mpfgvc.data.decoding.strips import Strips, stored_size, strips_of
+from mpfgvc.data.remote import Remote
+from mpfgvc.data.tars import Packed
 from mpfgvc.errors import DataError, one_line
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")

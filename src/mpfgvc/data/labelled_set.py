@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.data.catalog import OFFICIAL
-from mpfgvc.data.class_names import look
+from mpfgvc.data.names import look
 from mpfgvc.data.place import existing_folder
 from mpfgvc.data.readers.folders import official_layout, read_labelled_folders
 from mpfgvc.data.readers.manifest import read_labelled_manifest

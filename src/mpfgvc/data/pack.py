@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import OnError
-from mpfgvc.data.decoding.packed import Packed as PackedPhoto
-from mpfgvc.data.decoding.packed import inside, members, open_bytes
 from mpfgvc.data.headers import photo_digest
 from mpfgvc.data.images import image_size
 from mpfgvc.data.photo_list import relative_path
@@ -43,6 +41,8 @@ from mpfgvc.data.shard_index import (
     member_name,
     save_index,
 )
+from mpfgvc.data.tars import Packed as PackedPhoto
+from mpfgvc.data.tars import inside, members, open_bytes
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.launcher import core_count
 from mpfgvc.progress import Bar

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self, get_args
 
-from mpfgvc.data.decoding.packed import is_packed
 from mpfgvc.data.headers import DIGEST_DIGITS, photo_digest
 from mpfgvc.data.listed_shards import ListedPhoto, ListedShards
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.data.shard_table import ShardTable
+from mpfgvc.data.tars import is_packed
 from mpfgvc.errors import CheckpointError
 from mpfgvc.launcher import core_count
 from mpfgvc.storage.digests import check_digest, write_with_digest

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mpfgvc.data.decoding.remote import Remote, is_http, is_url, open_url
 from mpfgvc.data.image_files import IMAGE_SUFFIXES, find_images, is_left_out, natural_key
+from mpfgvc.data.remote import Remote, is_http, is_url, open_url
 from mpfgvc.data.samples import Photograph
 from mpfgvc.errors import DataError, one_line
 

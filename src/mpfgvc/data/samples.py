@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpfgvc.data.class_names import refuse_lookalikes
-from mpfgvc.data.decoding.packed import Packed
-from mpfgvc.data.decoding.remote import Remote
 from mpfgvc.data.images import read_image
+from mpfgvc.data.names import refuse_lookalikes
+from mpfgvc.data.remote import Remote
+from mpfgvc.data.tars import Packed
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
 

@@ -17,8 +17,8 @@ from typing import Any, ClassVar, NoReturn, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.decoding.packed import Member, Packed
 from mpfgvc.data.samples import Sample, Split, chunks
+from mpfgvc.data.tars import Member, Packed
 from mpfgvc.errors import DataError
 from mpfgvc.storage.whole_files import write_bytes, write_text
 

@@ -15,9 +15,9 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.decoding.packed import Member, inside, tar_of
 from mpfgvc.data.samples import CHUNK, Labels, Sample, SampleTable, Split, chunks
 from mpfgvc.data.shard_index import ROWS, SPLITS, Layout, ShardSample, map_index, member_name
+from mpfgvc.data.tars import Member, inside, tar_of
 
 Places = NDArray[np.int64]
 

@@ -25,7 +25,7 @@ from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, caption
 from mpfgvc.birds.scene import Picture
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BirdsConfig
-from mpfgvc.data.description_file import bird_descriptions
+from mpfgvc.data.descriptions import bird_descriptions
 from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds
 from mpfgvc.errors import OutputError
 from mpfgvc.progress import Bar

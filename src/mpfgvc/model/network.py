@@ -113,7 +113,7 @@ class MPFGVC(nn.Module):
 
         New parts start from `seed`; the projection starts as the towers' own if they are a pair
         (towers/alignment.py). `sentences` describe each class: those of `config.descriptions`, which
-        data/description_file.py reads. Raises ConfigError or CheckpointError as the towers do.
+        data/descriptions.py reads. Raises ConfigError or CheckpointError as the towers do.
         """
         _refuse_without_sentences(config, sentences)
         text_tower, visual = build_text_and_visual(config.text_tower, seed=seed)
@@ -280,7 +280,7 @@ def check_settings(
 
 def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[str]]) -> None:
     if config.descriptions is not None and not sentences:
-        hint = "give `sentences`, which read_descriptions of mpfgvc.data.description_file returns"
+        hint = "give `sentences`, which read_descriptions of mpfgvc.data.descriptions returns"
         raise ConfigError(
             f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}"
         )

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mpfgvc.data.decoding.remote import is_url
+from mpfgvc.data.remote import is_url
 from mpfgvc.errors import DataError, one_line
 from mpfgvc.storage.parquet import parquet_for, pyarrow_for
 from mpfgvc.storage.whole_files import new_file

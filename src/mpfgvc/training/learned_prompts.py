@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mpfgvc.data.description_file import descriptions_of_run
+from mpfgvc.data.descriptions import descriptions_of_run
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.arguments import refuse_below

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config, StageConfig
-from mpfgvc.data.description_file import NO_DESCRIPTIONS, Descriptions
+from mpfgvc.data.descriptions import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.headers import check_headers
 from mpfgvc.data.loading import worker_count
 from mpfgvc.data.photo_list import PhotoList

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config
 from mpfgvc.config_paths import with_absolute_paths
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.description_file import descriptions_of_run, read_descriptions
+from mpfgvc.data.descriptions import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpfgvc.data.decoding.packed import Member
 from mpfgvc.data.photos import ClassMembers
 from mpfgvc.data.readers.shards import read_shards
 from mpfgvc.data.samples import CHUNK, PhotoSet, class_counts, labels_at
@@ -24,6 +23,7 @@ from mpfgvc.data.shard_index import (
 )
 from mpfgvc.data.shard_table import ShardTable, shard_ends
 from mpfgvc.data.split import hold_out, single_notes
+from mpfgvc.data.tars import Member
 
 COUNT, PER_SHARD, CLASSES = 3 * CHUNK + 77, 1000, 50
 

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from mpfgvc.data.decoding.packed import Packed, is_packed, locate
-from mpfgvc.data.decoding.remote import Remote
+from mpfgvc.data.remote import Remote
+from mpfgvc.data.tars import Packed, is_packed, locate
 
 Source = str | Path | Packed | Remote | IO[bytes]
 """What a photograph may be read from."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpfgvc.data.class_names import look
 from mpfgvc.data.image_files import natural_key, readable
+from mpfgvc.data.names import look
 from mpfgvc.data.readers.csv_table import read_csv_rows, refuse_columns
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.table_values import number_of, text_of

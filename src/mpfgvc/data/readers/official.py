@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mpfgvc.data.class_names import bird_name, dish_name, nabird_name
+from mpfgvc.data.names import bird_name, dish_name, nabird_name
 from mpfgvc.data.readers.index_files import (
     decode,
     read_lines,

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.decoding.packed import Member, Packed, inside, members
-from mpfgvc.data.decoding.shard_cache import fetch, is_fetched, write_origin
 from mpfgvc.data.image_files import IMAGE_SUFFIXES, list_folder, natural_key
 from mpfgvc.data.place import dataset_root, is_remote
 from mpfgvc.data.readers.index_files import read_lines
+from mpfgvc.data.remote import fetch, is_fetched, write_origin
 from mpfgvc.data.samples import SPLIT_NAMES, PhotoSet, Split, counted
 from mpfgvc.data.shard_index import (
     INDEX,
@@ -35,6 +34,7 @@ from mpfgvc.data.shard_index import (
 )
 from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.data.split import with_test
+from mpfgvc.data.tars import Member, Packed, inside, members
 from mpfgvc.errors import DataError
 
 CLASSES = "classes.txt"

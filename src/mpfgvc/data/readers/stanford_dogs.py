@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mpfgvc.data.class_names import breed_name
+from mpfgvc.data.names import breed_name
 from mpfgvc.data.readers.index_files import refuse_missing, refuse_repeated
 from mpfgvc.data.readers.matlab_files import cell_text, read_variables, whole_numbers
 from mpfgvc.data.samples import PhotoSet, Sample, Split

@@ -11,7 +11,7 @@ from mpfgvc.birds.plumage import PARTS, Plumage
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.description_file import read_descriptions
+from mpfgvc.data.descriptions import read_descriptions
 from mpfgvc.data.doctor import check_dataset
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing

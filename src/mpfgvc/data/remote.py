@@ -1,30 +1,76 @@
-"""Shards that are elsewhere, fetched whole when a photograph of theirs is read, within a bounded folder.
+"""What is at a URL: single photographs, and shards that are fetched whole into a bounded folder.
 
-The folder holds `origin.json`: where the shards come from, and how many bytes of them may be kept. The shard
-that was fetched first goes first. Any process may fetch: a shard takes its name when it is whole, and a lock
-keeps two of this machine from fetching the same one.
+HTTP needs nothing; other stores need fsspec and the store's package. The folder of fetched shards holds
+`origin.json`: where they come from, and how many bytes of them may be kept; the one fetched first goes first.
+Any process may fetch: a shard takes its name when it is whole, and a lock keeps two processes of this
+machine from fetching the same one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from mpfgvc.data.decoding.remote import open_url
 from mpfgvc.errors import one_line
 
+SECONDS = 60
+"""How long a server may be silent."""
 ORIGIN = "origin.json"
 _BLOCK = 1024**2
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A photograph at a URL; its text is the URL."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, most: int) -> bytes:
+        """Its bytes, at most so many. Raises whatever the store raises."""
+        with open_url(self.url) as file:
+            content: bytes = file.read(most)
+            return content
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL, not a path."""
+    return _URL.match(name) is not None
+
+
+def is_http(url: str) -> bool:
+    """Whether a URL is one of the web, where single files can be had and nothing can be listed."""
+    return url.startswith(("http://", "https://"))
+
+
+def open_url(url: str) -> Any:
+    """A context manager that gives the bytes at a URL as a file.
+
+    Raises ValueError where fsspec is missing, and on the way whatever the store raises.
+    """
+    if is_http(url):
+        return urllib.request.urlopen(url, timeout=SECONDS)  # noqa: S310
+    try:
+        import fsspec
+    except ImportError:
+        raise ValueError("it needs fsspec and the package of its store: pip install fsspec s3fs") from None
+    return fsspec.open(url, "rb")
 
 
 def write_origin(folder: Path, url: str, most_bytes: int) -> None:
-    """Make a folder the place of the shards at `url`. Raises OSError."""
+    """Make a folder the cache of the shards at `url`. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"url": url.rstrip("/"), "most_bytes": most_bytes}) + "\n"
     file = folder / ORIGIN
@@ -44,13 +90,16 @@ def fetch(file: Path, size: int | None = None) -> None:
 
     Raises ValueError with the reason in one line, for a file of another size than `size`, too.
     """
+    from filelock import FileLock  # only here, as a deployed model fetches no shards
+
     origin = json.loads((file.parent / ORIGIN).read_text())
-    with _alone(file):
+    with FileLock(file.parent / f".{file.name}.lock"):
         if file.exists():
             return
         part = _part(file.parent)
         try:
-            _download(f"{origin['url']}/{file.name}", part)
+            with open_url(f"{origin['url']}/{file.name}") as source, part.open("wb") as target:
+                shutil.copyfileobj(source, target, _BLOCK)
             got = part.stat().st_size
             if size is not None and got != size:
                 raise ValueError(f"got {got} of {size} bytes")
@@ -86,11 +135,6 @@ def _size_of(tar: Path) -> int | None:
     return None
 
 
-def _download(url: str, target: Path) -> None:
-    with open_url(url) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, _BLOCK)
-
-
 def _make_room(folder: Path, left: int) -> None:
     """Remove the shards that were fetched first until the others have at most `left` bytes."""
     shards = []
@@ -110,16 +154,3 @@ def _part(folder: Path) -> Path:
     descriptor, name = tempfile.mkstemp(prefix=".fetch-", dir=folder)
     os.close(descriptor)
     return Path(name)
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """One process of this machine at a time, where the system has locks."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (file.parent / f".{file.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpfgvc.data.class_names import (
+from mpfgvc.data.names import (
     bird_name,
     breed_name,
     capitals_notes,

@@ -6,7 +6,7 @@
                                             Barn Owl: a bird with a pale face
 
 CSV has one row for each sentence, YAML one sentence or a list of them. `bundled` stands for the sentences of
-the synthetic birds: one for each attribute. Class names are compared by how they look (class_names.py).
+the synthetic birds: one for each attribute. Class names are compared by how they look (names.py).
 A class without sentences is allowed, and so are sentences about classes that the dataset does not
 have: a field guide describes more birds than a subset holds. Both are counted and said.
 
@@ -27,8 +27,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
-from mpfgvc.data.class_names import look
 from mpfgvc.data.image_files import readable
+from mpfgvc.data.names import look
 from mpfgvc.data.readers.csv_table import read_csv_rows
 from mpfgvc.data.readers.index_files import decode
 from mpfgvc.data.readers.table_values import text_of

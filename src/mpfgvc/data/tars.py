@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mpfgvc.data.decoding.shard_cache import open_tar
+from mpfgvc.data.remote import open_tar
 
 MARK = ".tar!"
 """What stands between the tar file and the photograph in a path."""
