@@ -2,8 +2,11 @@
 #
 #   make demo     trains on synthetic birds, draws an explanation, prints the result beside baselines,
 #                 and how to open its page
-#   make test     lint, types, import rules and all CPU tests
-#   make check    the same without the tests
+#   make test     before a commit, 6 minutes on two cores: lint, types, import rules, and the tests that are
+#                 quick; they train, resume, predict, export, serve and open a page
+#   make test-all what CI runs, 20 minutes: the same and the slow tests: kills, several processes and hosts,
+#                 Ray, every page in Chromium, real photographs; plain `pytest` runs these tests, too
+#   make check    lint, types and import rules
 #   make fmt      formats the code
 #   make bench    all speed benchmarks, and their table in benchmarks/README.md
 #   make docs     the documentation site, in build/site
@@ -13,13 +16,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
-# Two test processes with one thread each, so that they do not compete for two cores.
-TEST_OPTIONS ?= -n 2
+# Two test processes; the one that is done first takes over tests of the other. They share trained runs on disk.
+TEST_OPTIONS ?= -n 2 --dist worksteal
+QUICK := not slow and not browser and not ray and not gpu
 
-.PHONY: demo test check fmt bench docs clean
+.PHONY: demo test test-all check fmt bench docs clean
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest $(TEST_OPTIONS)
+	$(BIN)/pytest $(TEST_OPTIONS) -m "$(QUICK)"
+
+test-all: check
+	$(BIN)/pytest $(TEST_OPTIONS)
 
 check: $(READY)
 	$(BIN)/ruff check .

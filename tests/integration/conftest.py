@@ -1,23 +1,27 @@
 """A dataset and a network small enough to train whole runs in seconds."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from tests.conftest import Once
 
-from mpfgvc import Config, load_config, train
+from mpfgvc import Config, export, load_config, train
 
 CLASSES = ("cross", "disc", "stripe")
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(once: Once) -> Path:
     """Class folders with train, val and test above them: 3 classes, 9 + 2 + 5 photographs each."""
-    root = tmp_path_factory.mktemp("photos")
+    return once("photos", _draw)
+
+
+def _draw(root: Path) -> None:
     for split, count in (("train", 9), ("val", 2), ("test", 5)):
         for label, name in enumerate(CLASSES):
             folder = root / split / name
@@ -27,7 +31,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = generator.integers(0, 90, (40, 48, 3), dtype=np.uint8)
                 pixels[10:30, 10 + index : 30 + index, label] += 160
                 Image.fromarray(pixels).save(folder / f"{index}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +63,21 @@ def tiny(photos: Path) -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tiny: Callable[..., Config], once: Once) -> Path:
     """The folder of a finished run of `tiny`. Tests that change it work on a copy."""
-    torch.set_num_threads(1)
-    return train(tiny({"stage1.start": "features"}), out=tmp_path_factory.mktemp("runs") / "run").path
+    return once("finished", lambda folder: train(tiny({"stage1.start": "features"}), out=folder))
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of `finished`, for what is changed in it or written into it."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def exported(finished: Path, once: Once) -> Path:
+    """`finished` as an ONNX file in fp32."""
+    return once("exported", lambda folder: export(finished, folder / "run.onnx")) / "run.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -74,5 +88,5 @@ def tiny_words(tiny: Callable[..., Config]) -> list[str]:
         *("--model.image_tower.name", "test_vit", "--model.image_tower.pretrained", "false"),
         *("--model.image_tower.image_size=48", "--model.text_tower.name=mpfgvc-small"),
         *("--model.text_tower.pretrained=null", "--model.kept_tokens=4", "--stage1.epochs=1"),
-        *("--stage1.batch_size=8", "--stage2.epochs=1"),
+        *("--stage1.batch_size=8", "--stage1.start=noise", "--stage2.epochs=1"),
     ]

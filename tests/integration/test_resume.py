@@ -1,201 +1,150 @@
 """A run that is killed at any moment and resumed ends with the weights of a run that was not."""
 
-import multiprocessing
-import os
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+from tests.killed import process_of, run_to_the_end, run_until
 
-from mpfgvc.config import Config
+from mpfgvc import CheckpointError, Config, ConfigError, resume, train
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mpfgvc.training.run"])
-
-# (event, how often it happens before the kill). A stage has 3 steps an epoch, a checkpoint every 2 steps.
-MOMENTS = [
-    ("step of stage1", 0),
-    ("step of stage1", 2),
-    ("step of stage1", 3),
-    ("step of stage1", 5),
-    ("half-written file", 0),
-    ("half-written file", 2),
-    ("half-written file", 4),
-    ("unnamed file", 2),
-    ("stage 2 begins", 0),
-    ("step of stage2", 0),
-    ("step of stage2", 3),
-    ("model is saved", 0),
-    ("test", 0),
+Tiny = Callable[..., Config]
+QUICK = (5, 9, 13)
+SIXTEENTHS = [
+    pytest.param(part, marks=() if part in QUICK else pytest.mark.slow("15 moments, two trainings each"))
+    for part in range(1, 16)
 ]
-
-
-def _die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _after(count: int, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, but the process dies at its call number `count`, from 0."""
-    calls = iter(range(10**9))
-
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if next(calls) == count:
-            _die()
-        return function(*args, **kwargs)
-
-    return wrapped
-
-
-def _set_trap(moment: str, count: int) -> None:
-    from mpfgvc.inference import saved_model
-    from mpfgvc.storage import digests
-    from mpfgvc.storage.part_files import part_path
-    from mpfgvc.training import checkpoint, feature_start, run, stages
-
-    def trap(owner: Any, name: str) -> None:
-        setattr(owner, name, _after(count, getattr(owner, name)))
-
-    if moment == "half-written file":
-        write = digests.write_with_digest
-
-        def half(path: Path, content: bytes) -> None:
-            part_path(path).write_bytes(content[: len(content) // 2])
-            _die()
-
-        calls = iter(range(10**9))
-        checkpoint.write_with_digest = lambda *args: half(*args) if next(calls) == count else write(*args)
-        return
-    trap(
-        *{
-            "step of features": (feature_start.FeatureStart, "forward"),
-            "step of stage1": (stages.Stage1, "forward"),
-            "step of stage2": (stages.Stage2, "forward"),
-            "unnamed file": (os, "fsync"),
-            "stage 2 begins": (run, "train_stage2"),
-            "model is saved": (saved_model, "write_with_digest"),
-            "test": (run, "evaluate_photos"),
-        }[moment]
-    )
-
-
-def _run(config: Config | None, out: Path, moment: str | None, count: int) -> None:
-    import torch
-
-    from mpfgvc.training.run import resume, train
-
-    torch.set_num_threads(1)
-    if moment is not None:
-        _set_trap(moment, count)
-    train(config, out=out) if config is not None else resume(out)
-
-
-def _in_process(config: Config | None, out: Path, moment: str | None = None, count: int = 0) -> int:
-    process = PROCESSES.Process(target=_run, args=(config, out, moment, count))
-    process.start()
-    process.join(120)
-    assert process.exitcode is not None
-    return process.exitcode
-
-
-@pytest.fixture(scope="module")
-def settings(tiny: Callable[..., Config]) -> Config:
+SETTINGS = {
     # Stochastic depth and an average of the weights: a resumed run must not lose their state.
-    return tiny({"model.image_tower.drop_path": 0.2, "stage1.ema": 0.9, "stage2.patience": 2})
+    "plain": {"model.image_tower.drop_path": 0.2, "stage1.ema": 0.9, "stage2.patience": 2},
+    "starts": {"stage1.start": "features", "stage2.start": "stage1"},
+}
 
 
-@pytest.fixture(scope="module")
-def whole_run(settings: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that nobody stopped."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    assert _in_process(settings, out) == 0
-    return out
+@pytest.fixture(scope="session")
+def whole(tiny: Tiny, once: Callable[..., Path]) -> Callable[[str], tuple[Path, int]]:
+    """A run of SETTINGS that nobody stopped, and the number of its file events."""
+
+    def run(name: str) -> tuple[Path, int]:
+        def fill(folder: Path) -> None:
+            events = run_to_the_end(tiny(SETTINGS[name]), folder / "run")
+            (folder / "events").write_text(str(events))
+
+        folder = once(f"whole-{name}", fill)
+        return folder / "run", int((folder / "events").read_text())
+
+    return run
 
 
-def _same(run: Path, whole: Path) -> None:
-    for name in ("stage1.safetensors", "model/model.safetensors", "model/model.json", "evaluation.json"):
-        assert (run / name).read_bytes() == (whole / name).read_bytes(), name
-    columns = [
+def same(run: Path, other: Path) -> None:
+    for name in ("model/model.safetensors", "model/model.json", "evaluation.json"):
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+    tensors, expected = (load_file(folder / "stage1.safetensors") for folder in (run, other))
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+    rows, others = (
         [line.split(",")[:8] for line in (folder / "metrics.csv").read_text().splitlines()]
-        for folder in (run, whole)
-    ]
-    assert columns[0] == columns[1]
-    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in whole.iterdir())
+        for folder in (run, other)
+    )
+    assert rows == others
+    assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in other.iterdir())
 
 
-@pytest.mark.parametrize(("moment", "count"), MOMENTS)
+def go_on(config: Config, run: Path) -> None:
+    """Resume; or the same command again, where it was killed before there was anything to resume."""
+    run_to_the_end(None if (run / "config.yaml").exists() else config, run)
+
+
+@pytest.mark.parametrize("part", SIXTEENTHS)
 def test_a_run_killed_at_a_moment_and_resumed_ends_with_the_same_bits(
-    settings: Config, whole_run: Path, tmp_path: Path, moment: str, count: int
+    tiny: Tiny, whole: Callable[[str], tuple[Path, int]], tmp_path: Path, part: int
 ) -> None:
+    unbroken, events = whole("plain")
     run = tmp_path / "run"
-    assert _in_process(settings, run, moment, count) == -signal.SIGKILL
-    if (run / "config.yaml").exists():
-        assert _in_process(None, run) == 0
-    else:  # killed before there was anything to resume: the same command again
-        assert _in_process(settings, run) == 0
-    _same(run, whole_run)
+    run_until(events * part // 16, tiny(SETTINGS["plain"]), run)
+    assert not (run / "evaluation.json").exists(), "it was killed before its end"
+    go_on(tiny(SETTINGS["plain"]), run)
+    same(run, unbroken)
 
 
-@pytest.mark.parametrize(("moment", "count"), [("step of stage1", 3), ("step of stage2", 3), ("test", 0)])
-def test_a_run_with_descriptions_is_resumed_without_their_file_and_ends_with_the_same_bits(
-    tiny: Callable[..., Config], tmp_path: Path, moment: str, count: int
-) -> None:
-    words = tmp_path / "words.csv"
-    settings = tiny({"model.descriptions": str(words)})
-    words.write_text("class,sentence\ncross,two bars that cross\ncross,a red cross\ndisc,a round disc\n")
-    assert _in_process(settings, tmp_path / "whole") == 0
-    assert _in_process(settings, tmp_path / "run", moment, count) == -signal.SIGKILL
-    words.unlink()
-    assert _in_process(None, tmp_path / "run") == 0
-    _same(tmp_path / "run", tmp_path / "whole")
-
-
-@pytest.mark.parametrize(
-    ("moment", "count"),
-    [("step of features", 5), ("step of stage1", 0), ("step of stage1", 4), ("step of stage2", 3)],
-)
+@pytest.mark.slow("three moments of a training with a start of 200 steps")
+@pytest.mark.parametrize("part", [5, 8, 12])
 def test_a_run_that_starts_from_what_is_known_is_resumed_to_the_same_bits(
-    tiny: Callable[..., Config], tmp_path: Path, moment: str, count: int
+    tiny: Tiny, whole: Callable[[str], tuple[Path, int]], tmp_path: Path, part: int
 ) -> None:
-    settings = tiny({"stage1.start": "features", "stage2.start": "stage1"})
-    assert _in_process(settings, tmp_path / "whole") == 0
-    assert _in_process(settings, tmp_path / "run", moment, count) == -signal.SIGKILL
-    assert _in_process(None, tmp_path / "run") == 0
-    _same(tmp_path / "run", tmp_path / "whole")
-    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]
-    with_passes = ["features"] * 2 + ["stage1"] * 2 + ["stage2"] * 3
-    assert [row.split(",")[0] for row in rows] == with_passes
+    unbroken, events = whole("starts")
+    run_until(events * part // 16, tiny(SETTINGS["starts"]), tmp_path / "run")
+    go_on(tiny(SETTINGS["starts"]), tmp_path / "run")
+    same(tmp_path / "run", unbroken)
 
 
-def test_a_run_killed_again_and_again_at_random_times_ends_with_the_same_bits(
-    settings: Config, whole_run: Path, tmp_path: Path
+@pytest.mark.slow("three trainings")
+def test_a_run_with_descriptions_is_resumed_without_their_file(tiny: Tiny, tmp_path: Path) -> None:
+    words = tmp_path / "words.csv"
+    words.write_text("class,sentence\ncross,two bars that cross\ncross,a red cross\ndisc,a round disc\n")
+    settings = tiny({"model.descriptions": str(words)})
+    events = run_to_the_end(settings, tmp_path / "whole")
+    run_until(events // 2, settings, tmp_path / "run")
+    words.unlink()
+    run_to_the_end(None, tmp_path / "run")
+    same(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.slow("is killed at three moments by the clock")
+def test_a_run_killed_again_and_again_from_outside_ends_with_the_same_bits(
+    tiny: Tiny, whole: Callable[[str], tuple[Path, int]], tmp_path: Path
 ) -> None:
+    """The true kill -9, which no line of Python sees coming."""
+    settings, run = tiny(SETTINGS["plain"]), tmp_path / "run"
     started = time.perf_counter()
-    assert _in_process(settings, tmp_path / "timed") == 0
-    whole = time.perf_counter() - started
+    run_to_the_end(settings, tmp_path / "timed")
+    seconds = time.perf_counter() - started
+    killed = []
+    for share in (0.4, 0.3, 0.5):
+        process = process_of(None if (run / "config.yaml").exists() else settings, run)
+        process.join(share * seconds)
+        process.kill()
+        process.join()
+        killed.append(process.exitcode == -signal.SIGKILL)
+    assert any(killed), "every attempt ended before its kill: the delays test nothing on this machine"
+    go_on(settings, run)
+    same(run, whole("plain")[0])
+
+
+def test_resuming_a_finished_run_changes_nothing(run: Path, finished: Path) -> None:
+    resume(run)
+    same(run, finished)
+    assert (run / "training.html").read_bytes() == (finished / "training.html").read_bytes()
+
+
+# --auto-resume: the same command starts a training and goes on with it.
+
+
+def test_the_same_call_goes_on_and_then_has_nothing_left_to_do(tiny: Tiny, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    kills = 0
-    for delay in (0.4 * whole, 0.25 * whole, 0.5 * whole, 0.3 * whole, 60):
-        config = None if (run / "config.yaml").exists() else settings
-        process = PROCESSES.Process(target=_run, args=(config, run, None, 0))
-        process.start()
-        process.join(delay)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            kills += 1
-            continue
-        assert process.exitcode == 0
-        break
-    assert kills > 0, "every attempt finished before its kill: the delays test nothing on this machine"
-    _same(run, whole_run)
+    events = run_to_the_end(tiny(), tmp_path / "whole")
+    run_until(events // 2, tiny(), run)
+    goes_on = train(tiny(), out=run, auto_resume=True)
+    same(run, tmp_path / "whole")
+    again = train(tiny(), out=run, auto_resume=True)
+    assert again.to_dict() == goes_on.to_dict()
 
 
-def test_resuming_a_finished_run_changes_nothing(whole_run: Path) -> None:
-    before = {path: path.read_bytes() for path in (whole_run / "model").iterdir()}
-    started = time.time()
-    assert _in_process(None, whole_run) == 0
-    assert {path: path.read_bytes() for path in (whole_run / "model").iterdir()} == before
-    assert (whole_run / "stage1.safetensors").stat().st_mtime < started
+def test_a_run_of_other_settings_is_refused_by_the_first_that_differs(tiny: Tiny, finished: Path) -> None:
+    others = tiny({"stage1.start": "features", "stage1.lr": 0.5})
+    with pytest.raises(CheckpointError, match=r"holds a run with stage1\.lr 0\.\d+, but 0\.5 was given"):
+        train(others, out=finished, auto_resume=True)
+
+
+def test_without_it_a_run_is_not_overwritten_and_the_refusal_names_it(tiny: Tiny, finished: Path) -> None:
+    with pytest.raises(CheckpointError, match="add --auto-resume"):
+        train(tiny(), out=finished)
+
+
+def test_it_needs_the_name_of_the_folder(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match="--auto-resume needs --out"):
+        train(tiny(), auto_resume=True)
