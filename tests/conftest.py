@@ -26,7 +26,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A slow test says why it is slow."""
     for item in items:
         if any(not mark.args for mark in item.iter_markers("slow")):
-            continue
             raise pytest.UsageError(
                 f'{item.nodeid} must say why it is slow: pytest.mark.slow("four trainings")'
             )

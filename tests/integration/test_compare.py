@@ -66,7 +66,7 @@ def _wait_until(seen: Callable[[], bool], process: subprocess.Popen[bytes] | Non
         time.sleep(0.005)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several trainings in processes of their own")
 def test_a_comparison_writes_its_table_and_trains_nothing_twice(
     uninterrupted: tuple[Path, dict[str, Any]], words: list[str], cli: Cli
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_comparison_writes_its_table_and_trains_nothing_twice(
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("*-0/**/*") if path.is_file()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several trainings in processes of their own")
 def test_runs_with_other_settings_are_refused_before_anything_is_trained(
     uninterrupted: tuple[Path, dict[str, Any]], words: list[str], cli: Cli
 ) -> None:
@@ -100,7 +100,7 @@ def test_runs_with_other_settings_are_refused_before_anything_is_trained(
     assert stderr == f"mpfgvc: {rule}; choose another --out, or remove that folder\n"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several trainings in processes of their own")
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the training in /proc")
 def test_a_comparison_that_is_killed_in_its_second_run_gives_the_same_table_when_it_is_started_again(
     uninterrupted: tuple[Path, dict[str, Any]], words: list[str], tmp_path: Path
@@ -121,7 +121,7 @@ def test_a_comparison_that_is_killed_in_its_second_run_gives_the_same_table_when
     assert (tmp_path / "full-0" / "metrics.csv").read_bytes() == first, "what was done is not done again"
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several trainings in processes of their own")
 def test_settings_can_be_compared_by_validation_without_reading_the_test(
     words: list[str], cli: Cli, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def _losses(run: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file) if row["epoch"] != "0"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 @pytest.mark.parametrize("starts", [{"stage2.start": "noise"}, {"stage1.start": "features"}])
 def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exactly(
     tiny: Callable[..., Config], photos: Path, tmp_path: Path, mpfgvc: Mpfgvc, starts: dict[str, str]
@@ -80,7 +80,7 @@ def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exact
     assert together == alone
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
     tiny: Callable[..., Config], tmp_path: Path, mpfgvc: Mpfgvc, processes: int
@@ -99,7 +99,7 @@ def test_processes_that_each_encode_some_prompts_train_as_one_that_encodes_all(
     assert (several - one).abs().mean() < 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_two_processes_choose_the_same_average_of_towers(
     tiny: Callable[..., Config], tmp_path: Path, mpfgvc: Mpfgvc
 ) -> None:
@@ -116,7 +116,7 @@ def test_two_processes_choose_the_same_average_of_towers(
         assert (two[name] - weight).abs().mean() < 1e-4, name
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_two_processes_evaluate_two_towers_as_one_does(mpfgvc: Mpfgvc) -> None:
     words = ["--data.birds.species=5", "--data.birds.test=3", "--data.workers=0", "--json"]
     alone, together = (
@@ -126,7 +126,7 @@ def test_two_processes_evaluate_two_towers_as_one_does(mpfgvc: Mpfgvc) -> None:
     assert together == alone
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_two_tasks_of_srun_are_one_training(
     tiny: Callable[..., Config], photos: Path, tmp_path: Path
 ) -> None:
@@ -160,7 +160,7 @@ def test_two_tasks_of_srun_are_one_training(
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(
     tiny: Callable[..., Config], tmp_path: Path
 ) -> None:

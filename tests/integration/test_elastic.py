@@ -18,7 +18,7 @@ from mpfgvc import Config
 from mpfgvc.config_io import dump_config
 from mpfgvc.storage.metric_rows import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow("trainings on several hosts"), pytest.mark.timeout(900)]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 TRAIN = ("-m", "mpfgvc", "train", "--config")
 needs_hosts = pytest.mark.skipif(why_no_hosts() is not None, reason=str(why_no_hosts()))

@@ -31,7 +31,7 @@ def workshop(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("towers of the paper's size")
 @pytest.mark.timeout(1800)
 def test_recipe_cub_downloads_trains_evaluates_and_predicts(workshop: Path) -> None:
     write_true_weights(workshop / "hub")

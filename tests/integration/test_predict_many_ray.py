@@ -22,7 +22,7 @@ from mpfgvc.scale.task import Task
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'mpfgvc[ray]'"),
-    pytest.mark.slow,
+    pytest.mark.ray,
     pytest.mark.timeout(600),
 ]
 Cli = Callable[..., tuple[int, str, str]]

@@ -19,7 +19,7 @@ from mpfgvc import export
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serve-many.md"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(NGINX is None, reason="needs nginx")]
+pytestmark = [pytest.mark.slow("three servers"), pytest.mark.skipif(NGINX is None, reason="needs nginx")]
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def _same(run: Path, one: Path) -> None:
         torch.testing.assert_close(weights[0][name], weight, atol=2e-4, rtol=0, msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_each_step_of_two_processes_has_the_loss_of_one_process(
     make: Callable[..., Config], one: Path, tmp_path: Path, sharding: str
@@ -130,7 +130,7 @@ def test_each_step_of_two_processes_has_the_loss_of_one_process(
     _same(tmp_path / "run", one)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 @pytest.mark.parametrize("processes", [1, 4])
 def test_a_checkpoint_of_two_sharded_processes_is_resumed_on_another_number(
     one: Path, killed: Path, tmp_path: Path, processes: int
@@ -140,7 +140,7 @@ def test_a_checkpoint_of_two_sharded_processes_is_resumed_on_another_number(
     _same(tmp_path / "run", one)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_a_checkpoint_of_one_process_is_resumed_on_two_sharded_ones(
     make: Callable[..., Config], one: Path, tmp_path: Path
 ) -> None:
@@ -199,7 +199,7 @@ def _gradients_of_variants(configs: dict[str, Config]) -> None:
             assert torch.equal(weight, other), (name, key)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_the_gradients_of_two_sharded_processes_are_those_of_one(make: Callable[..., Config]) -> None:
     configs = {name: make(changes) for name, changes in VARIANTS.items()}
     assert in_processes(2, _gradients_of_variants, configs) == [0, 0]
@@ -234,7 +234,7 @@ def _storages() -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("several processes")
 def test_a_sharded_process_of_two_holds_at_most_055_of_the_bytes(
     make: Callable[..., Config], tmp_path: Path
 ) -> None:

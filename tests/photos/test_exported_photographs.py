@@ -37,7 +37,7 @@ def model(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow("a ViT-tiny on 50 photographs")
 @pytest.mark.timeout(900)
 def test_every_photograph_has_the_same_best_guess_by_each_source(
     model: Path, cub_subset: Path, tmp_path: Path

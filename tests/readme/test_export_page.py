@@ -18,7 +18,7 @@ PAGE = REPOSITORY / "docs" / "export.md"
 BLOCKS = blocks_of(PAGE)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 @pytest.mark.timeout(900)
 def test_the_commands_and_the_script_run_in_the_order_of_the_page(
     mpfgvc: Callable[[list[str]], str], workshop: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def test_the_commands_run_in_the_order_of_the_page(mpfgvc: Callable[[list[str]],
         assert columns(line) in shapes
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 @pytest.mark.timeout(600)
 def test_torchrun_starts_the_same_training(python: Python, mpfgvc: Callable[[list[str]], str]) -> None:
     mpfgvc(["data", "synthesize", "--out", "birds", *BIRDS])
@@ -60,7 +60,7 @@ def test_torchrun_starts_the_same_training(python: Python, mpfgvc: Callable[[lis
     assert done.stdout.count("run folder") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 @pytest.mark.timeout(600)
 def test_the_script_runs_where_processes_are_spawned(python: Python, workshop: Path) -> None:
     (workshop / "script.py").write_text(SPAWN + _script())

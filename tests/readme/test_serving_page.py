@@ -51,7 +51,7 @@ def start(words: list[str], folder: Path) -> tuple[str, "subprocess.Popen[str]"]
     return process.stdout.readline(), process
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 @pytest.mark.timeout(600)
 def test_the_servers_start_and_the_calls_are_answered(trained: Path, python: Python) -> None:
     assert {words[1] for words in SERVERS} == {"serve", "demo"}

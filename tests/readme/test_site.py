@@ -78,7 +78,7 @@ def test_the_python_page_has_every_public_name() -> None:
     assert sorted(re.findall(r"^::: mpfgvc\.(\w+)$", text, re.MULTILINE)) == sorted(mpfgvc.__all__)
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 def test_the_site_builds_without_a_warning(site: Path, tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="needs the extra docs")
     settings = (REPOSITORY / "mkdocs.yml").read_text("utf-8").replace("build/docs", str(site))

@@ -23,7 +23,7 @@ def test_a_frozen_tower_trains_without_an_epoch_of_stage_1(
     assert {row.split(",")[0] for row in rows} == {"features", "stage2"}
 
 
-@pytest.mark.slow
+@pytest.mark.slow("starts servers and another Python")
 @pytest.mark.timeout(600)
 def test_the_comparison_has_a_row_for_each_recipe(mpfgvc: Callable[[list[str]], str], workshop: Path) -> None:
     small = [word for word in SMALL if not word.startswith("--data.validation")]

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import common
-from common import interval, once, parse_settings, scored_split, settings_of, spread, write_result
+from common import interval, once, parse_settings, scored_split, settings_of, spread
 from mpfgvc import Config
 
 
@@ -79,13 +78,3 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_pictures() -> None:
     assert narrow["low"] < narrow["mean"] < narrow["high"]
     assert narrow["high"] - narrow["low"] < (wide["high"] - wide["low"]) / 5
     assert narrow["high"] - narrow["low"] == pytest.approx(2 * 1.96 * 0.1 / 2000**0.5, rel=0.1)
-
-
-def test_a_result_says_where_it_was_measured_but_not_by_which_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(common, "RESULTS", tmp_path)
-    write_result("speed", {"name": "speed"})
-    text = (tmp_path / "speed.json").read_text()
-    assert '"processor"' in text
-    assert '"command"' not in text
