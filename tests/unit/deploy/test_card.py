@@ -1,0 +1,241 @@
+"""The model card of a run: front matter that is YAML, sentences that follow from its files."""
+
+import html
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+
+from mpfgvc.config import ModelConfig
+from mpfgvc.config_io import load_config
+from mpfgvc.data.photo_list import ListedPhoto, PhotoList
+from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.taxonomy import Taxonomy
+from mpfgvc.deploy.hub.card import Card, model_card
+from mpfgvc.errors import CheckpointError
+from mpfgvc.evaluation.answers import Answers, save_answers
+from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
+from mpfgvc.inference.model_description import ModelDescription
+from mpfgvc.run_environment import Environment
+from mpfgvc.run_folder import RunFolder
+
+ENVIRONMENT = Environment(
+    command=("/home/ada/mpfgvc", "train"),
+    commit="abcdef0",
+    device="cpu",
+    precision="32-true",
+    processes=1,
+    threads=2,
+    python="3.11.7",
+    platform="Linux",
+    processor="a | processor",
+    packages={"torch": "2.11.0", "timm": None},
+)
+SOURCES = {
+    name: {"top1": top1, "top5": 0.875, "mean_class": 0.25}
+    for name, top1 in (("vision", 0.5), ("text", 0.625), ("fusion", 0.8))
+}
+RESULT = {"count": 4, "prediction": "fusion", "precision": "fp32", "sources": SOURCES}
+DESCRIPTION = ModelDescription(
+    classes=("crow", "wren"),
+    embed=4,
+    preprocessing=Preprocessing(image_size=(448, 400), mean=(0.5,) * 3, std=(0.5,) * 3, crop_ratio=0.75),
+    model=ModelConfig(),
+)
+Make = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """A run folder with two classes: 3 + 1 training and 2 + 2 test photographs, and a test result."""
+
+    def write(dataset: str = "folder", result: dict[str, Any] | None = None, **settings: object) -> RunFolder:
+        folder = RunFolder(tmp_path / "run")
+        overrides = {"data.dataset": dataset, "data.root": "/home/ada/photos"} | settings
+        folder.create(load_config(overrides=overrides), ENVIRONMENT)
+        labels = [("train", 0), ("train", 0), ("train", 0), ("train", 1)]
+        labels += [("test", label) for label in (0, 0, 1, 1)]
+        photographs = tuple(
+            ListedPhoto(path=f"{number}.jpg", label=label, split=split)  # type: ignore[arg-type]
+            for number, (split, label) in enumerate(labels)
+        )
+        listed = PhotoList(dataset="ada", supercategory=None, classes=("a", "b"), photographs=photographs)
+        listed.save(folder.photographs)
+        folder.save_evaluation(RESULT if result is None else result)
+        return folder
+
+    return write
+
+
+def card_of(folder: RunFolder, description: ModelDescription = DESCRIPTION, **options: Any) -> Card:
+    return model_card(folder, description, repository="me/birds", **options)
+
+
+def front_of(card: Card) -> dict[str, Any]:
+    front: dict[str, Any] = yaml.safe_load(card.text.split("---\n")[1])
+    return front
+
+
+def answered(folder: RunFolder, right: int) -> None:
+    labels = ("a", "a", "b", "b")
+    predicted = tuple(label if place < right else "c" for place, label in enumerate(labels))
+    sources = dict.fromkeys(("vision", "text", "fusion"), predicted)
+    paths = tuple(f"{place}.jpg" for place in range(4))
+    save_answers(Answers(paths=paths, labels=labels, predicted=sources), folder.predictions("test"))
+
+
+def test_the_front_matter_has_what_the_hub_reads(make: Make) -> None:
+    card = card_of(make(), base_models=("timm/a", "timm/b"), license_name="mit", dataset="Moths of Jena")
+    front = front_of(card)
+    assert (front["library_name"], front["pipeline_tag"]) == ("mpfgvc", "image-classification")
+    assert (front["base_model"], front["license"]) == (["timm/a", "timm/b"], "mit")
+    found = ModelCard(card.text).data.eval_results
+    assert {result.dataset_name for result in found} == {"Moths of Jena"}
+    assert {result.metric_name: result.metric_value for result in found} == {
+        "Top-1 accuracy": 0.8,
+        "Top-5 accuracy": 0.875,
+        "Mean accuracy per class": 0.25,
+    }
+
+
+def test_the_tables_have_a_row_for_each_split_and_source_and_mark_the_one_that_answers(make: Make) -> None:
+    folder = make()
+    lines = card_of(folder).text.splitlines()
+    for line in (
+        "Dataset: own photographs, 2 classes.",
+        "| train | 4 | 1 to 3 |",
+        "| test | 4 | 2 |",
+        "| vision | 50.0 |  | 87.5 | 25.0 |",
+        "- A photograph is brought to 448 x 400 pixels (`short`, crop ratio 0.75) and seen once.",
+        "- Some class has only 1 training photographs.",
+        "- The test has only 4 photographs, so its figures are uncertain.",
+        "- Machine: a \\| processor, processes: 1, threads of each: 2, 32-true",
+        "- Versions: Python 3.11.7, torch 2.11.0",
+        "- Commit of mpfgvc: `abcdef0`",
+    ):
+        assert line in lines
+    answered(folder, 4)
+    folder.metrics.write_text("stage,epoch,step,seconds\nstage1,1,4,580\nstage2,1,3,20\n")
+    lines = card_of(folder).text.splitlines()
+    assert "| **fusion** | **80.0** | 100.0 to 100.0 | 87.5 | 25.0 |" in lines
+    assert "- Time of the epochs: 10.0 minutes" in lines
+
+
+def test_the_licence_is_left_to_the_owner(make: Make) -> None:
+    card = card_of(make())
+    assert "license" not in front_of(card)
+    assert "- The owner has stated no licence." in card.text
+    assert "- The owner has stated no licence." not in card_of(make(), license_name="mit").text
+
+
+def test_without_a_test_the_card_claims_nothing(make: Make) -> None:
+    folder = make(final_test=False)
+    folder.evaluation.unlink()
+    card = card_of(folder)
+    assert {"model-index", "metrics"}.isdisjoint(front_of(card))
+    assert "This run has no test" in card.text
+    assert "| source |" not in card.text
+
+
+def test_what_is_known_about_the_probabilities_and_the_taxonomy_is_said(make: Make) -> None:
+    scores = LevelScores(level="class", confidence=(0.5,) * 30, right=(True,) * 30)
+    stored = SourceCalibration(source="fusion", temperature=1.25, truth=(0.5,) * 30, levels=(scores,))
+    calibration = Calibration(photographs="validation split", sources=(stored,))
+    taxonomy = Taxonomy(levels=("genus",), groups=(("Corvus", "Troglodytes"),))
+    folder = make()
+    plain, known = (
+        card_of(folder, replace(DESCRIPTION, **more)).text  # type: ignore[arg-type]
+        for more in ({}, {"calibration": calibration, "taxonomy": taxonomy})
+    )
+    assert "- Probabilities are not calibrated." in plain
+    assert "not calibrated" not in known
+    assert "calibrated by 30 photographs (validation split), temperature 1.25:" in known
+    assert ("Above the classes the model knows genus" in known, "Above the classes" in plain) == (True, False)
+
+
+def test_a_text_tower_with_random_weights_is_no_clip(make: Make) -> None:
+    small = {"model.text_tower.name": "mpfgvc-small", "model.text_tower.pretrained": None}
+    card = card_of(make(**small))
+    assert "text tower `mpfgvc-small` (random weights)" in card.text
+    assert "clip" not in front_of(card)["tags"]
+
+
+@pytest.mark.parametrize(
+    "hostile", ["<script>x</script>", "a | b", "**bold**", "[x](y)", "# head", "```", "---\nx", "{{ 7 * 7 }}"]
+)
+def test_no_name_breaks_the_page(make: Make, hostile: str) -> None:
+    folder = make()
+    description = replace(DESCRIPTION, classes=("wren", hostile))
+    cards = card_of(folder, description, dataset=hostile), card_of(folder, dataset="plain")
+    pages = [
+        MarkdownIt("commonmark").enable("table").render(card.text.split("---\n", 2)[2]) for card in cards
+    ]
+    tags = [re.findall(r"</?[a-z]\w*", page) for page in pages]
+    assert tags[0] == tags[1]
+    assert html.unescape(pages[0]).count(hostile.replace("\n", "\\n")) == 2
+    name = front_of(cards[0])["model-index"][0]["results"][0]["dataset"]["name"]
+    assert name == hostile.replace("\n", "\\n")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "command"),
+    [
+        ("folder", "mpfgvc train --config ./config.yaml --data.root PHOTOGRAPHS"),
+        ("manifest", "mpfgvc train --config ./config.yaml --data.manifest TABLE"),
+        ("synthetic", "mpfgvc train --config ./config.yaml"),
+    ],
+)
+def test_the_command_asks_for_what_the_training_needs(make: Make, dataset: str, command: str) -> None:
+    text = card_of(make(dataset)).text
+    assert command in text.splitlines()
+    assert "files of the owner" not in text
+    text = card_of(make(dataset, **{"model.descriptions": "/home/ada/words.csv"})).text
+    assert "and files of the owner that are not in it (words.csv):" in text
+
+
+def test_a_part_of_a_published_dataset_says_how_much_of_it(make: Make) -> None:
+    parts = "2 of 200 classes, 4 of 5,994 training photographs, 4 of 5,794 test photographs"
+    assert f"Dataset: CUB-200-2011 (subset: {parts}), 2 classes." in card_of(make("cub")).text
+
+
+def test_what_hinders_an_interval_is_a_note(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make(result=RESULT | {"count": 5})
+    answered(folder, 3)
+    expected = (
+        f"intervals are left out, as {folder.predictions('test')} holds 4 photographs, evaluation.json 5"
+    )
+    assert card_of(folder).notes == (expected,)
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    assert "pip install 'mpfgvc[compare]'" in card_of(folder).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        ({}, "sources must be a table"),
+        (RESULT | {"count": "4"}, "count must be a whole number"),
+        (RESULT | {"prediction": "guess"}, "prediction must be one of"),
+        (RESULT | {"sources": {"text": SOURCES["text"]}}, "sources must hold fusion"),
+        (RESULT | {"sources": {"fusion": {"top1": 1.0}}}, "sources.fusion.top5 is missing"),
+    ],
+)
+def test_a_damaged_result_is_refused_in_one_line(make: Make, result: dict[str, Any], reason: str) -> None:
+    folder = make(result=result)
+    with pytest.raises(CheckpointError) as refusal:
+        card_of(folder)
+    assert str(refusal.value).startswith(f"{folder.evaluation}: {reason}")
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_run_without_its_result_is_not_finished(make: Make) -> None:
+    folder = make()
+    folder.evaluation.unlink()
+    with pytest.raises(CheckpointError, match="is not finished: it has no evaluation"):
+        card_of(folder)
