@@ -31,7 +31,7 @@ from mpfgvc import AnswerRules, Predictor
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
-from mpfgvc.evaluation.calibrate import collect
+from mpfgvc.evaluation.calibration import collect
 from mpfgvc.evaluation.calibration import calibration_of, error_with_interval, expected_calibration_error
 from mpfgvc.evaluation.photo_loader import photo_loader
 from mpfgvc.inference.answering import Answering, ModelFacts

@@ -25,7 +25,7 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
-from mpfgvc.evaluation.label_errors import by_self_confidence, found_early, label_suspects
+from mpfgvc.evaluation.labels import by_self_confidence, found_early, label_suspects
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.out_of_fold import out_of_fold_probabilities
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mpfgvc.config_io import load_config
     from mpfgvc.deploy.export import export
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
-    from mpfgvc.evaluation.calibrate import Calibrated, calibrate
+    from mpfgvc.evaluation.calibration import Calibrated, calibrate
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
@@ -28,7 +28,7 @@ __version__ = VERSION
 _HOMES = {
     "Answer": "mpfgvc.inference.guess",
     "AnswerRules": "mpfgvc.inference.answering",
-    "Calibrated": "mpfgvc.evaluation.calibrate",
+    "Calibrated": "mpfgvc.evaluation.calibration",
     "CheckpointError": "mpfgvc.errors",
     "Config": "mpfgvc.config",
     "ConfigError": "mpfgvc.errors",
@@ -41,7 +41,7 @@ _HOMES = {
     "Prediction": "mpfgvc.inference.guess",
     "Predictor": "mpfgvc.inference.predictor",
     "Run": "mpfgvc.training.run",
-    "calibrate": "mpfgvc.evaluation.calibrate",
+    "calibrate": "mpfgvc.evaluation.calibration",
     "evaluate": "mpfgvc.evaluation.evaluate",
     "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
     "export": "mpfgvc.deploy.export",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mpfgvc import CheckpointError, Config, DataError, Predictor, evaluate, train
 from mpfgvc.data.photo_list import PhotoList
-from mpfgvc.evaluation.choice import choose_photos
+from mpfgvc.evaluation.evaluate import choose_photos
 from mpfgvc.run_folder import RunFolder
 
 CLASSES = ("cross", "disc", "stripe")

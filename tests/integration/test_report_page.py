@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from mpfgvc.data.samples import Sample
-from mpfgvc.evaluation.answers import Answers, Certainty
+from mpfgvc.evaluation.metrics import Answers
+from mpfgvc.evaluation.answers import Certainty
 from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 

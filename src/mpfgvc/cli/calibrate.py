@@ -38,7 +38,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    from mpfgvc.evaluation.calibrate import calibrate
+    from mpfgvc.evaluation.calibration import calibrate
 
     found = calibrate(
         options.run_folder,

@@ -63,7 +63,7 @@ def _run(options: Namespace) -> None:
     comparison = compare(
         recipes, seeds=seeds, out=options.out, split=options.split, reference=options.reference
     )
-    from mpfgvc.evaluation.comparison_files import write_comparison_files
+    from mpfgvc.evaluation.comparison import write_comparison_files
 
     write_comparison_files(comparison, Path(options.out))
     if options.json:

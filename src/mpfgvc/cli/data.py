@@ -51,19 +51,10 @@ def _add_check_options(parser: ArgumentParser) -> None:
 
 def _check(options: Namespace) -> int:
     overrides = parse_overrides(options.settings)
-    if options.page is not None:
-        _refuse_missing_jinja2()
     patient = _patient(options, overrides)
     from mpfgvc.cli.doctor import check_and_write
 
     return check_and_write(patient, options)
-
-
-def _refuse_missing_jinja2() -> None:
-    from mpfgvc.pages.render import missing
-
-    if (reason := missing("jinja2")) is not None:
-        raise ConfigError(f"--page needs {reason}")
 
 
 def _patient(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:

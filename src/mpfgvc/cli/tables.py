@@ -87,7 +87,7 @@ def write_prompts(learned: LearnedPrompts) -> None:
 
 def write_comparison(comparison: Comparison, folder: str) -> None:
     """A row for each recipe, what the columns mean, and where the page is."""
-    from mpfgvc.evaluation.comparison_table import COLUMNS, caption, table_rows
+    from mpfgvc.evaluation.comparison import COLUMNS, caption, table_rows
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in COLUMNS:

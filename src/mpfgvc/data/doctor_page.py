@@ -13,8 +13,8 @@ from mpfgvc.data.doctor import Report
 from mpfgvc.data.images import read_image
 from mpfgvc.data.photo_list import relative_path
 from mpfgvc.errors import MpfgvcError
-from mpfgvc.pages.album import Album
-from mpfgvc.pages.render import render
+from mpfgvc.pages import Album
+from mpfgvc.pages import render
 
 SIDE = 220
 """Longer side of a photograph on the page in pixels."""
@@ -46,8 +46,6 @@ class Finding:
 
 def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Finding] = ()) -> str:
     """The whole page. `more` are findings of a trained run.
-
-    Raises ConfigError if jinja2 is not installed.
     """
     findings = [*photograph_findings(report, samples), *more]
     shown = _first_of_each_kind(findings)
@@ -56,7 +54,6 @@ def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Find
         album.add(photo.path, lambda path=photo.path: _small(path))  # type: ignore[misc]
     return render(
         "data/doctor_page.html.j2",
-        "the page of the doctor",
         report=report,
         findings=shown,
         kinds=Counter(finding.kind for finding in findings),

@@ -1,50 +1,170 @@
-"""Do probabilities mean something? Fit a temperature, and measure how far confidence and accuracy differ.
+"""Make probabilities mean something: fit the temperature of a model to photographs that it did not learn from.
 
-    temperature   the T that minimises the mean of -log softmax(logits / T)[label] (Guo et al., ICML 2017);
-                  labels are smoothed by 1 / (photographs + 2), so that a few photographs that are all right
-                  do not make it 0 (Platt, 1999)
-    ECE           sum over bins of |accuracy - mean confidence|, weighed by the photographs in the bin
-                  (Naeini et al., AAAI 2015), with bins of equal width over 0..1
+The temperature is the T that minimises the mean of -log softmax(logits / T)[label] (Guo et al., ICML 2017).
+Labels are smoothed by 1 / (photographs + 2), so that a few photographs that are all right do not make it 0
+(Platt, 1999).
 
-The confidence is the probability of the best class. With few photographs the ECE of a perfect model is
-above zero, too; so it comes with an interval.
+A training calibrates by itself with its validation photographs (setting `calibrate`); `mpfgvc calibrate` does it
+later, with others or with a taxonomy. Validation photographs may have chosen the epoch, so they flatter the
+model a little; photographs that decided nothing are better.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mpfgvc.config import Source
+from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.samples import Sample, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
-from mpfgvc.evaluation.statistics import CONFIDENCE, Interval
+from mpfgvc.data.taxonomy_file import read_taxonomy
+from mpfgvc.devices import find_device
+from mpfgvc.errors import DataError
+from mpfgvc.evaluation.evaluate import choose_photos, over_photos, run_loader
+from mpfgvc.evaluation.statistics import CalibrationError, error_with_interval
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration, softmax
+from mpfgvc.inference.forward import Inference
+from mpfgvc.inference.model_description import DESCRIPTION, FILES
+from mpfgvc.inference.model_source import find_model_folder
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.inference.saved_model import load_model, rewrite_description
+from mpfgvc.model.network import SOURCES
+from mpfgvc.run_folder import RunFolder
 
-BINS = 15
+MOST_PHOTOGRAPHS = 10_000
+"""That are used of a larger set: more would not say more, and their logits must fit in memory."""
+FEWEST_PHOTOGRAPHS = 20
+"""Below which a calibration would say nothing."""
 COLDEST, HOTTEST = 0.02, 50.0
 """Between these a temperature is looked for."""
 _HALVINGS = 60
-_RESAMPLES = 2000
 _DIGITS = 6
 """Of a stored probability."""
 
-
-@dataclass(frozen=True)
-class Bin:
-    """Answers whose confidence is in a range: how many, how sure, how often right."""
-
-    count: int
-    confidence: float
-    accuracy: float
+Logits = dict[Source, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationError:
-    """An expected calibration error and its interval (95 %, percentiles of a bootstrap over photographs)."""
+class Calibrated:
+    """A calibration, and the expected calibration error of the model's answers before and after it.
 
-    value: float
-    interval: Interval
+    Both errors are on the photographs that the temperature was fitted on.
+    """
+
+    calibration: Calibration
+    source: Source
+    """The source that the model answers with."""
+    before: CalibrationError
+    after: CalibrationError
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mpfgvc calibrate --json`."""
+        return {
+            "photographs": self.calibration.photographs,
+            "count": len(self.calibration.sources[0].truth),
+            "source": self.source,
+            "temperature": {each.source: each.temperature for each in self.calibration.sources},
+            "error": {"before": self.before.to_dict(), "after": self.after.to_dict()},
+        }
+
+
+def calibrate(
+    run: str | Path,
+    *,
+    root: str | Path | None = None,
+    manifest: str | Path | None = None,
+    taxonomy: str | Path | None = None,
+    device: str = "auto",
+) -> Calibrated:
+    """Calibrate the model of a run on its validation split, and store what was found in the model.
+
+    `root` and `manifest` say where the dataset is now, or name another labelled set, without the
+    photographs that the run was trained on. `taxonomy` is a file as `data.taxonomy` takes it; None
+    keeps the one that the model has. Raises CheckpointError for a run without a model, DataError for too few
+    photographs and for a taxonomy that lacks a class.
+    """
+    folder = RunFolder.open(run)
+    config = folder.read_config({"device": device})
+    choice = choose_photos(
+        folder, config, split="validation", root=root, manifest=manifest, external_split="test"
+    )
+    choice = replace(choice, samples=at_most(choice.samples, MOST_PHOTOGRAPHS))
+    saved, notes = load_model(folder.path), choice.notes
+    if taxonomy is not None:
+        found = read_taxonomy(taxonomy, saved.network.classes)
+        saved, notes = replace(saved, taxonomy=found.taxonomy), (*notes, *found.notes)
+    predictor = Predictor.packed(saved, device=find_device(device))
+    loader = run_loader(predictor, choice, config, folder)
+    logits, labels, unreadable = collect(predictor.inference, loader, labels_of(choice.samples))
+    where = "the validation split" if choice.set == "run" else "another labelled set"
+    if len(labels) < FEWEST_PHOTOGRAPHS:
+        rule = f"a calibration needs at least {FEWEST_PHOTOGRAPHS} photographs, got {len(labels)} of {where}"
+        raise DataError(f"{rule}; give more labelled photographs with --data.root or --data.manifest")
+    photographs = f"{len(labels)} photographs of {where}"
+    calibration = calibration_of(logits, labels, taxonomy=saved.taxonomy, photographs=photographs)
+    with folder.claim():
+        model = find_model_folder(folder.path, description=DESCRIPTION, files=FILES)
+        rewrite_description(model, calibration=calibration, taxonomy=saved.taxonomy)
+    if unreadable:
+        notes = (*notes, counted("photographs that cannot be read, left out", unreadable))
+    source = predictor.source
+    return Calibrated(
+        calibration=calibration,
+        source=source,
+        before=_error_of(logits[source], labels, 1.0),
+        after=_error_of(logits[source], labels, calibration.temperature_of(source)),
+        notes=notes,
+    )
+
+
+def calibrate_photos(
+    inference: Inference,
+    loader: EvaluationLoader,
+    labels: Int[Tensor, " photographs"],
+    *,
+    taxonomy: Taxonomy | None,
+    photographs: str,
+) -> Calibration | None:
+    """The calibration of a network, over all processes together; None for too few photographs.
+
+    `photographs` says where they come from; their number goes in front of it.
+    """
+    logits, truth, _ = collect(inference, loader, labels)
+    if len(truth) < FEWEST_PHOTOGRAPHS:
+        return None
+    where = f"{len(truth)} photographs of {photographs}"
+    return calibration_of(logits, truth, taxonomy=taxonomy, photographs=where)
+
+
+def collect(
+    inference: Inference, loader: EvaluationLoader, labels: Int[Tensor, " photographs"]
+) -> tuple[Logits, NDArray[np.int64], tuple[str, ...]]:
+    """The logits (photographs, classes) of each source, the labels, and the files that cannot be read.
+
+    In the order of the photographs, the same in all processes.
+    """
+    rows, unreadable = over_photos(
+        inference,
+        loader,
+        lambda output, _: torch.stack([getattr(output, each) for each in SOURCES], dim=1).float().cpu().numpy(),
+    )
+    stacked = np.stack(list(rows.values()), axis=1) if rows else np.zeros((len(SOURCES), 0, 0), np.float32)
+    return dict(zip(SOURCES, stacked, strict=True)), labels[list(rows)].numpy(), unreadable
+
+
+def at_most(samples: Sequence[Sample], most: int) -> tuple[Sample, ...]:
+    """All samples, or `most` of them at even distances."""
+    if len(samples) <= most:
+        return tuple(samples)
+    return tuple(samples[index] for index in np.linspace(0, len(samples) - 1, most).round().astype(int))
 
 
 def calibration_of(
@@ -58,14 +178,8 @@ def calibration_of(
 
     Logits are (photographs, classes).
     """
-    fitted = {source: fit_temperature(rows, labels) for source, rows in logits.items()}
-    return Calibration(
-        photographs=photographs,
-        sources=tuple(
-            _source(source, softmax(rows, fitted[source]), labels, fitted[source], taxonomy)
-            for source, rows in logits.items()
-        ),
-    )
+    sources = tuple(_source(source, rows, labels, taxonomy) for source, rows in logits.items())
+    return Calibration(photographs=photographs, sources=sources)
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
@@ -85,57 +199,15 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
     return float(1 / np.sqrt(low * high))
 
 
-def expected_calibration_error(
-    confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
-) -> float:
-    """The ECE of answers with these confidences, 0..1; 0 without answers."""
-    whole = max(1, len(confidence))
-    return sum(
-        each.count / whole * abs(each.accuracy - each.confidence)
-        for each in reliability(confidence, right, bins)
-    )
-
-
-def error_with_interval(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationError:
-    """The ECE with its interval. The same data give the same interval."""
-    generator, count = np.random.default_rng(0), len(confidence)
-    resampled = [
-        expected_calibration_error(confidence[chosen], right[chosen])
-        for chosen in (generator.integers(count, size=count) for _ in range(_RESAMPLES))
-    ]
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(resampled, [tail, 100 - tail])
-    value = expected_calibration_error(confidence, right)
-    return CalibrationError(value=value, interval=Interval(float(low), float(high)))
-
-
-def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
-    """The answers by confidence, in bins of equal width; the empty ones are left out."""
-    places = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    counts = np.bincount(places, minlength=bins)
-    sure = np.bincount(places, weights=confidence, minlength=bins)
-    true = np.bincount(places, weights=right.astype(np.float64), minlength=bins)
-    return [
-        Bin(
-            count=int(counts[place]),
-            confidence=sure[place] / counts[place],
-            accuracy=true[place] / counts[place],
-        )
-        for place in np.flatnonzero(counts)
-    ]
-
-
 def _source(
-    source: Source,
-    probabilities: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    temperature: float,
-    taxonomy: Taxonomy | None,
+    source: Source, logits: NDArray[np.floating], labels: NDArray[np.int64], taxonomy: Taxonomy | None
 ) -> SourceCalibration:
+    temperature = fit_temperature(logits, labels)
+    probabilities = softmax(logits, temperature)
     levels = [_level(CLASS, probabilities, labels)]
     if taxonomy is not None:
-        for place, name in enumerate(taxonomy.levels):
-            groups, truth = taxonomy.probabilities(place, probabilities), taxonomy.members(place)[labels]
+        for number, name in enumerate(taxonomy.levels):
+            groups, truth = taxonomy.probabilities(number, probabilities), taxonomy.members(number)[labels]
             levels.append(_level(name, groups, truth))
     of_label = probabilities[np.arange(len(labels)), labels]
     return SourceCalibration(
@@ -150,3 +222,8 @@ def _level(name: str, probabilities: NDArray[np.float64], truth: NDArray[np.int6
 
 def _stored(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(np.clip(np.round(values, _DIGITS), 0.0, 1.0).tolist())
+
+
+def _error_of(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> CalibrationError:
+    probabilities = softmax(logits, temperature)
+    return error_with_interval(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)

@@ -1,13 +1,18 @@
 """Evaluate a run: its test split, another split, or a labelled set that it has never seen.
 
-Every photograph counts once: processes take shards without padding, and only whole numbers are added up,
-so two processes give the very same result as one. Network and precision are those of a prediction, so
-`evaluate` and `predict` agree.
+Every photograph counts once: processes take shards without padding, and what they found is put together by the
+index of the photograph, so two processes give the very same result as one. Network and precision are those of
+a prediction, so `evaluate` and `predict` agree. Whatever the user names, no photograph of the training or
+validation split gets into a test.
+
+Recall@k is the measure of metric learning (Oh Song et al., CVPR 2016): how often the k photographs that are
+nearest to one hold another of its class. One that is the only one of its class finds none, and counts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,28 +20,28 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Precision, Source
+from mpfgvc.config import NESTED_FOLDERS, Config, Precision, Source
+from mpfgvc.data.labelled_set import read_labelled_set
 from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root
-from mpfgvc.data.samples import Split, counted
+from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
+from mpfgvc.data.samples import Sample, Split, counted
 from mpfgvc.devices import gather, start_fabric
-from mpfgvc.errors import DataError
-from mpfgvc.evaluation.answers import Answers
-from mpfgvc.evaluation.choice import choose_photos
-from mpfgvc.evaluation.hierarchical import with_hierarchy
-from mpfgvc.evaluation.judgement import Judgement, certainty_of, judgements
-from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Scorer
-from mpfgvc.evaluation.photo_loader import photo_loader, refuse_other_classes
-from mpfgvc.evaluation.report import write_report
-from mpfgvc.evaluation.report_photos import ReportPhotos
-from mpfgvc.evaluation.retrieval import recall_at
+from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.evaluation.labels import nearest_others
+from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics, judged
+from mpfgvc.evaluation.report import ReportPhotos, write_report
+from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.launcher import Processes
-from mpfgvc.model.network import MPFGVC, SOURCES
+from mpfgvc.model.network import MPFGVC, SOURCES, Output
 from mpfgvc.run_folder import RunFolder
+
+Row = TypeVar("Row")
 
 
 def evaluate(
@@ -52,30 +57,32 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
 
-    `recall` are the k of recall@k (retrieval.py), which compares each photograph with each other.
-    `report` is a folder for a page and tables of the mistakes (report.py).
+    `recall` are the k of recall@k, which compares each photograph with each other. `report` is a folder for a
+    page and tables of the mistakes (report.py); it needs scipy.
 
     `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
-    all of it is evaluated (choice.py tells the two apart). Raises CheckpointError for a run without model,
-    DataError for photographs that cannot be read, a split without photographs, and unknown classes, and
-    OutputError if the report cannot be written.
+    all of it is evaluated. Raises CheckpointError for a run without model, DataError for photographs that
+    cannot be read, a split without photographs, and unknown classes, and OutputError if the report cannot be
+    written.
     """
+    if report is not None:
+        refuse_missing_scipy()
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device, "precision": precision})
     choice = choose_photos(folder, config, split=split, root=root, manifest=manifest)
     fabric = start_fabric(config.device, precision)
     predictor = Predictor.from_pretrained(folder.path, device=fabric.device.type, precision=precision)
-    refuse_other_classes(predictor, choice.classes, folder)
     found = evaluate_photos(
         predictor.inference,
-        photo_loader(predictor, choice.samples, config),
+        run_loader(predictor, choice, config, folder),
         labels_of(choice.samples),
         split=split,
         recall=recall,
         calibration=predictor.calibration,
     )
     evaluation = replace(
-        with_hierarchy(found, predictor.answering.facts.taxonomy),
+        found,
+        taxonomy=predictor.answering.facts.taxonomy,
         set=choice.set,
         left_out=replace(choice.left_out, unreadable=found.left_out.unreadable),
         notes=(*choice.notes, *found.notes),
@@ -83,11 +90,10 @@ def evaluate(
     if report is not None and Processes.here().is_first:
         place = Path(root) if root is not None else dataset_root(config.data)
         photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=place)
-        write_report(evaluation, report, photos=photos, class_accuracy=folder.class_accuracy)
+        write_report(evaluation, report, photos=photos)
     return evaluation
 
 
-@torch.inference_mode()
 def evaluate_photos(
     inference: Inference,
     loader: EvaluationLoader,
@@ -101,48 +107,65 @@ def evaluate_photos(
     """Evaluate a network on the photographs of a loader, over all processes together.
 
     `labels` are those of all the photographs of the loader; `calibration` has the temperatures of its
-    probabilities. Raises DataError if none of them can be read,
-    and for logits that are not finite.
+    probabilities. Raises DataError if none of them can be read, and for logits that are not finite.
     """
-    network = inference.network.eval()
-    unreadable: list[int] = []
-    scorer, judged = Scorer(network.classes, sources), dict[int, tuple[Judgement, ...]]()
-    embedded: dict[int, NDArray[np.float32]] = {}
-    temperatures: dict[str, float] = {each: _temperature(calibration, each) for each in sources}
-    for batch in loader:
-        unreadable += [failure.index for failure in batch.unreadable]
-        if not batch.indices:
-            continue
-        names = [str(loader.photographs[index].path) for index in batch.indices]
-        output = inference(batch.images, names)
-        truth = labels[list(batch.indices)].to(output.logits.device)
-        logits: dict[str, Tensor] = {source: getattr(output, source) for source in sources}
-        scorer.add(logits, truth, names)
-        found = zip(
-            *(judgements(each, truth, temperature=temperatures[source]) for source, each in logits.items()),
-            strict=True,
-        )
-        judged.update(zip(batch.indices, found, strict=True))
-        if recall:
-            embedded.update(zip(batch.indices, output.embedding.float().cpu().numpy(), strict=True))
-    shares = gather((scorer, unreadable, judged, embedded))
-    first, *others = (share[0] for share in shares)
-    indices = sorted(index for share in shares for index in share[1])
-    paths = tuple(str(loader.photographs[index].path) for index in indices)
-    everything = {index: found for share in shares for index, found in share[2].items()}
+    temperatures = {each: 1.0 if calibration is None else calibration.temperature_of(each) for each in sources}
+
+    def read(output: Output, indices: Sequence[int]) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+        """The answer of each source, (sources, 4), and the embedding for each photograph of a batch."""
+        answers = [
+            judged(logits, labels[list(indices)].to(logits.device), temperature=temperatures[source])
+            for source in sources
+            for logits in [getattr(output, source)]
+        ]
+        embeddings = output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
+        return zip(np.stack(answers, axis=1), embeddings, strict=True)
+
+    found, unreadable = over_photos(inference, loader, read)
+    truth = labels[list(found)].numpy()
+    rows = np.stack([answers for answers, _ in found.values()]) if found else np.zeros((0, len(sources), 4))
+    classes = tuple(inference.network.classes)
     evaluation = Evaluation(
         split=split,
-        classes=network.classes,
-        sources=first.join(others).metrics(),
-        prediction=network.prediction,
+        answers=Answers(
+            paths=tuple(str(loader.photographs[index].path) for index in found),
+            classes=classes,
+            sources={
+                source: SourceMetrics.of(rows[:, column], truth, len(classes))
+                for column, source in enumerate(sources)
+            },
+        ),
+        prediction=inference.network.prediction,
         precision=inference.compute.precision,
-        answers=_answers(everything, loader, labels, network.classes, sources),
-        recall=_recall({index: each for share in shares for index, each in share[3].items()}, labels, recall),
-        left_out=LeftOut(unreadable=paths),
+        recall=recall_at(np.stack([each for _, each in found.values()]), truth, recall) if found and recall else {},
+        left_out=LeftOut(unreadable=unreadable),
     )
-    if evaluation.count == 0 and paths:
-        raise DataError(f"{_unreadable_note(evaluation)}; replace them, there is nothing else to evaluate")
     return replace(evaluation, notes=_notes(evaluation))
+
+
+@torch.inference_mode()
+def over_photos(
+    inference: Inference,
+    loader: EvaluationLoader,
+    read: Callable[[Output, Sequence[int]], Iterable[Row]],
+) -> tuple[dict[int, Row], tuple[str, ...]]:
+    """What `read` makes of each photograph, by its index, in order; and the files that cannot be read.
+
+    Over all processes together, the same in all of them. `read` gets the output for a batch and the indices of
+    its photographs.
+    """
+    inference.network.eval()
+    rows: dict[int, Row] = {}
+    unreadable: list[int] = []
+    for batch in loader:
+        unreadable += [failure.index for failure in batch.unreadable]
+        if batch.indices:
+            names = [str(loader.photographs[index].path) for index in batch.indices]
+            rows.update(zip(batch.indices, read(inference(batch.images, names), batch.indices), strict=True))
+    shares = gather((rows, unreadable))
+    everything = sorted((item for share in shares for item in share[0].items()), key=lambda item: item[0])
+    missing = sorted(index for share in shares for index in share[1])
+    return dict(everything), tuple(str(loader.photographs[index].path) for index in missing)
 
 
 @torch.inference_mode()
@@ -161,57 +184,181 @@ def evaluate_embeddings(
     network.eval()
     device = network.classifier.weight.device
     logits = network.logits(embeddings.values.to(device))
-    truth = labels[embeddings.indices].to(device)
-    scorer = Scorer(network.classes, sources)
-    scorer.add({source: getattr(logits, source) for source in sources}, truth)
-    return Evaluation(
-        split=split, classes=network.classes, sources=scorer.metrics(), prediction=network.prediction
-    )
+    truth = labels[embeddings.indices]
+    metrics = {
+        source: SourceMetrics.of(
+            judged(getattr(logits, source), truth.to(device)), truth.numpy(), len(network.classes)
+        )
+        for source in sources
+    }
+    answers = Answers(paths=(), classes=tuple(network.classes), sources=metrics)
+    return Evaluation(split=split, answers=answers, prediction=network.prediction)
 
 
-def _temperature(calibration: Calibration | None, source: Source) -> float:
-    return 1.0 if calibration is None else calibration.temperature_of(source)
-
-
-def _recall(
-    embedded: Mapping[int, NDArray[np.float32]], labels: Int[Tensor, " photographs"], counts: Sequence[int]
+def recall_at(
+    values: NDArray[np.float32], labels: NDArray[np.int64], counts: Sequence[int]
 ) -> dict[int, float]:
-    """Recall@k of the photographs that were embedded, by their index."""
-    if not (counts and embedded):
-        return {}
-    indices = sorted(embedded)
-    return recall_at(np.stack([embedded[index] for index in indices]), labels[indices].numpy(), counts)
+    """The share of photographs, 0..1, with one of their class among the k nearest, for each k of `counts`.
 
-
-def _answers(
-    judged: Mapping[int, tuple[Judgement, ...]],
-    loader: EvaluationLoader,
-    labels: Int[Tensor, " photographs"],
-    classes: Sequence[str],
-    sources: Sequence[str],
-) -> Answers:
-    """The answers in the order of the photographs; `judged` has what each source says for an index."""
-    indices = sorted(judged)
-    by_source = {source: [judged[index][place] for index in indices] for place, source in enumerate(sources)}
-    return Answers(
-        paths=tuple(str(loader.photographs[index].path) for index in indices),
-        labels=tuple(classes[label] for label in labels[indices].tolist()),
-        predicted={
-            source: tuple(classes[each.answer] for each in found) for source, found in by_source.items()
-        },
-        certainty={source: certainty_of(found) for source, found in by_source.items()},
-    )
+    `values` is (photographs, width). With fewer than k other photographs, all of them are looked at.
+    """
+    nearest, _ = nearest_others(values, max(counts))
+    found = labels[nearest] == labels[:, None]
+    return {count: float(found[:, :count].any(axis=1).mean()) for count in counts}
 
 
 def _notes(evaluation: Evaluation) -> tuple[str, ...]:
-    notes = [_unreadable_note(evaluation)] if evaluation.left_out.unreadable else []
-    if evaluation.absent_classes:
+    """What was left out. Raises DataError if nothing is left."""
+    notes, unreadable = [], evaluation.left_out.unreadable
+    if unreadable:
+        whole = evaluation.count + len(unreadable)
+        notes.append(counted("photographs that cannot be read, left out", unreadable, whole))
+        if evaluation.count == 0:
+            raise DataError(f"{notes[0]}; replace them, there is nothing else to evaluate")
+    if absent := evaluation.absent_classes:
         what = "classes without a photograph that was evaluated"
-        notes.append(counted(what, evaluation.absent_classes, len(evaluation.classes)))
+        notes.append(counted(what, absent, len(evaluation.classes)))
     return tuple(notes)
 
 
-def _unreadable_note(evaluation: Evaluation) -> str:
-    unreadable = evaluation.left_out.unreadable
-    whole = evaluation.count + len(unreadable)
-    return counted("photographs that cannot be read, left out", unreadable, whole)
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The photographs to evaluate, with the labels of the run; what is left out, and lines that say so."""
+
+    set: Literal["run", "external"]
+    classes: tuple[str, ...]
+    samples: Sequence[Sample]
+    left_out: LeftOut
+    notes: tuple[str, ...]
+
+
+def run_loader(predictor: Predictor, choice: Choice, config: Config, folder: RunFolder) -> EvaluationLoader:
+    """This process's share of the photographs, prepared for the model, as the settings of its run say.
+
+    Raises CheckpointError for a model that has other classes than the photographs of its run.
+    """
+    if predictor.classes != tuple(choice.classes):
+        rule = "has other classes than the photographs of the run"
+        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
+    return EvaluationLoader(
+        choice.samples,
+        predictor.transform,
+        batch_size=config.stage1.batch_size,
+        processes=Processes.here(),
+        workers=config.data.workers,
+        model_on_cpu=predictor.device.type == "cpu",
+        on_error=config.data.on_error,
+    )
+
+
+def choose_photos(
+    folder: RunFolder,
+    config: Config,
+    *,
+    split: Split,
+    root: str | Path | None,
+    manifest: str | Path | None,
+    external_split: Split | None = None,
+) -> Choice:
+    """The photographs of a split of the run, or of the labelled set at `root` or in `manifest`.
+
+    `external_split` is the split to take of such a set, None = the same.
+    Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
+    damaged list of photographs.
+    """
+    photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
+    given = root is not None or manifest is not None
+    if given and not is_dataset_of(photo_list, config.data, root=root, manifest=manifest):
+        choice = _external(photo_list, config, split=external_split or split, root=root, manifest=manifest)
+    else:
+        restored = restore(photo_list, config.data, root=root, manifest=manifest)
+        choice = _of_run(restored, photo_list, split, folder.path)
+    if not choice.samples:
+        raise DataError(f"no photograph is left to evaluate: {'; '.join(choice.notes)}")
+    return replace(choice, notes=(*notes, *choice.notes))
+
+
+def _of_run(restored: RestoredPhotos, photo_list: PhotoList, split: Split, run: Path) -> Choice:
+    listed, found = restored.photos.subset(split), restored.found(split)
+    if not listed:
+        raise DataError(f"the dataset of {run} has no {split} split; choose another --split")
+    digests = photo_digests(sample.path for sample in found if restored.digest_of(sample))
+    changed = [sample.path for sample in restored.changed(found, digests)]
+    learned = _learned_contents(photo_list, {digests[path] for path in changed})
+    trained_on = {path for path in changed if split == "test" and digests[path] in learned}
+    there = {sample.path for sample in found} if restored.missing else set()
+    left_out = LeftOut(
+        missing=tuple(str(each.path) for each in listed if restored.missing and each.path not in there),
+        trained_on=tuple(sorted(map(str, trained_on))),
+        added=tuple(str((restored.root or Path()) / name) for name in restored.added),
+    )
+    return Choice(
+        set="run",
+        classes=restored.photos.classes,
+        samples=tuple(each for each in found if each.path not in trained_on) if trained_on else found,
+        left_out=left_out,
+        notes=(
+            *restored.notes,
+            *_note(f"{split} photographs whose content changed after the run began", map(str, changed)),
+            *_note("photographs that the run was trained on, left out", left_out.trained_on),
+        ),
+    )
+
+
+def _external(
+    photo_list: PhotoList,
+    config: Config,
+    *,
+    split: Split,
+    root: str | Path | None,
+    manifest: str | Path | None,
+) -> Choice:
+    if root is None and config.data.dataset == "manifest":
+        root = config.data.root
+    labelled = read_labelled_set(
+        root=root,
+        manifest=manifest,
+        classes=photo_list.classes,
+        split=split,
+        nested=config.data.taxonomy == NESTED_FOLDERS,
+    )
+    trained_on = _trained_on(labelled.samples, photo_list, dataset_root(config.data))
+    samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)
+    paths = tuple(sorted(map(str, trained_on)))
+    place = Path(root).expanduser() if root is not None else None
+    names = {relative_path(each.path, place) for each in samples}
+    same_name = _note(
+        "photographs under the path of one that was trained on, with other content",
+        sorted({photo.path for photo in photo_list.learned() if photo.path in names}),
+    )
+    return Choice(
+        set="external",
+        classes=photo_list.classes,
+        samples=samples,
+        left_out=LeftOut(trained_on=paths),
+        notes=(
+            *labelled.notes,
+            *_note("photographs that the run was trained on, left out", paths),
+            *(f"{each}; if they show the same things, this is not a test" for each in same_name),
+        ),
+    )
+
+
+def _trained_on(samples: Sequence[Sample], photo_list: PhotoList, root: Path | None) -> set[Path]:
+    """The photographs that the run has learned from: the same content, or the very same file."""
+    digests = photo_digests(sample.path for sample in samples)
+    contents = _learned_contents(photo_list, set(digests.values()))
+    files = {photo.at(root).absolute() for photo in photo_list.learned()}
+    return {path for path, digest in digests.items() if digest in contents or path.absolute() in files}
+
+
+def _learned_contents(photo_list: PhotoList, digests: set[str]) -> set[str]:
+    """Those of some digests that photographs have which the run learns from."""
+    wanted = digests - {""}
+    return {photo.digest for photo in photo_list.learned() if photo.digest in wanted} if wanted else set()
+
+
+def _note(what: str, paths: Iterable[str]) -> list[str]:
+    """A line that counts photographs; none without any."""
+    names = list(paths)
+    return [counted(what, names)] if names else []

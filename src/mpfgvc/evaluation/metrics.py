@@ -1,39 +1,37 @@
-"""Accuracies and counts of the three sources of logits.
+"""How right each source of logits is, from what it says about every photograph.
 
-A photograph leaves two facts for each source: the pair (true class, predicted class), and whether the
-right class was among the five best. So memory grows with the photographs and the classes, never with
-classes x classes. All results follow from whole numbers: whoever counted, they are the same.
+A photograph leaves four numbers for each source: the class that it was taken for, the rank of the right class,
+and the probabilities of both. So memory grows with the photographs, never with classes x classes, and whoever
+computed the numbers, on one process or on several, the accuracies are the same.
 
-The rank of a class is the number of classes with a larger logit. Of classes with equal logits, the one
+The rank of a class is 1 plus the number of classes with a larger logit. Of classes with equal logits the one
 with the lower index comes first; top-1 and top-5 both follow this rule.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfgvc.config import Precision, Source
+from mpfgvc.data.photo_list import relative_path
+from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.answers import Answers
-
-if TYPE_CHECKING:
-    from mpfgvc.evaluation.hierarchical import HierarchicalMetrics
 
 BEST = 5
 """Guesses that count for top-5."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """How often the class `true` was taken for `predicted`; both are indices of classes."""
 
     true: int
@@ -41,56 +39,82 @@ class Pair:
     count: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SourceMetrics:
-    """How one source of logits did. Accuracies are in 0..1, and 0 where there are no photographs."""
+    """What one source of logits says about some photographs, in their order, and how right it is.
+
+    Probabilities and accuracies are in 0..1; accuracies are 0 where there are no photographs.
+    """
 
     classes: int
-    pairs: tuple[Pair, ...]
-    """The pairs that occurred, sorted by true and predicted class: a sparse confusion matrix."""
-    among_best: int
-    """Photographs whose right class was among the five best guesses."""
+    labels: NDArray[np.int64]
+    """The right class of each photograph."""
+    guesses: NDArray[np.int64]
+    """The class that it was taken for."""
+    ranks: NDArray[np.int64]
+    """Of the right class: 1 where the guess is right."""
+    probability: NDArray[np.float64]
+    """Of the guess."""
+    truth: NDArray[np.float64]
+    """The probability of the right class."""
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float64], labels: NDArray[np.int64], classes: int) -> Self:
+        """From the rows of `judged`, (photographs, 4)."""
+        guesses, ranks, probability, truth = rows.reshape(-1, 4).T
+        return cls(
+            classes=classes,
+            labels=labels,
+            guesses=guesses.astype(np.int64),
+            ranks=ranks.astype(np.int64),
+            probability=probability,
+            truth=truth,
+        )
 
     @property
     def count(self) -> int:
         """Photographs that were evaluated."""
-        return sum(pair.count for pair in self.pairs)
+        return len(self.labels)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the guess is right, for each photograph."""
+        return self.guesses == self.labels
 
     @property
     def top1(self) -> float:
         """Share of photographs whose best guess is right."""
-        return sum(pair.count for pair in self.pairs if pair.true == pair.predicted) / max(1, self.count)
+        return int(self.right.sum()) / max(1, self.count)
 
     @property
     def top5(self) -> float:
         """Share of photographs whose five best guesses hold the right class."""
-        return self.among_best / max(1, self.count)
+        return int((self.ranks <= BEST).sum()) / max(1, self.count)
 
     @property
     def mean_class(self) -> float:
         """Mean of the accuracies of the classes that have photographs."""
         accuracies = self.per_class()
-        present = accuracies[~np.isnan(accuracies)]
-        return float(present.mean()) if present.size else 0.0
+        return float(np.nanmean(accuracies)) if self.count else 0.0
+
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs (true, predicted) that occurred, right ones included, sorted: a sparse confusion matrix."""
+        cells, counts = np.unique(self.labels * self.classes + self.guesses, return_counts=True)
+        found = zip(cells.tolist(), counts.tolist(), strict=True)
+        return tuple(Pair(*divmod(cell, self.classes), count) for cell, count in found)
 
     def per_class(self) -> NDArray[np.float64]:
         """Accuracy of each class; NaN for a class without photographs."""
-        right, totals = np.zeros(self.classes), self.totals()
-        for pair in self.pairs:
-            if pair.true == pair.predicted:
-                right[pair.true] = pair.count
-        accuracies = np.full(self.classes, np.nan)
-        np.divide(right, totals, out=accuracies, where=totals > 0)
-        return accuracies
+        totals = self.totals()
+        right = np.bincount(self.labels[self.right], minlength=self.classes)
+        return np.where(totals > 0, right / np.maximum(totals, 1), np.nan)
 
     def totals(self) -> NDArray[np.int64]:
         """Photographs of each class."""
-        totals = np.zeros(self.classes, dtype=np.int64)
-        for pair in self.pairs:
-            totals[pair.true] += pair.count
-        return totals
+        return np.bincount(self.labels, minlength=self.classes)
 
-    def mistakes(self, most: int) -> list[Pair]:
+    def mistakes(self, most: int | None = None) -> list[Pair]:
         """The `most` frequent wrong pairs, most frequent first; equal ones in the order of the classes."""
         wrong = [pair for pair in self.pairs if pair.true != pair.predicted]
         return sorted(wrong, key=lambda pair: -pair.count)[:most]
@@ -98,6 +122,50 @@ class SourceMetrics:
     def to_dict(self) -> dict[str, float]:
         """The accuracies by name."""
         return {"top1": self.top1, "top5": self.top5, "mean_class": self.mean_class}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What each source says about the photographs at `paths`, which are empty where they are not known."""
+
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    sources: Mapping[str, SourceMetrics]
+
+    def below(self, root: Path | None) -> Answers:
+        """The same with paths from the dataset's root, which hold wherever the dataset is."""
+        paths = tuple(relative_path(Path(path), root) for path in self.paths)
+        return Answers(paths=paths, classes=self.classes, sources=self.sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchicalMetrics:
+    """How far answers are from the truth in a taxonomy (data/taxonomy.py).
+
+    An answer is right at a level if it is in the group of the right class.
+    """
+
+    accuracy: dict[str, float]
+    """By level, finest first, 0..1."""
+    mistake_distance: float | None
+    """Mean number of levels up to where the two classes meet; None without mistakes."""
+    farthest: int
+    """The distance of classes that never meet."""
+
+    @classmethod
+    def of(cls, metrics: SourceMetrics, taxonomy: Taxonomy) -> Self:
+        """The metrics of the answers of one source."""
+        by_distance = [0] * (len(taxonomy.levels) + 2)
+        for true, predicted, count in metrics.pairs:
+            by_distance[taxonomy.distance(true, predicted)] += count
+        right = np.cumsum(by_distance[:-1]) / max(1, metrics.count)
+        wrong = sum(by_distance[1:])
+        far = sum(distance * count for distance, count in enumerate(by_distance))
+        return cls(
+            accuracy=dict(zip(taxonomy.names, right.tolist(), strict=True)),
+            mistake_distance=far / wrong if wrong else None,
+            farthest=len(taxonomy.levels) + 1,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,38 +186,44 @@ class LeftOut:
         return {reason: len(paths) for reason, paths in vars(self).items()}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
     """Metrics of each source of logits; the main one is what the model answers with (the paper: fusion)."""
 
     split: str
-    classes: tuple[str, ...]
-    sources: Mapping[str, SourceMetrics]
+    answers: Answers
     prediction: Source = "fusion"
     """The source that the model answers with."""
     set: Literal["run", "external"] = "run"
     """run: a split of the photographs that the run began with, or that settings name; external: another
     labelled set."""
     precision: Precision = "fp32"
-    answers: Answers | None = None
-    """What each source said about each photograph; None if only counts were kept."""
-    hierarchy: HierarchicalMetrics | None = None
-    """How far the answers are from the truth in the taxonomy; None for a model without one."""
+    taxonomy: Taxonomy | None = None
     recall: Mapping[int, float] = field(default_factory=dict)
-    """Recall@k by k (retrieval.py), 0..1; empty if it was not asked for."""
+    """Recall@k by k, 0..1; empty if it was not asked for."""
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     """Lines for people: what was left out and why, how the photographs were chosen."""
 
     @property
-    def main(self) -> SourceMetrics:
-        """The metrics of what the model answers with, or of the first source there is."""
-        return self.sources[self.main_source]
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits."""
+        return self.answers.classes
+
+    @property
+    def sources(self) -> Mapping[str, SourceMetrics]:
+        """The metrics of each source."""
+        return self.answers.sources
 
     @property
     def main_source(self) -> str:
         """The source that the model answers with, or the first one there is."""
         return self.prediction if self.prediction in self.sources else next(iter(self.sources))
+
+    @property
+    def main(self) -> SourceMetrics:
+        """The metrics of the main source."""
+        return self.sources[self.main_source]
 
     @property
     def count(self) -> int:
@@ -172,13 +246,18 @@ class Evaluation:
         return self.main.mean_class
 
     @property
+    def hierarchy(self) -> HierarchicalMetrics | None:
+        """How far the answers are from the truth in the taxonomy; None for a model without one."""
+        return None if self.taxonomy is None else HierarchicalMetrics.of(self.main, self.taxonomy)
+
+    @property
     def absent_classes(self) -> tuple[str, ...]:
         """The classes of which no photograph was evaluated."""
-        totals = self.main.totals()
-        return tuple(name for name, total in zip(self.classes, totals, strict=True) if total == 0)
+        return tuple(self.classes[label] for label in np.flatnonzero(self.main.totals() == 0))
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc evaluate --json`."""
+        hierarchy = self.hierarchy
         return {
             "split": self.split,
             "set": self.set,
@@ -187,7 +266,7 @@ class Evaluation:
             "prediction": self.prediction,
             "precision": self.precision,
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
-            **({} if self.hierarchy is None else {"hierarchy": self.hierarchy.to_dict()}),
+            **({} if hierarchy is None else {"hierarchy": asdict(hierarchy)}),
             **({"recall": {str(k): share for k, share in self.recall.items()}} if self.recall else {}),
             "left_out": self.left_out.to_dict(),
             "absent_classes": list(self.absent_classes),
@@ -195,69 +274,23 @@ class Evaluation:
         }
 
 
-class Scorer:
-    """Counts batch by batch. It holds no tensors, so scorers of several processes can be sent and joined."""
+def judged(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, temperature: float = 1.0
+) -> Float64[np.ndarray, "batch 4"]:
+    """Guess, rank of the right class, and the probabilities of both, a row for each photograph.
 
-    def __init__(self, classes: Sequence[str], sources: Iterable[str]) -> None:
-        self.classes = tuple(classes)
-        self.pairs: dict[str, Counter[tuple[int, int]]] = {source: Counter() for source in sources}
-        self.among_best: Counter[str] = Counter()
-
-    def add(
-        self, logits: Mapping[str, Tensor], labels: Int[Tensor, " batch"], names: Sequence[str] = ()
-    ) -> None:
-        """Take in the logits of each source for a batch; `names` are those of its photographs.
-
-        Raises DataError naming the first photograph that has logits which are not finite.
-        """
-        true = labels.tolist()
-        for source, pairs in self.pairs.items():
-            _refuse_not_finite(logits[source], source, names)
-            pairs.update(zip(true, best_classes(logits[source]).tolist(), strict=True))
-            self.among_best[source] += int((ranks(logits[source], labels) < BEST).sum())
-
-    def join(self, others: Iterable[Scorer]) -> Scorer:
-        """Add what others counted to this one, which is returned."""
-        for other in others:
-            self.among_best.update(other.among_best)
-            for source, pairs in self.pairs.items():
-                pairs.update(other.pairs[source])
-        return self
-
-    def metrics(self) -> dict[str, SourceMetrics]:
-        """The metrics of each source over all that was added."""
-        return {
-            source: SourceMetrics(
-                classes=len(self.classes),
-                pairs=tuple(Pair(*pair, count) for pair, count in sorted(pairs.items())),
-                among_best=self.among_best[source],
-            )
-            for source, pairs in self.pairs.items()
-        }
-
-
-def best_classes(logits: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
-    """The class of each photograph's largest logit, the first of equal ones; argmax promises no order."""
-    places = torch.arange(logits.shape[1], device=logits.device)
+    `labels` are the right classes. Probabilities are the softmax of the logits over the temperature.
+    Raises DataError for logits that are not finite.
+    """
+    if not logits.isfinite().all():
+        hint = "the model is damaged or its training diverged, restore it or train again"
+        raise DataError(f"logits must be finite, got NaN or infinity; {hint}")
+    indices = torch.arange(logits.shape[1], device=logits.device)
     largest = logits == logits.amax(dim=1, keepdim=True)
-    return torch.where(largest, places, logits.shape[1]).amin(dim=1)
-
-
-def ranks(logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
-    """How many classes come before the right one, for each photograph."""
-    places = torch.arange(logits.shape[1], device=logits.device)
+    guesses = torch.where(largest, indices, logits.shape[1]).amin(dim=1, keepdim=True)  # argmax: any of them
     right = logits.gather(1, labels[:, None])
-    before: Bool[Tensor, "batch classes"] = (logits == right) & (places < labels[:, None])
-    return ((logits > right) | before).sum(dim=1)
-
-
-def _refuse_not_finite(logits: Float[Tensor, "batch classes"], source: str, names: Sequence[str]) -> None:
-    finite = logits.isfinite().all(dim=1).tolist()
-    if all(finite):
-        return
-    place = finite.index(False)
-    name = names[place] if names else f"photograph {place} of a batch"
-    raise DataError(
-        f"the {source} logits of {name} must be finite, got NaN or infinity; "
-        "the model is damaged or its training diverged, restore it or train again"
-    )
+    before = (logits > right) | ((logits == right) & (indices < labels[:, None]))
+    shares = (logits.float() / temperature).softmax(dim=-1)
+    columns = [guesses, before.sum(dim=1, keepdim=True) + 1]
+    columns += [shares.gather(1, guesses), shares.gather(1, labels[:, None])]
+    return np.concatenate([column.cpu().double().numpy() for column in columns], axis=1)

@@ -8,10 +8,17 @@ the seed, a photograph may be in the test of some seeds only.
 Intervals: bootstrap over photographs, BCa (Efron, 1987). Two models: the same of their difference, and the
 sign-flip test (Fisher): under the null hypothesis each photograph's difference could have had either sign.
 With one seed that is McNemar's exact test. Needs scipy, the extra `compare`.
+
+The expected calibration error (Naeini et al., AAAI 2015) says how far probabilities are from accuracies:
+
+    ECE = sum over bins of |accuracy - mean confidence|, weighed by the photographs in the bin
+
+with bins of equal width over 0..1. The confidence is the probability of the best class. With few photographs
+the ECE of a perfect model is above zero, too; so it comes with an interval. It needs no scipy.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +29,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 9999
 MANY = 5000
 """Photographs above which an accuracy of one test is not resampled: its bootstrap is a binomial."""
+BINS = 15
+_ECE_RESAMPLES = 2000
 _AT_ONCE = 10**7
 """Numbers that a batch of resamples may hold."""
 
@@ -43,6 +52,28 @@ class Difference:
     p_value: float
 
 
+class Bin(NamedTuple):
+    """The answers whose confidence is from `low` to `high`: how many, how sure, how often right; in 0..1."""
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationError:
+    """An expected calibration error and its interval (95 %, percentiles of a bootstrap over photographs)."""
+
+    value: float
+    interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """A part of the document of `mpfgvc calibrate --json`."""
+        return {"value": self.value, "interval": [self.interval.low, self.interval.high]}
+
+
 def accuracy_interval(right: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
     """The interval of sum(right) / sum(seen). The same data give the same interval."""
     if len(seen) > MANY and (seen == 1).all():
@@ -60,6 +91,36 @@ def paired_difference(
         interval=_interval(differences, seen),
         p_value=_sign_flip_test(differences[differences != 0]),
     )
+
+
+def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
+    """The ECE of answers with these confidences, 0..1; 0 without answers."""
+    bins = reliability(confidence, right)
+    return sum(each.count * abs(each.accuracy - each.confidence) for each in bins) / max(1, len(confidence))
+
+
+def error_with_interval(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationError:
+    """The ECE with its interval. The same data give the same interval."""
+    generator, count = np.random.default_rng(0), len(confidence)
+    resampled = [
+        expected_calibration_error(confidence[chosen], right[chosen])
+        for chosen in (generator.integers(count, size=count) for _ in range(_ECE_RESAMPLES))
+    ]
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    value = expected_calibration_error(confidence, right)
+    return CalibrationError(value=value, interval=Interval(float(low), float(high)))
+
+
+def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Bin]:
+    """The answers by confidence, in BINS bins of equal width; the empty ones are left out."""
+    numbers = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(numbers, minlength=BINS)
+    sure, true = (np.bincount(numbers, weights=each, minlength=BINS) for each in (confidence, right))
+    return [
+        Bin(k / BINS, (k + 1) / BINS, int(counts[k]), float(sure[k] / counts[k]), float(true[k] / counts[k]))
+        for k in np.flatnonzero(counts).tolist()
+    ]
 
 
 def refuse_missing_scipy() -> None:

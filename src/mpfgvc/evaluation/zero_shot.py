@@ -17,8 +17,8 @@ from mpfgvc.devices import start_fabric
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.evaluation.report import write_report
-from mpfgvc.evaluation.report_photos import ReportPhotos
+from mpfgvc.evaluation.report import ReportPhotos, write_report
+from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
@@ -39,6 +39,8 @@ def evaluate_zero_shot(
     Raises ConfigError for towers that were not trained together, DataError for a split without photographs,
     CheckpointError for weights that are not available, OutputError if the report cannot be written.
     """
+    if report is not None:
+        refuse_missing_scipy()
     photos = read_photos(config.data, seed=config.seed)
     samples = photos.subset(split)
     if not samples:
@@ -55,10 +57,14 @@ def evaluate_zero_shot(
         model_on_cpu=fabric.device.type == "cpu",
         on_error=config.data.on_error,
     )
-    notes = (*photos.notes, *network.start.notes, *_selection_note(network))
     saved = SavedModel(network=network.deployed(), preprocessing=preprocessing, config=config.model)
     predictor = Predictor.packed(saved, device=fabric.device, precision=precision)
     found = evaluate_photos(predictor.inference, loader, labels_of(samples), split=split, sources=("text",))
+    notes = [*photos.notes, *network.start.notes]
+    encoder = network.image_encoder
+    if encoder.kept_tokens < encoder.tower.patches:
+        kept = f"{encoder.kept_tokens} of {encoder.tower.patches} patches were kept"
+        notes.append(f"{kept}; the towers were trained with all: model.kept_tokens null")
     evaluation = replace(found, notes=(*notes, *found.notes))
     if report is not None and Processes.here().is_first:
         drawn = ReportPhotos(predictor=predictor, samples=samples, root=dataset_root(config.data))
@@ -76,11 +82,3 @@ def _aligned_network(config: Config, photos: PhotoSet) -> MPFGVC:
         rule = "model.image_tower and model.text_tower must be of one training for zero-shot"
         raise ConfigError(f"{rule}, got {names}; choose a CLIP's own two, such as --config clip")
     return network
-
-
-def _selection_note(network: MPFGVC) -> list[str]:
-    encoder = network.image_encoder
-    if encoder.kept_tokens == encoder.tower.patches:
-        return []
-    kept = f"{encoder.kept_tokens} of {encoder.tower.patches} patches were kept"
-    return [f"{kept}; the towers were trained with all: model.kept_tokens null"]

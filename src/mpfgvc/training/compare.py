@@ -20,7 +20,6 @@ from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
-from mpfgvc.evaluation.comparison_page import refuse_missing_jinja2
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.launcher import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
@@ -58,7 +57,6 @@ def compare(
 def _refuse_unfit(recipes: Mapping[str, Config], seeds: Sequence[int], reference: str | None) -> None:
     refuse_unguarded_script()
     refuse_missing_scipy()
-    refuse_missing_jinja2()
     if Processes.here().world > 1:
         raise ConfigError("a comparison trains one run after the other; start it without torchrun or srun")
     if not seeds or len(set(seeds)) < len(seeds):

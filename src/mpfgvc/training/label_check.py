@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.samples import PhotoSet, Sample, counted
-from mpfgvc.evaluation.label_errors import Neighbours, Suspect, label_suspects, nearest_neighbours, outliers
+from mpfgvc.evaluation.labels import Suspect, label_suspects, nearest_others, outliers
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.training.out_of_fold import FOLDS, out_of_fold_probabilities
+
+NEIGHBOURS = 5
+"""Nearest photographs that are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +82,15 @@ def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCh
     if len({samples[place].label for place in judged}) < 2:
         return LabelCheck(suspects=(), outliers=(), notes=notes)
     embeddings = torch.stack(rows)
-    near = nearest_neighbours(embeddings.numpy())
+    near, cosines = nearest_others(embeddings.numpy(), NEIGHBOURS)
     labels = labels_of(samples)
     probabilities = out_of_fold_probabilities(
         embeddings[judged], labels[judged], classes=len(photos.classes), seed=seed
     )
     found = label_suspects(probabilities.numpy(), labels[judged].numpy())
     return LabelCheck(
-        suspects=tuple(_suspect(photos, samples, near, judged[each.place], each) for each in found),
-        outliers=tuple(_outlier(photos, samples, near, *each) for each in outliers(near)),
+        suspects=tuple(_suspect(photos, samples, near, judged[each.index], each) for each in found),
+        outliers=tuple(_outlier(photos, samples, near, *each) for each in outliers(cosines)),
         notes=notes,
     )
 
@@ -105,10 +109,9 @@ def _notes(unreadable: Sequence[str], rare: Sequence[Sample], total: int) -> tup
 
 
 def _suspect(
-    photos: PhotoSet, samples: Sequence[Sample], near: Neighbours, place: int, found: Suspect
+    photos: PhotoSet, samples: Sequence[Sample], near: NDArray[np.int64], place: int, found: Suspect
 ) -> SuspectedLabel:
-    labels = np.array([sample.label for sample in samples])
-    like = near.nearest_of(place, found.guess, labels)
+    like = next((int(other) for other in near[place] if samples[other].label == found.guess), None)
     return SuspectedLabel(
         path=str(samples[place].path),
         split=samples[place].split,
@@ -121,12 +124,12 @@ def _suspect(
 
 
 def _outlier(
-    photos: PhotoSet, samples: Sequence[Sample], near: Neighbours, place: int, distance: float
+    photos: PhotoSet, samples: Sequence[Sample], near: NDArray[np.int64], place: int, distance: float
 ) -> Outlier:
     return Outlier(
         path=str(samples[place].path),
         split=samples[place].split,
         label=photos.classes[samples[place].label],
         distance=round(distance, 4),
-        nearest=str(samples[int(near.places[place][0])].path),
+        nearest=str(samples[int(near[place][0])].path),
     )

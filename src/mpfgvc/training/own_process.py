@@ -15,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
 
 from mpfgvc.config import Config
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, MpfgvcError, OutputError
-from mpfgvc.evaluation.answers import Answers, save_answers
+from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.whole_files import write_text
@@ -83,8 +82,7 @@ def carry_out(job: Job) -> None:
         train(job.config, out=folder.path)
     if job.split != "test":
         evaluation = evaluate(folder.path, split=job.split, device=job.config.device)
-        answers = cast("Answers", evaluation.answers)  # there are some where photographs were evaluated
-        save_answers(answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
+        save_answers(evaluation.answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
 
 
 def peak_bytes(folder: RunFolder) -> int | None:

@@ -25,11 +25,10 @@ from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.answers import save_answers
-from mpfgvc.evaluation.calibrate import FEWEST, MOST, at_most, calibrate_photos
+from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
-from mpfgvc.evaluation.hierarchical import with_hierarchy
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.evaluation.report_photos import ReportPhotos
+from mpfgvc.evaluation.report import ReportPhotos
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
@@ -187,7 +186,7 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     samples = run.photos.subset("validation")
     if not (run.config.calibrate and samples):
         return None
-    chosen = at_most(samples, MOST)
+    chosen = at_most(samples, MOST_PHOTOGRAPHS)
     predictor = Predictor(saved, device=run.fabric.device)
     calibration = calibrate_photos(
         predictor.inference,
@@ -197,7 +196,7 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
         photographs="the validation split",
     )
     if calibration is None:
-        what = f"the model is not calibrated: that needs {FEWEST} validation photographs"
+        what = f"the model is not calibrated: that needs {FEWEST_PHOTOGRAPHS} validation photographs"
         run.tell(f"{what}; give others with mpfgvc calibrate, or set calibrate to false")
     return calibration
 
@@ -231,11 +230,10 @@ def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
     """Evaluate on the test split as `mpfgvc evaluate` does, in fp32."""
     if not (run.config.final_test and run.photos.subset("test")):
         return None
-    evaluation = with_hierarchy(_evaluated(run, predictor, "test"), run.photos.taxonomy)
+    evaluation = replace(_evaluated(run, predictor, "test"), taxonomy=run.photos.taxonomy)
     if run.is_first:
-        if evaluation.answers is not None:
-            answers = evaluation.answers.below(dataset_root(run.config.data))
-            save_answers(answers, run.folder.predictions("test"))
+        answers = evaluation.answers.below(dataset_root(run.config.data))
+        save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
 

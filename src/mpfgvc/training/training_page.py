@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpfgvc.evaluation.findings import Findings, find
-from mpfgvc.evaluation.learning import Learning
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.evaluation.report_photos import ReportPhotos
-from mpfgvc.pages.album import Album
-from mpfgvc.pages.line_chart import Curve, LineChart
-from mpfgvc.pages.render import render
-from mpfgvc.pages.scale import Scale
+from mpfgvc.evaluation.report import ReportPhotos
+from mpfgvc.pages import Album
+from mpfgvc.pages import Curve, LineChart
+from mpfgvc.pages import render
+from mpfgvc.pages import Scale
 from mpfgvc.storage.metric_rows import Row
 
 WORST, MISTAKES = 12, 24
@@ -59,15 +58,13 @@ class StageCurves:
 
 
 def training_page(rows: Sequence[Row], signs: Sequence[str], validation: Validation | None) -> str:
-    """The whole page. Raises ConfigError if jinja2 is not installed."""
+    """The whole page."""
     album = Album(most_bytes=MOST_BYTES, side=SIDE)
     findings = None
     if validation is not None:
-        nothing = Learning(reason="the report of an evaluation has it")
-        findings = find(validation.evaluation, root=validation.photos.root, learning=nothing)
+        findings = find(validation.evaluation, root=validation.photos.root)
     return render(
         "training/training_page.html.j2",
-        "the page of a training",
         stages=[_stage(name, rows) for name in _STAGES if _epochs(name, rows)],
         signs=signs,
         validation=None if validation is None else validation.evaluation,
@@ -127,7 +124,7 @@ def _worst(evaluation: Evaluation) -> list[tuple[str, int, float, str]]:
     """Name, photographs, accuracy in percent, and what it was most taken for, the worst classes first."""
     accuracies, totals = evaluation.main.per_class(), evaluation.main.totals()
     taken: dict[int, str] = {}
-    for mistake in evaluation.main.mistakes(len(evaluation.main.pairs)):
+    for mistake in evaluation.main.mistakes():
         taken.setdefault(mistake.true, f"{evaluation.classes[mistake.predicted]} ({mistake.count})")
     order = [label for label in np.argsort(accuracies, kind="stable").tolist() if accuracies[label] < 1]
     return [
@@ -142,10 +139,9 @@ def _mistakes(findings: Findings | None, validation: Validation | None, album: A
         return []
     shown, classes, photos = [], findings.evaluation.classes, validation.photos
     for each in findings.wrong[:MISTAKES]:
-        album.add(each.place, lambda path=each.path: photos.plain(path))  # type: ignore[misc]
         mistake = Mistake(
-            address=album.addresses.get(each.place),
-            path=findings.shown[each.place],
+            address=album.add(each.index, lambda path=each.path: photos.plain(path)),  # type: ignore[misc]
+            path=each.shown,
             truth=classes[each.true],
             guess=f"{classes[each.guess]} {100 * each.probability:.0f} %",
         )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.errors import CheckpointError
-from mpfgvc.evaluation.answers import Answers, Certainty, load_answers, save_answers
+from mpfgvc.evaluation.metrics import Answers
+from mpfgvc.evaluation.answers import Certainty, load_answers, save_answers
 
 ANSWERS = Answers(
     paths=("/set/a/1.png", '/set/b/"2",\r\n.png', "/other/caf\udce9.png"),

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.answers import Answers
+from mpfgvc.evaluation.metrics import Answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
-from mpfgvc.evaluation.comparison_files import write_comparison_files
+from mpfgvc.evaluation.comparison import write_comparison_files
 
 
 def run(seed: int, fusion: str, *, paths: str = "pqrst", vision: str = "xxxxx", peak: int = 0) -> RunResult:

@@ -2,13 +2,7 @@
 
 import numpy as np
 
-from mpfgvc.evaluation.label_errors import (
-    by_self_confidence,
-    found_early,
-    label_suspects,
-    nearest_neighbours,
-    outliers,
-)
+from mpfgvc.evaluation.labels import by_self_confidence, found_early, label_suspects, nearest_neighbours, outliers
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
 PROBABILITIES = np.array(

@@ -1,6 +1,7 @@
 """Mistakes, confused pairs and doubtful labels of a few photographs, by hand."""
 
-from mpfgvc.evaluation.answers import Answers, Certainty
+from mpfgvc.evaluation.metrics import Answers
+from mpfgvc.evaluation.answers import Certainty
 from mpfgvc.evaluation.mistakes import ConfusedPair, confused_pairs, judged_photos, suspects, wrong_photos
 
 ANSWERS = Answers(

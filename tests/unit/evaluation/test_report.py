@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mpfgvc.evaluation import report_page
-from mpfgvc.evaluation.answers import Answers
+from mpfgvc.evaluation.metrics import Answers
 from mpfgvc.evaluation.judgement import certainty_of, judgements
 from mpfgvc.evaluation.learning import learning_of
 from mpfgvc.evaluation.metrics import Evaluation, Scorer

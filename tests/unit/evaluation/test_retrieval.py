@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpfgvc.evaluation.retrieval import recall_at
+from mpfgvc.evaluation.evaluate import recall_at
 
 
 def test_recall_counts_those_who_find_their_class_among_others() -> None:

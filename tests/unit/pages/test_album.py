@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from mpfgvc.pages.album import Album
+from mpfgvc.pages import Album
 
 
 def noise(seed: int) -> Image.Image:

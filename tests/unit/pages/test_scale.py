@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpfgvc.pages.scale import Scale
+from mpfgvc.pages import Scale
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (41.2, 43.9), (-0.003, 0.02), (0, 730), (5, 5)])
