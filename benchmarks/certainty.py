@@ -31,9 +31,9 @@ from mpfgvc import AnswerRules, Predictor
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
-from mpfgvc.evaluation.calibration import collect
-from mpfgvc.evaluation.calibration import calibration_of, error_with_interval, expected_calibration_error
-from mpfgvc.evaluation.photo_loader import photo_loader
+from mpfgvc.evaluation.calibration import calibration_of, collect
+from mpfgvc.evaluation.evaluate import run_loader
+from mpfgvc.evaluation.statistics import error_with_interval, expected_calibration_error
 from mpfgvc.inference.answering import Answering, ModelFacts
 from mpfgvc.inference.calibration import softmax
 from mpfgvc.run_folder import RunFolder
@@ -86,7 +86,7 @@ def _logits(run: Path, predictor: Predictor) -> tuple[Logits, Labels, int]:
     photos = photos_of_run(RunFolder.open(run)).photos
     chosen = (*photos.subset("validation"), *photos.subset("test"))
     strict = replace(config, data=replace(config.data, on_error="raise"))
-    loader = photo_loader(predictor, chosen, strict)
+    loader = run_loader(predictor, chosen, strict)
     logits, labels, _ = collect(predictor.inference, loader, labels_of(chosen))
     return logits[predictor.source], labels, len(photos.subset("validation"))
 

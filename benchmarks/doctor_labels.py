@@ -25,7 +25,7 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
-from mpfgvc.evaluation.labels import by_self_confidence, found_early, label_suspects
+from mpfgvc.evaluation.labels import by_self_confidence, label_suspects
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.out_of_fold import out_of_fold_probabilities
 
@@ -114,7 +114,7 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
         for each, place in zip(guesses, training, strict=True)
     ]
     by_loss = np.argsort(trained, kind="stable")
-    suspects = {found.place for found in label_suspects(probabilities.numpy(), labels.numpy())}
+    suspects = {found.index for found in label_suspects(probabilities.numpy(), labels.numpy())}
     named = [place for place in places if int(training[place]) in suspects]
     top = len(places)
     return {
@@ -127,6 +127,11 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
         "suspects": len(suspects & set(map(int, training))),
         "flipped_among_suspects": len(named) / top,
     }
+
+
+def found_early(ranking: np.ndarray, wrong: list[int], top: int) -> float:
+    """The share of the wrong labels that is among the first `top` of a ranking."""
+    return len(set(map(int, ranking[:top])) & set(wrong)) / len(wrong)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ metrics and the most frequent mistakes.
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mpfgvc.evaluation.metrics import Evaluation, Scorer
+from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics, judged
 from side_by_side import (
     Comparison,
     compare_memory,
@@ -25,6 +26,31 @@ from side_by_side import (
 
 CLASSES, BATCH, BATCHES = 8142, 32, 6
 SOURCES = ("vision", "text", "fusion")
+
+
+class Sparse:
+    """What an evaluation keeps: four numbers a photograph and source."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = tuple(f"class {label}" for label in range(classes))
+        self.rows: dict[str, list[np.ndarray]] = {source: [] for source in SOURCES}
+        self.labels: list[np.ndarray] = []
+
+    def add(self, logits: Mapping[str, Tensor], labels: Tensor) -> None:
+        self.labels.append(labels.numpy())
+        for source in SOURCES:
+            self.rows[source].append(judged(logits[source], labels))
+
+    def finish(self) -> None:
+        labels = np.concatenate(self.labels)
+        sources = {
+            source: SourceMetrics.of(np.concatenate(rows), labels, len(self.classes))
+            for source, rows in self.rows.items()
+        }
+        answers = Answers(paths=(), classes=self.classes, sources=sources)
+        evaluation = Evaluation(split="test", answers=answers)
+        evaluation.to_dict()
+        evaluation.main.mistakes(5)
 
 
 class Dense:
@@ -57,7 +83,7 @@ class Dense:
 
 def main() -> None:
     batches = [_batch(seed) for seed in range(BATCHES)]
-    sparse, dense = Scorer(_names(), SOURCES), Dense()
+    sparse, dense = Sparse(CLASSES), Dense()
     logits, labels = batches[0]
     claims = [
         compare_memory(
@@ -93,25 +119,19 @@ def _growth() -> Comparison:
 
 def _count_labels(classes: int, photographs: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    scorer = Scorer([str(label) for label in range(classes)], SOURCES)
+    sparse = Sparse(classes)
     for _ in range(photographs // 10):
         labels = torch.randint(classes, (10,), generator=generator)
         logits = torch.rand(10, classes, generator=generator)
-        scorer.add(dict.fromkeys(SOURCES, logits), labels)
-    _finish(scorer)
+        sparse.add(dict.fromkeys(SOURCES, logits), labels)
+    sparse.finish()
 
 
 def _evaluate(batches: list[tuple[Mapping[str, Tensor], Tensor]]) -> None:
-    scorer = Scorer(_names(), SOURCES)
+    sparse = Sparse(CLASSES)
     for logits, labels in batches:
-        scorer.add(logits, labels)
-    _finish(scorer)
-
-
-def _finish(scorer: Scorer) -> None:
-    evaluation = Evaluation(split="test", classes=scorer.classes, sources=scorer.metrics())
-    evaluation.to_dict()
-    evaluation.main.mistakes(5)
+        sparse.add(logits, labels)
+    sparse.finish()
 
 
 def _evaluate_densely(batches: list[tuple[Mapping[str, Tensor], Tensor]]) -> None:
@@ -125,10 +145,6 @@ def _batch(seed: int) -> tuple[Mapping[str, Tensor], Tensor]:
     generator = torch.Generator().manual_seed(seed)
     logits = {source: torch.randn(BATCH, CLASSES, generator=generator) for source in SOURCES}
     return logits, torch.randint(CLASSES, (BATCH,), generator=generator)
-
-
-def _names() -> list[str]:
-    return [f"class {label}" for label in range(CLASSES)]
 
 
 if __name__ == "__main__":

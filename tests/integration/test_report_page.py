@@ -1,7 +1,6 @@
 """The page of a report in Chromium: sorting, zoom, filter, by keyboard alone, at two widths, on its own."""
 
 import shutil
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc.data.samples import Sample
-from mpfgvc.evaluation.metrics import Answers
-from mpfgvc.evaluation.answers import Certainty
-from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -41,21 +38,16 @@ class Coloured:
 
 
 def evaluation_of(true: list[int], guess: list[int], classes: tuple[str, ...]) -> Evaluation:
-    probability = tuple(np.linspace(0.5, 0.99, len(true)).round(3).tolist())
-    wrong = [one != other for one, other in zip(true, guess, strict=True)]
-    truth = tuple(0.01 if is_wrong else value for is_wrong, value in zip(wrong, probability, strict=True))
-    certainty = Certainty(probability=probability, truth=truth, rank=tuple(1 + each for each in wrong))
-    counts = sorted(Counter(zip(true, guess, strict=True)).items())
-    pairs = tuple(Pair(*pair, count) for pair, count in counts)
+    labels, guesses = np.array(true), np.array(guess)
+    probability = np.linspace(0.5, 0.99, len(true)).round(3)
+    truth = np.where(labels == guesses, probability, 0.01)
+    rows = np.stack([guesses, 1 + (labels != guesses), probability, truth], axis=1)
     return Evaluation(
         split="test",
-        classes=classes,
-        sources={"fusion": SourceMetrics(classes=len(classes), pairs=pairs, among_best=len(true))},
         answers=Answers(
             paths=tuple(f"/set/{classes[label][:3]}/{number}.jpg" for number, label in enumerate(true)),
-            labels=tuple(classes[label] for label in true),
-            predicted={"fusion": tuple(classes[label] for label in guess)},
-            certainty={"fusion": certainty},
+            classes=classes,
+            sources={"fusion": SourceMetrics.of(rows, labels, len(classes))},
         ),
     )
 

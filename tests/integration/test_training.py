@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.made_answers import evaluation_of
 
 import mpfgvc
 from mpfgvc import CheckpointError, Config, ConfigError, DataError, Predictor, load_config, train
@@ -19,7 +20,7 @@ from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.devices import start_fabric
 from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.evaluate import evaluate_photos
-from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.inference.explain import explain
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.saved_model import load_model
@@ -175,9 +176,7 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(
         weights = inference.network.image_encoder.state_dict()
         seen.append({f"network.image_encoder.{name}": weight.clone() for name, weight in weights.items()})
         count = next(right)
-        pairs = (Pair(0, 0, count), Pair(0, 1, 10 - count))
-        metrics = SourceMetrics(classes=2, pairs=pairs, among_best=10)
-        return Evaluation(split=split, classes=("a", "b"), sources=dict.fromkeys(sources, metrics))
+        return evaluation_of({(0, 0): count, (0, 1): 10 - count}, ("a", "b"), sources)
 
     monkeypatch.setattr("mpfgvc.training.train_stages.evaluate_photos", scripted)
     run = train(tiny({"stage1.epochs": 6, "stage1.patience": 2}), out=tmp_path / "run")

@@ -8,9 +8,10 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from tests.made_answers import metrics_of
 
 from mpfgvc import Config, ConfigError, resume, train
-from mpfgvc.evaluation.metrics import Evaluation, Pair, SourceMetrics
+from mpfgvc.evaluation.metrics import Answers, Evaluation
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training import train_stages as training
@@ -97,11 +98,12 @@ def test_validation_takes_the_best_share_and_the_smallest_of_equal_ones(
     def validate() -> Evaluation:
         seen.append(round(1 - (weight - start).mean().item(), 4))
         right = accuracies.get(seen[-1], 0)
-        vision = SourceMetrics(classes=3, pairs=(Pair(0, 0, right), Pair(0, 1, 9 - right)), among_best=9)
-        text = SourceMetrics(classes=3, pairs=(Pair(1, 1, 2), Pair(1, 0, 7)), among_best=9)
-        return Evaluation(
-            split="validation", classes=network.classes, sources={"vision": vision, "text": text}
-        )
+        sources = {
+            "vision": metrics_of({(0, 0): right, (0, 1): 9 - right}, 3),
+            "text": metrics_of({(1, 1): 2, (1, 0): 7}, 3),
+        }
+        answers = Answers(paths=(), classes=network.classes, sources=sources)
+        return Evaluation(split="validation", answers=answers)
 
     weights = train_averaged(stage, train_by_one, validate=validate, tell=lines.append)
     assert seen == list(SHARES)

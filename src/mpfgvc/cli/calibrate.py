@@ -11,7 +11,7 @@ from mpfgvc.config import Device
 from mpfgvc.progress import say
 
 if TYPE_CHECKING:
-    from mpfgvc.evaluation.calibration import CalibrationError
+    from mpfgvc.evaluation.statistics import CalibrationError
 
 
 def _add_options(parser: ArgumentParser) -> None:

@@ -151,7 +151,7 @@ def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:
         worst = ", ".join(f"{classes[label]} {100 * per_class[label]:.0f}" for label in order)
         output.write_line(f"lowest accuracies (%): {worst}")
     pairs = [
-        f"{classes[pair.true]} as {classes[pair.predicted]} ({pair.count})"
+        f"{classes[pair.true]} as {classes[pair.predicted]} ({pair.photographs})"
         for pair in metrics.mistakes(CONFUSED_PAIRS)
     ]
     if pairs:

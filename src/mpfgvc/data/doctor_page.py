@@ -13,8 +13,7 @@ from mpfgvc.data.doctor import Report
 from mpfgvc.data.images import read_image
 from mpfgvc.data.photo_list import relative_path
 from mpfgvc.errors import MpfgvcError
-from mpfgvc.pages import Album
-from mpfgvc.pages import render
+from mpfgvc.pages import Album, render
 
 SIDE = 220
 """Longer side of a photograph on the page in pixels."""
@@ -45,8 +44,7 @@ class Finding:
 
 
 def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Finding] = ()) -> str:
-    """The whole page. `more` are findings of a trained run.
-    """
+    """The whole page. `more` are findings of a trained run."""
     findings = [*photograph_findings(report, samples), *more]
     shown = _first_of_each_kind(findings)
     album = Album(most_bytes=MOST_BYTES, side=SIDE)

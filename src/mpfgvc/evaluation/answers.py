@@ -1,9 +1,9 @@
 """What a model answered about each photograph, on disk: `predictions-<split>.csv` in the run folder.
 
-A row for each photograph that was evaluated, in the order of the dataset: its path below the dataset's root, its
-class, and what each source of logits took it for. Behind them stand the probability of that guess, the probability
-and the rank of the right class (`fusion_probability,fusion_truth,fusion_rank`). Two models that saw the same
-photographs can be compared by it, one by one.
+A row for each photograph that was evaluated, in the order of the dataset: its path below the dataset's
+root, its class, and what each source of logits took it for. Behind them stand the probability of that
+guess, the probability and the rank of the right class (`fusion_probability,fusion_truth,fusion_rank`). Two
+models that saw the same photographs can be compared by it, one by one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _read(cells: Mapping[str, Sequence[str]]) -> Answers:
     number = {name: label for label, name in enumerate(classes)}
 
     def read(source: str) -> SourceMetrics:
-        label_columns = [np.array([number[name] for name in cells[key]], np.int64) for key in ("label", source)]
+        label_columns = [
+            np.array([number[name] for name in cells[key]], np.int64) for key in ("label", source)
+        ]
         probability, truth, ranks = (np.array(cells[f"{source}_{part}"], np.float64) for part in _PARTS)
         rows = np.stack([label_columns[1], ranks, probability, truth], axis=1)
         return SourceMetrics.of(rows, label_columns[0], len(classes))

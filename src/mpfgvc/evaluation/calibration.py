@@ -1,12 +1,12 @@
-"""Make probabilities mean something: fit the temperature of a model to photographs that it did not learn from.
+"""Make probabilities mean something: fit the temperature of a model to photographs it did not learn from.
 
 The temperature is the T that minimises the mean of -log softmax(logits / T)[label] (Guo et al., ICML 2017).
 Labels are smoothed by 1 / (photographs + 2), so that a few photographs that are all right do not make it 0
 (Platt, 1999).
 
-A training calibrates by itself with its validation photographs (setting `calibrate`); `mpfgvc calibrate` does it
-later, with others or with a taxonomy. Validation photographs may have chosen the epoch, so they flatter the
-model a little; photographs that decided nothing are better.
+A training calibrates by itself with its validation photographs (setting `calibrate`); `mpfgvc calibrate`
+does it later, with others or with a taxonomy. Validation photographs may have chosen the epoch, so they
+flatter the model a little; photographs that decided nothing are better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.data.taxonomy_file import read_taxonomy
 from mpfgvc.devices import find_device
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.evaluate import choose_photos, over_photos, run_loader
+from mpfgvc.evaluation.evaluate import choose_photos, over_photos, refuse_other_classes, run_loader
 from mpfgvc.evaluation.statistics import CalibrationError, error_with_interval
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration, softmax
 from mpfgvc.inference.forward import Inference
@@ -102,7 +102,8 @@ def calibrate(
         found = read_taxonomy(taxonomy, saved.network.classes)
         saved, notes = replace(saved, taxonomy=found.taxonomy), (*notes, *found.notes)
     predictor = Predictor.packed(saved, device=find_device(device))
-    loader = run_loader(predictor, choice, config, folder)
+    refuse_other_classes(predictor, choice, folder)
+    loader = run_loader(predictor, choice.samples, config)
     logits, labels, unreadable = collect(predictor.inference, loader, labels_of(choice.samples))
     where = "the validation split" if choice.set == "run" else "another labelled set"
     if len(labels) < FEWEST_PHOTOGRAPHS:
@@ -154,7 +155,9 @@ def collect(
     rows, unreadable = over_photos(
         inference,
         loader,
-        lambda output, _: torch.stack([getattr(output, each) for each in SOURCES], dim=1).float().cpu().numpy(),
+        lambda output, _: (
+            torch.stack([getattr(output, each) for each in SOURCES], dim=1).float().cpu().numpy()
+        ),
     )
     stacked = np.stack(list(rows.values()), axis=1) if rows else np.zeros((len(SOURCES), 0, 0), np.float32)
     return dict(zip(SOURCES, stacked, strict=True)), labels[list(rows)].numpy(), unreadable

@@ -3,9 +3,9 @@
 Every recipe is compared with a reference on the same photographs, one by one (statistics.py). What a recipe
 answers with is its own `model.prediction`; the accuracies of all three sources stand beside it.
 
-On disk a comparison is `table.csv` (all digits), `table.md`, `comparison.json`, and `index.html`, a page with
-charts and without scripts: the names stand in its own text and the marks in one SVG for each recipe, positioned in
-percent. So the charts fit any width, and their text has the size of the page's.
+On disk a comparison is `table.csv` (all digits), `table.md`, `comparison.json`, and `index.html`, a page
+with charts and without scripts: the names stand in its own text and the marks in one SVG for each recipe,
+positioned in percent. So the charts fit any width, and their text has the size of the page's.
 """
 
 from __future__ import annotations
@@ -288,7 +288,9 @@ def _charts(comparison: Comparison) -> list[Chart]:
             mean = 100 * other.mean
             differences.append(Mark(row.name, mean, f"{mean:+.1f}", _percent(other.interval)))
     note = "Top-1 in percent, with its 95 % interval over photographs. Small dots: single seeds."
-    paired = "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
+    paired = (
+        "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
+    )
     title, most = f"Difference to {comparison.reference}", max(mark.value for mark in minutes) or 1.0
     return [
         Chart("Accuracy", note, _scale(accuracies), tuple(accuracies)),

@@ -1,9 +1,9 @@
 """Evaluate a run: its test split, another split, or a labelled set that it has never seen.
 
-Every photograph counts once: processes take shards without padding, and what they found is put together by the
-index of the photograph, so two processes give the very same result as one. Network and precision are those of
-a prediction, so `evaluate` and `predict` agree. Whatever the user names, no photograph of the training or
-validation split gets into a test.
+Every photograph counts once: processes take shards without padding, and what they found is put together by
+the index of the photograph, so two processes give the very same result as one. Network and precision are
+those of a prediction, so `evaluate` and `predict` agree. Whatever the user names, no photograph of the
+training or validation split gets into a test.
 
 Recall@k is the measure of metric learning (Oh Song et al., CVPR 2016): how often the k photographs that are
 nearest to one hold another of its class. One that is the only one of its class finds none, and counts.
@@ -72,9 +72,10 @@ def evaluate(
     choice = choose_photos(folder, config, split=split, root=root, manifest=manifest)
     fabric = start_fabric(config.device, precision)
     predictor = Predictor.from_pretrained(folder.path, device=fabric.device.type, precision=precision)
+    refuse_other_classes(predictor, choice, folder)
     found = evaluate_photos(
         predictor.inference,
-        run_loader(predictor, choice, config, folder),
+        run_loader(predictor, choice.samples, config),
         labels_of(choice.samples),
         split=split,
         recall=recall,
@@ -109,16 +110,22 @@ def evaluate_photos(
     `labels` are those of all the photographs of the loader; `calibration` has the temperatures of its
     probabilities. Raises DataError if none of them can be read, and for logits that are not finite.
     """
-    temperatures = {each: 1.0 if calibration is None else calibration.temperature_of(each) for each in sources}
+    temperatures = {
+        each: 1.0 if calibration is None else calibration.temperature_of(each) for each in sources
+    }
 
-    def read(output: Output, indices: Sequence[int]) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    def read(
+        output: Output, indices: Sequence[int]
+    ) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
         """The answer of each source, (sources, 4), and the embedding for each photograph of a batch."""
         answers = [
             judged(logits, labels[list(indices)].to(logits.device), temperature=temperatures[source])
             for source in sources
             for logits in [getattr(output, source)]
         ]
-        embeddings = output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
+        embeddings = (
+            output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
+        )
         return zip(np.stack(answers, axis=1), embeddings, strict=True)
 
     found, unreadable = over_photos(inference, loader, read)
@@ -137,7 +144,9 @@ def evaluate_photos(
         ),
         prediction=inference.network.prediction,
         precision=inference.compute.precision,
-        recall=recall_at(np.stack([each for _, each in found.values()]), truth, recall) if found and recall else {},
+        recall=recall_at(np.stack([each for _, each in found.values()]), truth, recall)
+        if found and recall
+        else {},
         left_out=LeftOut(unreadable=unreadable),
     )
     return replace(evaluation, notes=_notes(evaluation))
@@ -151,8 +160,8 @@ def over_photos(
 ) -> tuple[dict[int, Row], tuple[str, ...]]:
     """What `read` makes of each photograph, by its index, in order; and the files that cannot be read.
 
-    Over all processes together, the same in all of them. `read` gets the output for a batch and the indices of
-    its photographs.
+    Over all processes together, the same in all of them. `read` gets the output for a batch and the indices
+    of its photographs.
     """
     inference.network.eval()
     rows: dict[int, Row] = {}
@@ -232,16 +241,10 @@ class Choice:
     notes: tuple[str, ...]
 
 
-def run_loader(predictor: Predictor, choice: Choice, config: Config, folder: RunFolder) -> EvaluationLoader:
-    """This process's share of the photographs, prepared for the model, as the settings of its run say.
-
-    Raises CheckpointError for a model that has other classes than the photographs of its run.
-    """
-    if predictor.classes != tuple(choice.classes):
-        rule = "has other classes than the photographs of the run"
-        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
+def run_loader(predictor: Predictor, samples: Sequence[Sample], config: Config) -> EvaluationLoader:
+    """This process's share of the photographs, prepared for the model, as the settings of its run say."""
     return EvaluationLoader(
-        choice.samples,
+        samples,
         predictor.transform,
         batch_size=config.stage1.batch_size,
         processes=Processes.here(),
@@ -249,6 +252,13 @@ def run_loader(predictor: Predictor, choice: Choice, config: Config, folder: Run
         model_on_cpu=predictor.device.type == "cpu",
         on_error=config.data.on_error,
     )
+
+
+def refuse_other_classes(predictor: Predictor, choice: Choice, folder: RunFolder) -> None:
+    """Raise CheckpointError for a model that has other classes than the photographs of its run."""
+    if predictor.classes != tuple(choice.classes):
+        rule = "has other classes than the photographs of the run"
+        raise CheckpointError(f"{folder.model} {rule}; restore model/ and photographs.json of one run")
 
 
 def choose_photos(

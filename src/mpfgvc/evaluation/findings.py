@@ -25,7 +25,7 @@ MOST_ORDERED = 1500
 class Judged(NamedTuple):
     """One photograph and what was said about it; classes by their index, probabilities in 0..1."""
 
-    index: int
+    number: int
     """In the order of the answers."""
     path: str
     shown: str
@@ -54,8 +54,8 @@ class ConfusedPair(NamedTuple):
     second_as_first: int
 
     @property
-    def count(self) -> int:
-        """Mistakes in both directions."""
+    def mistakes(self) -> int:
+        """In both directions."""
         return self.first_as_second + self.second_as_first
 
 
@@ -90,7 +90,7 @@ def find(evaluation: Evaluation, *, root: Path | None) -> Findings:
     metrics, answers = evaluation.main, evaluation.answers
     columns = (metrics.labels, metrics.guesses, metrics.probability, metrics.truth, metrics.ranks)
     rows = zip(answers.paths, answers.below(root).paths, *(each.tolist() for each in columns), strict=True)
-    judged = tuple(Judged(index, *row) for index, row in enumerate(rows))
+    judged = tuple(Judged(number, *row) for number, row in enumerate(rows))
     wrong = (each for each in judged if each.is_wrong)
     return Findings(
         evaluation=evaluation,
@@ -105,7 +105,7 @@ def confused_pairs(metrics: SourceMetrics) -> list[ConfusedPair]:
     counts = {(true, guess): count for true, guess, count in metrics.pairs if true != guess}
     both = {(min(pair), max(pair)) for pair in counts}
     pairs = [ConfusedPair(a, b, counts.get((a, b), 0), counts.get((b, a), 0)) for a, b in both]
-    return sorted(pairs, key=lambda pair: (-pair.count, pair))
+    return sorted(pairs, key=lambda pair: (-pair.mistakes, pair))
 
 
 def accuracy_by_coverage(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[Covered]:
@@ -135,18 +135,19 @@ def at_coverage(curve: Sequence[Covered], share: float) -> Covered:
 def order_by_likeness(metrics: SourceMetrics) -> list[int]:
     """All classes in an order in which those that are taken for each other stand side by side.
 
-    The likeness of two classes is the mean of two shares: how much of the one was taken for the other, and the
-    reverse. Classes that were confused are clustered by it (average linkage) and laid out so that neighbours are
-    as alike as the tree allows (Bar-Joseph et al., 2001). Classes without a mistake follow in their order; with
-    more than MOST_ORDERED confused ones all do. Needs scipy.
+    The likeness of two classes is the mean of two shares: how much of the one was taken for the other, and
+    the reverse. Classes that were confused are clustered by it (average linkage) and laid out so that
+    neighbours are as alike as the tree allows (Bar-Joseph et al., 2001). Classes without a mistake follow
+    in their order; with more than MOST_ORDERED confused ones all do. Needs scipy.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
     from scipy.spatial.distance import squareform
 
     wrong = metrics.mistakes()
     confused = sorted({label for pair in wrong for label in (pair.true, pair.predicted)})
+    others = [label for label in range(metrics.classes) if label not in set(confused)]
     if not 2 < len(confused) <= MOST_ORDERED:
-        return [*confused, *(label for label in range(metrics.classes) if label not in set(confused))]
+        return [*confused, *others]
     number, totals = {label: row for row, label in enumerate(confused)}, np.maximum(metrics.totals(), 1)
     shares = np.zeros((len(confused), len(confused)))
     for true, guess, count in wrong:
@@ -154,4 +155,4 @@ def order_by_likeness(metrics: SourceMetrics) -> list[int]:
     distance = 1 - (shares + shares.T) / 2
     np.fill_diagonal(distance, 0)
     leaves = leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True))
-    return [*(confused[leaf] for leaf in leaves), *(label for label in range(metrics.classes) if label not in number)]
+    return [*(confused[leaf] for leaf in leaves), *others]

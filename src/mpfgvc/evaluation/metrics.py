@@ -1,8 +1,8 @@
 """How right each source of logits is, from what it says about every photograph.
 
-A photograph leaves four numbers for each source: the class that it was taken for, the rank of the right class,
-and the probabilities of both. So memory grows with the photographs, never with classes x classes, and whoever
-computed the numbers, on one process or on several, the accuracies are the same.
+A photograph leaves four numbers for each source: the class that it was taken for, the rank of the right
+class, and the probabilities of both. So memory grows with the photographs, never with classes x classes,
+and whoever computed the numbers, on one process or on several, the accuracies are the same.
 
 The rank of a class is 1 plus the number of classes with a larger logit. Of classes with equal logits the one
 with the lower index comes first; top-1 and top-5 both follow this rule.
@@ -36,7 +36,7 @@ class Pair(NamedTuple):
 
     true: int
     predicted: int
-    count: int
+    photographs: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +79,8 @@ class SourceMetrics:
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether the guess is right, for each photograph."""
-        return self.guesses == self.labels
+        right: NDArray[np.bool_] = self.guesses == self.labels
+        return right
 
     @property
     def top1(self) -> float:
@@ -99,10 +100,10 @@ class SourceMetrics:
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """The pairs (true, predicted) that occurred, right ones included, sorted: a sparse confusion matrix."""
+        """The pairs that occurred, right ones included, sorted: a sparse confusion matrix."""
         cells, counts = np.unique(self.labels * self.classes + self.guesses, return_counts=True)
         found = zip(cells.tolist(), counts.tolist(), strict=True)
-        return tuple(Pair(*divmod(cell, self.classes), count) for cell, count in found)
+        return tuple(Pair(cell // self.classes, cell % self.classes, count) for cell, count in found)
 
     def per_class(self) -> NDArray[np.float64]:
         """Accuracy of each class; NaN for a class without photographs."""
@@ -117,7 +118,7 @@ class SourceMetrics:
     def mistakes(self, most: int | None = None) -> list[Pair]:
         """The `most` frequent wrong pairs, most frequent first; equal ones in the order of the classes."""
         wrong = [pair for pair in self.pairs if pair.true != pair.predicted]
-        return sorted(wrong, key=lambda pair: -pair.count)[:most]
+        return sorted(wrong, key=lambda pair: -pair.photographs)[:most]
 
     def to_dict(self) -> dict[str, float]:
         """The accuracies by name."""

@@ -9,8 +9,8 @@
     report.json               the document of `evaluate --json`, with intervals and calibration
     index.html                all of it to look at, without any other file
 
-Everything on the page has a limit, so that a page of 555 classes is as quick as one of 27. What is left out is
-counted, and the tables beside the page have all of it. Needs scipy, the extra `compare`.
+Everything on the page has a limit, so that a page of 555 classes is as quick as one of 27. What is left out
+is counted, and the tables beside the page have all of it. Needs scipy, the extra `compare`.
 """
 
 from __future__ import annotations
@@ -113,7 +113,10 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
 
     `photos` draws the photographs, without which the page has none. Raises OutputError.
     """
-    target, findings = make_folder(Path(folder)), find(evaluation, root=None if photos is None else photos.root)
+    target, findings = (
+        make_folder(Path(folder)),
+        find(evaluation, root=None if photos is None else photos.root),
+    )
     confidence, right = evaluation.main.probability, evaluation.main.right
     curve = accuracy_by_coverage(confidence, right)
     bins = reliability(confidence, right)
@@ -131,7 +134,8 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
         write_text(target / f"{name}.csv", text.getvalue())
     once = np.ones(evaluation.count, dtype=np.int64)
     intervals = {
-        name: accuracy_interval(each.right.astype(np.int64), once) for name, each in evaluation.sources.items()
+        name: accuracy_interval(each.right.astype(np.int64), once)
+        for name, each in evaluation.sources.items()
     }
     error = error_with_interval(confidence, right)
     document = evaluation.to_dict() | {
@@ -173,7 +177,13 @@ def _pairs(findings: Findings) -> Iterator[Row]:
     classes = findings.evaluation.classes
     yield "first", "second", "mistakes", "first_as_second", "second_as_first"
     for pair in findings.pairs:
-        yield classes[pair.first], classes[pair.second], pair.count, pair.first_as_second, pair.second_as_first
+        yield (
+            classes[pair.first],
+            classes[pair.second],
+            pair.mistakes,
+            pair.first_as_second,
+            pair.second_as_first,
+        )
 
 
 def _page(
@@ -184,7 +194,7 @@ def _page(
     pair_album = Album(most_bytes=PAIR_BYTES, side=PAIR_SIDE)
     # The suspects first, as the surest mistakes are mostly among them.
     for each in [*suspects, *findings.wrong[:WRONG]] if photos is not None else []:
-        wrong_album.add(each.index, lambda path=each.path: photos.plain(path))  # type: ignore[misc, union-attr]
+        wrong_album.add(each.number, lambda path=each.path: photos.plain(path))  # type: ignore[misc, union-attr]
     pairs = [_shown_pair(pair, findings, pair_album, photos) for pair in findings.pairs[:PAIRS]]
     return render(
         "evaluation/report_page.html.j2",
@@ -213,9 +223,12 @@ def _page(
 def _shown_pair(
     pair: ConfusedPair, findings: Findings, album: Album, photos: ReportPhotos | None
 ) -> ShownPair:
-    """Photographs of a class that were taken for the other first, then those that were recognised, surest first."""
+    """First photographs of a class that were taken for the other, then recognised ones, surest first."""
     classes, sides = findings.evaluation.classes, []
-    directions = ((pair.first, pair.second, pair.first_as_second), (pair.second, pair.first, pair.second_as_first))
+    directions = (
+        (pair.first, pair.second, pair.first_as_second),
+        (pair.second, pair.first, pair.second_as_first),
+    )
     for true, guess, count in directions:
         own = sorted(
             (each for each in findings.judged if each.true == true and each.guess in (true, guess)),
@@ -225,8 +238,9 @@ def _shown_pair(
         for each in own[:PHOTOS_OF_A_CLASS]:
             said = f"taken for {classes[each.guess]}" if each.is_wrong else "recognised"
             caption = f"{said}, {100 * each.probability:.0f}\N{NO-BREAK SPACE}%"
-            draw = lambda path=each.path: photos.kept(path)  # type: ignore[union-attr, misc]  # noqa: E731
-            shown.append(ShownPhoto(photos and album.add(each.index, draw), caption, each.shown))
+            draw = lambda path=each.path: photos.kept(path)  # type: ignore[union-attr]  # noqa: E731
+            address = None if photos is None else album.add(each.number, draw)
+            shown.append(ShownPhoto(address, caption, each.shown))
         sides.append((classes[true], count, shown))
     return ShownPair(pair, tuple(sides))
 
@@ -254,7 +268,9 @@ def _coverage_chart(curve: Sequence[Covered]) -> LineChart:
     low = min(y for _, y in points)
     says = f"it ends at {points[-1][1]:.1f} % where every photograph is answered"
     title = "Accuracy of the answers given, %"
-    return _chart(title, "photographs answered, %", (Curve("accuracy", points),), Scale(max(0.0, low - 5), 100), says)
+    return _chart(
+        title, "photographs answered, %", (Curve("accuracy", points),), Scale(max(0.0, low - 5), 100), says
+    )
 
 
 def _chart(title: str, x_name: str, curves: tuple[Curve, ...], y: Scale, says: str = "") -> LineChart:
@@ -266,10 +282,12 @@ def _data(findings: Findings, suspects: Sequence[Judged], album: Album) -> Mappi
     evaluation, number = findings.evaluation, {key: place for place, key in enumerate(album.addresses)}
 
     def rows(some: Iterable[Judged]) -> list[Row]:
-        """Path, true class, guess, two probabilities in percent, rank, and the number of the photograph or -1."""
+        """Path, true class, guess, two probabilities in percent, rank, number of the photograph or -1."""
         return [
-            (each.shown, each.true, each.guess, _percent(each.probability), _percent(each.truth), each.rank)
-            + (number.get(each.index, -1),)
+            (
+                *(each.shown, each.true, each.guess, _percent(each.probability), _percent(each.truth)),
+                *(each.rank, number.get(each.number, -1)),
+            )
             for each in some
         ]
 

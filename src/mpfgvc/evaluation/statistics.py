@@ -57,7 +57,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    photographs: int
     confidence: float
     accuracy: float
 
@@ -96,7 +96,9 @@ def paired_difference(
 def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """The ECE of answers with these confidences, 0..1; 0 without answers."""
     bins = reliability(confidence, right)
-    return sum(each.count * abs(each.accuracy - each.confidence) for each in bins) / max(1, len(confidence))
+    return sum(each.photographs * abs(each.accuracy - each.confidence) for each in bins) / max(
+        1, len(confidence)
+    )
 
 
 def error_with_interval(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationError:
@@ -193,7 +195,5 @@ def _stats() -> Any:
     try:
         from scipy import stats
     except ImportError:
-        raise ConfigError(
-            "a comparison needs scipy for its intervals: pip install 'mpfgvc[compare]'"
-        ) from None
+        raise ConfigError("intervals need scipy: pip install 'mpfgvc[compare]'") from None
     return stats

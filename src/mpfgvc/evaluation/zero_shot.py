@@ -9,13 +9,12 @@ from pathlib import Path
 
 from mpfgvc.config import Config, Precision
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.loading import EvaluationLoader, labels_of
+from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, Split
-from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import start_fabric
 from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.evaluate import evaluate_photos, run_loader
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
@@ -48,17 +47,9 @@ def evaluate_zero_shot(
     network = _aligned_network(config, photos)
     fabric = start_fabric(config.device, precision)
     preprocessing = preprocessing_of(network.image_encoder.tower.input, config.data)
-    loader = EvaluationLoader(
-        samples,
-        eval_transform(preprocessing),
-        batch_size=config.stage1.batch_size,
-        processes=Processes.here(),
-        workers=config.data.workers,
-        model_on_cpu=fabric.device.type == "cpu",
-        on_error=config.data.on_error,
-    )
     saved = SavedModel(network=network.deployed(), preprocessing=preprocessing, config=config.model)
     predictor = Predictor.packed(saved, device=fabric.device, precision=precision)
+    loader = run_loader(predictor, samples, config)
     found = evaluate_photos(predictor.inference, loader, labels_of(samples), split=split, sources=("text",))
     notes = [*photos.notes, *network.start.notes]
     encoder = network.image_encoder

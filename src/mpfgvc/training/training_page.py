@@ -14,10 +14,7 @@ import numpy as np
 from mpfgvc.evaluation.findings import Findings, find
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.evaluation.report import ReportPhotos
-from mpfgvc.pages import Album
-from mpfgvc.pages import Curve, LineChart
-from mpfgvc.pages import render
-from mpfgvc.pages import Scale
+from mpfgvc.pages import Album, Curve, LineChart, Scale, render
 from mpfgvc.storage.metric_rows import Row
 
 WORST, MISTAKES = 12, 24
@@ -125,7 +122,7 @@ def _worst(evaluation: Evaluation) -> list[tuple[str, int, float, str]]:
     accuracies, totals = evaluation.main.per_class(), evaluation.main.totals()
     taken: dict[int, str] = {}
     for mistake in evaluation.main.mistakes():
-        taken.setdefault(mistake.true, f"{evaluation.classes[mistake.predicted]} ({mistake.count})")
+        taken.setdefault(mistake.true, f"{evaluation.classes[mistake.predicted]} ({mistake.photographs})")
     order = [label for label in np.argsort(accuracies, kind="stable").tolist() if accuracies[label] < 1]
     return [
         (evaluation.classes[label], int(totals[label]), 100 * float(accuracies[label]), taken.get(label, ""))
@@ -140,7 +137,7 @@ def _mistakes(findings: Findings | None, validation: Validation | None, album: A
     shown, classes, photos = [], findings.evaluation.classes, validation.photos
     for each in findings.wrong[:MISTAKES]:
         mistake = Mistake(
-            address=album.add(each.index, lambda path=each.path: photos.plain(path)),  # type: ignore[misc]
+            address=album.add(each.number, lambda path=each.path: photos.plain(path)),  # type: ignore[misc]
             path=each.shown,
             truth=classes[each.true],
             guess=f"{classes[each.guess]} {100 * each.probability:.0f} %",

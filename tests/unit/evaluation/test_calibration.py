@@ -7,13 +7,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from mpfgvc.data.taxonomy import Taxonomy
-from mpfgvc.evaluation.calibration import (
-    calibration_of,
-    error_with_interval,
-    expected_calibration_error,
-    fit_temperature,
-    reliability,
-)
+from mpfgvc.evaluation.calibration import calibration_of, fit_temperature
+from mpfgvc.evaluation.statistics import error_with_interval, expected_calibration_error, reliability
 from mpfgvc.inference.calibration import softmax
 
 
@@ -58,7 +53,7 @@ def test_the_calibration_error_is_that_of_the_definition() -> None:
         if inside:
             expected += len(inside) / 504 * abs(right[inside].mean() - confidence[inside].mean())
     assert expected_calibration_error(confidence, right) == pytest.approx(expected, rel=1e-12)
-    assert sum(each.count for each in reliability(confidence, right)) == 504
+    assert sum(each.photographs for each in reliability(confidence, right)) == 504
     found = error_with_interval(confidence, right)
     assert found.value == pytest.approx(expected)
     assert 0.05 < found.interval.low < found.interval.high < 0.4

@@ -16,7 +16,7 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import eval_transform as make_transform
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.evaluate import evaluate_photos
+from mpfgvc.evaluation.evaluate import evaluate_photos, recall_at
 from mpfgvc.inference.forward import Compute
 from mpfgvc.launcher import Processes
 
@@ -34,6 +34,7 @@ BROKEN = (2, 5, 9)
 @dataclass
 class Logits:
     fusion: torch.Tensor
+    embedding: torch.Tensor
 
     @property
     def logits(self) -> torch.Tensor:
@@ -58,15 +59,7 @@ class Brightest(nn.Module):
     prediction = "fusion"
 
     def forward(self, images: torch.Tensor) -> Logits:
-        return Logits(fusion=images.mean(dim=(2, 3)))
-
-
-class Diverged(Brightest):
-    """Gives NaN for blue photographs."""
-
-    def forward(self, images: torch.Tensor) -> Logits:
-        means = images.mean(dim=(2, 3))
-        return Logits(fusion=torch.where(means[:, 2:] > 0.5, torch.nan, means))
+        return Logits(images.mean(dim=(2, 3)), images[:, :, 0, 0])
 
 
 @pytest.fixture
@@ -84,7 +77,7 @@ def samples(tmp_path: Path) -> list[Sample]:
     return made
 
 
-def evaluated(samples, *, processes=None, network=None):
+def evaluated(samples, *, processes=None, recall=()):
     loader = EvaluationLoader(
         samples,
         make_transform(PREPROCESSING),
@@ -92,8 +85,10 @@ def evaluated(samples, *, processes=None, network=None):
         on_error="skip",
         processes=processes or Processes(),
     )
-    inference = Runs(network or Brightest())
-    return evaluate_photos(inference, loader, labels_of(samples), split="test", sources=("fusion",))
+    inference = Runs(Brightest())
+    return evaluate_photos(
+        inference, loader, labels_of(samples), split="test", sources=("fusion",), recall=recall
+    )
 
 
 def test_what_cannot_be_read_is_left_out_counted_and_said(samples):
@@ -111,17 +106,17 @@ def test_if_nothing_can_be_read_there_is_nothing_to_evaluate(samples):
         evaluated([samples[2], samples[5]])
 
 
-def test_logits_of_a_damaged_model_are_refused_by_the_name_of_the_photograph(samples):
-    with pytest.raises(DataError, match=r"the fusion logits of .*/8\.png must be finite"):
-        evaluated([samples[0], samples[1], samples[3], samples[8]], network=Diverged())
-
-
 def evaluate_a_share(rank, port, samples, queue):
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    evaluation = evaluated(samples, processes=Processes(rank=rank, world=2))
-    queue.put(evaluation)
+    queue.put(facts(evaluated(samples, processes=Processes(rank=rank, world=2), recall=(1, 3))))
     distributed.barrier()
     distributed.destroy_process_group()
+
+
+def facts(evaluation):
+    """All that an evaluation says, for a comparison by `==`."""
+    columns = {name: value.tolist() for name, value in vars(evaluation.main).items() if name != "classes"}
+    return evaluation.to_dict(), evaluation.left_out, evaluation.answers.paths, columns
 
 
 def test_two_processes_leave_out_and_count_what_one_does(samples, free_port):
@@ -134,4 +129,17 @@ def test_two_processes_leave_out_and_count_what_one_does(samples, free_port):
     results = [queue.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
-    assert results == [evaluated(samples)] * 2
+    assert results == [facts(evaluated(samples, recall=(1, 3)))] * 2
+
+
+def test_recall_counts_the_photographs_with_one_of_their_class_among_the_nearest():
+    values = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 9, 50)
+    units = values / np.linalg.norm(values, axis=1, keepdims=True)
+    cosines = units @ units.T
+    np.fill_diagonal(cosines, -2)
+    order = np.argsort(-cosines, axis=1)[:, :-1]
+    for count, share in recall_at(values, labels, [1, 4, 100]).items():
+        expected = [np.isin(labels[row], labels[near[:count]]) for row, near in enumerate(order)]
+        assert share == pytest.approx(np.mean(expected))
+    assert recall_at(values[:1], labels[:1], [2]) == {2: 0.0}

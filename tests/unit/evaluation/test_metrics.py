@@ -1,165 +1,122 @@
-"""Counts and accuracies against formulas written independently in numpy."""
+"""What is kept of the logits, and accuracies against formulas written independently in numpy."""
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as distributed
-import torch.multiprocessing as multiprocessing
+from tests.made_answers import evaluation_of, metrics_of
 
-from mpfgvc.devices import gather
+from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.metrics import Evaluation, LeftOut, Pair, Scorer
+from mpfgvc.evaluation.metrics import Answers, Evaluation, HierarchicalMetrics, LeftOut, SourceMetrics, judged
 
 CLASSES = tuple("abcdefg")
-SOURCES = ("vision", "fusion")
 
 
-def batches(count=53, classes=7, size=8, seed=0):
+def logits_and_labels(count: int = 53) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits on a coarse grid, so that many are equal, and labels that leave the last class out."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = {source: torch.randint(0, 5, (count, classes), generator=generator) / 2 for source in SOURCES}
-    labels = torch.randint(0, classes - 1, (count,), generator=generator)
-    return [
-        (
-            {source: values[start : start + size] for source, values in logits.items()},
-            labels[start : start + size],
-        )
-        for start in range(0, count, size)
-    ]
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 5, (count, 7), generator=generator) / 2
+    return logits, torch.randint(0, 6, (count,), generator=generator)
 
 
-def scored(parts, classes=CLASSES):
-    scorer = Scorer(classes, SOURCES)
-    for logits, labels in parts:
-        scorer.add(logits, labels)
-    return scorer
+def scored(logits: torch.Tensor, labels: torch.Tensor) -> SourceMetrics:
+    parts = [judged(logits[i : i + 8], labels[i : i + 8]) for i in range(0, len(labels), 8)]
+    return SourceMetrics.of(np.concatenate(parts), labels.numpy(), logits.shape[1])
 
 
-def whole(parts, source):
-    logits = np.concatenate([part[source].numpy() for part, _ in parts])
-    return logits, np.concatenate([labels.numpy() for _, labels in parts])
+def test_probabilities_and_ranks_equal_those_of_a_softmax_and_a_stable_sort() -> None:
+    logits, labels = logits_and_labels()
+    values = logits.numpy()
+    shares = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    for row, label, share, found in zip(values, labels.tolist(), shares, judged(logits, labels), strict=True):
+        order = np.argsort(-row, kind="stable").tolist()  # of equal logits the lower index comes first
+        assert found[:2].tolist() == [order[0], order.index(label) + 1]
+        assert found[2:] == pytest.approx([share[order[0]], share[label]], rel=1e-5)
 
 
-def reference_order(logits):
-    """All classes from best to worst; a stable sort leaves equal ones in the order of their index."""
-    return np.argsort(-logits, axis=1, kind="stable")
+def test_a_temperature_changes_the_probabilities_and_no_rank() -> None:
+    logits, labels = torch.tensor([[2.0, 4.0, 0.0]]), torch.tensor([0])
+    plain, mild = judged(logits, labels)[0], judged(logits, labels, temperature=2.0)[0]
+    assert plain[:2].tolist() == mild[:2].tolist() == [1, 2]
+    assert mild[2] == pytest.approx(np.exp(2) / (np.exp(1) + np.exp(2) + 1), rel=1e-5)
 
 
-def reference_confusion(logits, labels):
-    confusion = np.zeros((logits.shape[1], logits.shape[1]), dtype=int)
-    np.add.at(confusion, (labels, reference_order(logits)[:, 0]), 1)
-    return confusion
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_logits_that_are_not_finite_are_refused(value: float) -> None:
+    logits = torch.zeros(3, 7)
+    logits[1, 4] = value
+    with pytest.raises(DataError, match="logits must be finite, got NaN or infinity; the model is damaged"):
+        judged(logits, torch.tensor([0, 1, 2]))
 
 
-@pytest.mark.parametrize("source", SOURCES)
-def test_accuracies_equal_those_of_a_dense_confusion_matrix_and_a_stable_sort(source):
-    parts = batches()
-    metrics = scored(parts).metrics()[source]
-    logits, labels = whole(parts, source)
-    confusion = reference_confusion(logits, labels)
+def test_accuracies_and_pairs_equal_those_of_a_dense_confusion_matrix_and_a_stable_sort() -> None:
+    logits, labels = logits_and_labels()
+    metrics, truth = scored(logits, labels), labels.numpy()
+    order = np.argsort(-logits.numpy(), axis=1, kind="stable")
+    confusion = np.zeros((7, 7), dtype=int)
+    np.add.at(confusion, (truth, order[:, 0]), 1)
     per_class = np.diag(confusion)[:-1] / confusion[:-1].sum(axis=1)
     assert metrics.count == 53
-    assert metrics.top1 == np.mean(reference_order(logits)[:, 0] == labels)
-    assert metrics.top5 == np.mean((reference_order(logits)[:, :5] == labels[:, None]).any(axis=1))
+    assert metrics.top1 == np.mean(order[:, 0] == truth)
+    assert metrics.top5 == np.mean((order[:, :5] == truth[:, None]).any(axis=1))
     assert metrics.mean_class == pytest.approx(per_class.mean(), abs=1e-12)
-    np.testing.assert_allclose(metrics.per_class()[:-1], per_class, atol=1e-12)
+    np.testing.assert_allclose(metrics.per_class(), [*per_class, np.nan], atol=1e-12)
     assert metrics.totals().tolist() == confusion.sum(axis=1).tolist()
-
-
-def test_pairs_are_the_entries_of_the_confusion_matrix_that_are_not_zero():
-    parts = batches()
-    confusion = reference_confusion(*whole(parts, "fusion"))
-    expected = [
+    assert metrics.pairs == tuple(
         (row, column, confusion[row, column]) for row, column in zip(*confusion.nonzero(), strict=True)
-    ]
-    pairs = scored(parts).metrics()["fusion"].pairs
-    assert [(pair.true, pair.predicted, pair.count) for pair in pairs] == expected
+    )
 
 
-def test_of_equal_logits_the_class_with_the_lower_index_comes_first():
-    equal = torch.zeros(14, 7)
-    scorer = Scorer(CLASSES, ["fusion"])
-    scorer.add({"fusion": equal}, torch.arange(7).repeat(2))
-    metrics = scorer.metrics()["fusion"]
-    assert [pair.predicted for pair in metrics.pairs] == [0] * 7
-    assert metrics.top1 == pytest.approx(1 / 7)
-    assert metrics.top5 == pytest.approx(5 / 7)
-
-
-def test_with_fewer_than_five_classes_the_right_one_is_always_among_the_best():
-    scorer = Scorer("abc", ["fusion"])
-    scorer.add({"fusion": torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]])}, torch.tensor([0, 0]))
-    metrics = scorer.metrics()["fusion"]
+def test_with_fewer_than_five_classes_the_right_one_is_always_among_the_best() -> None:
+    metrics = scored(torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 0]))
     assert (metrics.top1, metrics.top5) == (0.5, 1.0)
 
 
-def test_nothing_scored_gives_zeros_and_no_nan():
-    evaluation = Evaluation(split="test", classes=CLASSES, sources=Scorer(CLASSES, SOURCES).metrics())
+def test_nothing_scored_gives_zeros_and_no_nan() -> None:
+    evaluation = evaluation_of({}, CLASSES)
     assert (evaluation.count, evaluation.top1, evaluation.top5, evaluation.mean_class) == (0, 0, 0, 0)
     assert evaluation.absent_classes == CLASSES
 
 
-def test_a_class_without_photographs_is_absent_and_does_not_count_in_the_mean():
-    scorer = Scorer("abc", ["fusion"])
-    scorer.add({"fusion": torch.eye(3)[[0, 0, 2]]}, torch.tensor([0, 2, 2]))
-    evaluation = Evaluation(split="test", classes=("a", "b", "c"), sources=scorer.metrics())
+def test_a_class_without_photographs_is_absent_and_does_not_count_in_the_mean() -> None:
+    evaluation = evaluation_of({(0, 0): 1, (2, 0): 1, (2, 2): 1}, "abc")
     assert evaluation.absent_classes == ("b",)
     assert evaluation.mean_class == 0.75
-    assert np.isnan(evaluation.main.per_class()).tolist() == [False, True, False]
 
 
-def test_the_most_frequent_mistakes_come_first():
-    scorer = Scorer("abc", ["fusion"])
-    predicted, true = torch.tensor([0, 1, 1, 0, 0, 2]), torch.tensor([0, 0, 0, 1, 2, 1])
-    scorer.add({"fusion": torch.eye(3)[predicted]}, true)
-    mistakes = scorer.metrics()["fusion"].mistakes(2)
-    assert mistakes == [Pair(true=0, predicted=1, count=2), Pair(true=1, predicted=0, count=1)]
+def test_the_most_frequent_mistakes_come_first() -> None:
+    metrics = metrics_of({(0, 0): 1, (2, 0): 1, (0, 1): 2, (1, 0): 1, (1, 2): 1}, 3)
+    assert metrics.mistakes(2) == [(0, 1, 2), (1, 0, 1)]
+    assert len(metrics.mistakes()) == 4
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_logits_that_are_not_finite_are_refused_by_the_name_of_the_photograph(value):
-    logits = torch.zeros(3, 7)
-    logits[1, 4] = value
-    with pytest.raises(DataError, match=r"fusion logits of wren\.jpg must be finite"):
-        Scorer(CLASSES, ["fusion"]).add(
-            {"fusion": logits}, torch.tensor([0, 1, 2]), ["auk.jpg", "wren.jpg", "tit.jpg"]
-        )
+TREE = Taxonomy(levels=("genus", "family"), groups=(("A", "A", "B", "C"), ("F", "F", "F", "G")))
 
 
-def test_the_document_counts_what_was_left_out_and_names_absent_classes():
-    left_out = LeftOut(unreadable=("a.jpg",), added=("b.jpg", "c.jpg"))
+def test_accuracy_rises_with_the_level_and_mistakes_have_a_mean_distance() -> None:
+    found = HierarchicalMetrics.of(
+        metrics_of({(0, 0): 5, (0, 1): 2, (2, 0): 1, (3, 0): 1, (3, 3): 1}, 4), TREE
+    )
+    assert found.accuracy == pytest.approx({"class": 0.6, "genus": 0.8, "family": 0.9})
+    assert found.mistake_distance == (2 * 1 + 1 * 2 + 1 * 3) / 4
+    assert found.farthest == 3
+    assert HierarchicalMetrics.of(metrics_of({(1, 1): 3}, 4), TREE).mistake_distance is None
+
+
+def test_the_document_counts_what_was_left_out_and_names_absent_classes() -> None:
+    sources = {"vision": metrics_of({(0, 1): 2}, 3), "fusion": metrics_of({(0, 0): 1, (0, 1): 1}, 3)}
     evaluation = Evaluation(
         split="test",
-        classes=CLASSES,
-        sources=scored(batches(seed=1)).metrics(),
+        answers=Answers(paths=("1", "2"), classes=("a", "b", "c"), sources=sources),
         set="external",
         precision="bf16",
-        left_out=left_out,
+        left_out=LeftOut(unreadable=("a.jpg",), added=("b.jpg", "c.jpg")),
         notes=("a note",),
     )
     document = evaluation.to_dict()
     assert document["left_out"] == {"unreadable": 1, "missing": 0, "trained_on": 0, "added": 2}
-    assert document["absent_classes"] == ["g"]
+    assert document["absent_classes"] == ["b", "c"]
     assert (document["set"], document["precision"], document["notes"]) == ("external", "bf16", ["a note"])
-    assert document["top1"] == document["sources"]["fusion"]["top1"] != document["sources"]["vision"]["top1"]
-
-
-def count_a_share(rank, port, queue):
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    first, *others = gather(scored(batches()[rank::2]))
-    queue.put(first.join(others).metrics())
-    distributed.barrier()
-    distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_very_same_result_as_one(free_port):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    processes = [context.Process(target=count_a_share, args=(rank, free_port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = [queue.get(timeout=120) for _ in processes]
-    for process in processes:
-        process.join()
-    assert results == [scored(batches()).metrics()] * 2
+    assert (document["count"], document["top1"], document["sources"]["vision"]["top1"]) == (2, 0.5, 0.0)
+    assert "hierarchy" not in document
+    assert "recall" not in document

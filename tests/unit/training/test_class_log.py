@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tests.made_answers import metrics_of
 
-from mpfgvc.evaluation.metrics import Pair, SourceMetrics
+from mpfgvc.evaluation.metrics import SourceMetrics
 from mpfgvc.storage.class_rows import read_class_rows
 from mpfgvc.training.class_log import ClassLog
 
@@ -13,8 +14,7 @@ CLASSES = ("auk", "tern")
 
 def metrics(right: int) -> SourceMetrics:
     """`right` of 4 auks, and 1 of 2 terns."""
-    pairs = [Pair(0, 0, right), Pair(0, 1, 4 - right), Pair(1, 0, 1), Pair(1, 1, 1)]
-    return SourceMetrics(classes=2, pairs=tuple(pair for pair in pairs if pair.count), among_best=6)
+    return metrics_of({(0, 0): right, (0, 1): 4 - right, (1, 0): 1, (1, 1): 1}, 2)
 
 
 def test_a_row_is_the_mean_over_the_sources_and_a_resumed_run_goes_on_from_its_checkpoint(
