@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics, judged
+from mpfgvc.evaluation.evaluate import judged
+from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 from side_by_side import (
     Comparison,
     compare_memory,

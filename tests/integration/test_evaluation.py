@@ -210,7 +210,7 @@ def test_evaluate_and_predict_give_the_same_answers(home: Path) -> None:
     assert pairs == sorted(
         (CLASSES[pair.true], CLASSES[pair.predicted])
         for pair in evaluation.main.pairs
-        for _ in range(pair.count)
+        for _ in range(pair.photographs)
     )
 
 

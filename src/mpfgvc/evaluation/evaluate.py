@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,7 +30,7 @@ from mpfgvc.data.samples import Sample, Split, counted
 from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.labels import nearest_others
-from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics, judged
+from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.calibration import Calibration
@@ -150,6 +150,28 @@ def evaluate_photos(
         left_out=LeftOut(unreadable=unreadable),
     )
     return replace(evaluation, notes=_notes(evaluation))
+
+
+def judged(
+    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, temperature: float = 1.0
+) -> Float64[np.ndarray, "batch 4"]:
+    """Guess, rank of the right class, and the probabilities of both, a row for each photograph.
+
+    `labels` are the right classes. Probabilities are the softmax of the logits over the temperature.
+    Raises DataError for logits that are not finite.
+    """
+    if not logits.isfinite().all():
+        hint = "the model is damaged or its training diverged, restore it or train again"
+        raise DataError(f"logits must be finite, got NaN or infinity; {hint}")
+    indices = torch.arange(logits.shape[1], device=logits.device)
+    largest = logits == logits.amax(dim=1, keepdim=True)
+    guesses = torch.where(largest, indices, logits.shape[1]).amin(dim=1, keepdim=True)  # argmax: any of them
+    right = logits.gather(1, labels[:, None])
+    before = (logits > right) | ((logits == right) & (indices < labels[:, None]))
+    shares = (logits.float() / temperature).softmax(dim=-1)
+    columns = [guesses, before.sum(dim=1, keepdim=True) + 1]
+    columns += [shares.gather(1, guesses), shares.gather(1, labels[:, None])]
+    return np.concatenate([column.cpu().double().numpy() for column in columns], axis=1)
 
 
 @torch.inference_mode()

@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64, Int
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpfgvc.config import Precision, Source
 from mpfgvc.data.photo_list import relative_path
 from mpfgvc.data.taxonomy import Taxonomy
-from mpfgvc.errors import DataError
 
 BEST = 5
 """Guesses that count for top-5."""
@@ -60,7 +56,7 @@ class SourceMetrics:
 
     @classmethod
     def of(cls, rows: NDArray[np.float64], labels: NDArray[np.int64], classes: int) -> Self:
-        """From the rows of `judged`, (photographs, 4)."""
+        """From rows (photographs, 4): guess, rank, and the probabilities of guess and right class."""
         guesses, ranks, probability, truth = rows.reshape(-1, 4).T
         return cls(
             classes=classes,
@@ -273,25 +269,3 @@ class Evaluation:
             "absent_classes": list(self.absent_classes),
             "notes": list(self.notes),
         }
-
-
-def judged(
-    logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], *, temperature: float = 1.0
-) -> Float64[np.ndarray, "batch 4"]:
-    """Guess, rank of the right class, and the probabilities of both, a row for each photograph.
-
-    `labels` are the right classes. Probabilities are the softmax of the logits over the temperature.
-    Raises DataError for logits that are not finite.
-    """
-    if not logits.isfinite().all():
-        hint = "the model is damaged or its training diverged, restore it or train again"
-        raise DataError(f"logits must be finite, got NaN or infinity; {hint}")
-    indices = torch.arange(logits.shape[1], device=logits.device)
-    largest = logits == logits.amax(dim=1, keepdim=True)
-    guesses = torch.where(largest, indices, logits.shape[1]).amin(dim=1, keepdim=True)  # argmax: any of them
-    right = logits.gather(1, labels[:, None])
-    before = (logits > right) | ((logits == right) & (indices < labels[:, None]))
-    shares = (logits.float() / temperature).softmax(dim=-1)
-    columns = [guesses, before.sum(dim=1, keepdim=True) + 1]
-    columns += [shares.gather(1, guesses), shares.gather(1, labels[:, None])]
-    return np.concatenate([column.cpu().double().numpy() for column in columns], axis=1)

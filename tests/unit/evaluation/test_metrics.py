@@ -7,7 +7,8 @@ from tests.made_answers import evaluation_of, metrics_of
 
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.metrics import Answers, Evaluation, HierarchicalMetrics, LeftOut, SourceMetrics, judged
+from mpfgvc.evaluation.evaluate import judged
+from mpfgvc.evaluation.metrics import Answers, Evaluation, HierarchicalMetrics, LeftOut, SourceMetrics
 
 CLASSES = tuple("abcdefg")
 

@@ -11,7 +11,8 @@ import torch
 from tests.made_answers import evaluation_of
 
 from mpfgvc.evaluation import report
-from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics, judged
+from mpfgvc.evaluation.evaluate import judged
+from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 
 TABLES = (
