@@ -12,6 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from tests.made_answers import answers_of
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.config_io import load_config
@@ -20,7 +21,7 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.deploy.hub.card import Card, model_card
 from mpfgvc.errors import CheckpointError
-from mpfgvc.evaluation.answers import Answers, save_answers
+from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.run_environment import Environment
@@ -84,11 +85,10 @@ def front_of(card: Card) -> dict[str, Any]:
 
 
 def answered(folder: RunFolder, right: int) -> None:
-    labels = ("a", "a", "b", "b")
-    predicted = tuple(label if place < right else "c" for place, label in enumerate(labels))
-    sources = dict.fromkeys(("vision", "text", "fusion"), predicted)
-    paths = tuple(f"{place}.jpg" for place in range(4))
-    save_answers(Answers(paths=paths, labels=labels, predicted=sources), folder.predictions("test"))
+    guesses = "aabb"[:right] + "c" * (4 - right)
+    sources = dict.fromkeys(("vision", "text", "fusion"), guesses)
+    answers = answers_of("aabb", sources, [f"{number}.jpg" for number in range(4)])
+    save_answers(answers, folder.predictions("test"))
 
 
 def test_the_front_matter_has_what_the_hub_reads(make: Make) -> None:

@@ -251,8 +251,8 @@ def _intervals(folder: RunFolder, test: TestResult, notes: list[str]) -> dict[st
         notes.append(f"intervals are left out, as {file} holds {what}")
         return {}
     return {
-        source: accuracy_interval(answers.right(source).astype(np.int64), seen)
-        for source in answers.predicted
+        source: accuracy_interval(metrics.right.astype(np.int64), seen)
+        for source, metrics in answers.sources.items()
     }
 
 
