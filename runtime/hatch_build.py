@@ -16,7 +16,6 @@ SHARED = (
     "cli/runtime_command.py",
     "cli/serving.py",
     "data/__init__.py",
-    "data/decoding",
     "data/remote.py",
     "data/tars.py",
     "data/image_files.py",

@@ -1,79 +1,83 @@
-"""Read any photograph as an upright 8-bit RGB image, or say which file is broken and why.
+"""Read any photograph as an upright 8-bit RGB image, or say in one line which file is broken and why.
 
-Only formats that hold photographs are tried, so no file can start the
-interpreters behind Pillow's other formats (EPS runs Ghostscript).
+Pillow decodes, within limits that are checked before a pixel is made: a photograph takes at most
+`MOST_MEMORY` and a few seconds of one core, whatever its header claims. Only formats that hold photographs
+are tried, so no file can start the interpreters behind Pillow's other formats (EPS runs Ghostscript).
+The formats are opened one by one, not by `Image.open`, whose limit of pixels is a global of the process and
+below that of today's phones.
 
-Pillow warns of images above 89 megapixels and refuses them above 179; its
-limit is a global of the process. The formats are opened here one by one
-instead, with limits of our own (decoding/cost.py), so a large photograph is
-read without a warning and no other user of Pillow is affected.
+Gray values of 16 bits often hold 8 or 12. The largest value says how many, as no file can be trusted to.
 """
 
 from __future__ import annotations
 
+import ctypes
+import io
+import logging
+import re
+import stat
 import struct
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, JpegImagePlugin
 
-from mpfgvc.data.decoding.cost import (
-    MOST_MEMORY,
-    MOST_WHOLE_MEMORY,
-    STRIP_BYTES,
-    decoding_bytes,
-    reading_bytes,
-    refuse_memory,
-    refuse_shape,
-)
-from mpfgvc.data.decoding.deep_color import is_dark, join_bytes, lower_byte_tiles
-from mpfgvc.data.decoding.jpeg_header import JPEG_SIGNATURE, coefficient_bytes
-from mpfgvc.data.decoding.noise import quiet_decoders
-from mpfgvc.data.decoding.photo_file import PhotoFile, Source, open_photo
-from mpfgvc.data.decoding.pixels import join_strips, levels_of, to_rgb
-from mpfgvc.data.decoding.stated_depth import stated_depth
-from mpfgvc.data.decoding.strips import Strips, stored_size, strips_of
-from mpfgvc.data.remote import Remote
-from mpfgvc.data.tars import Packed
+from mpfgvc.data.tars import is_packed, locate
 from mpfgvc.errors import DataError, one_line
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-_MOST_REDUCED = 128
-_HINT = "export it again, remove it, or set data.on_error=skip"
+MOST_MEMORY = 400_000_000
+"""Bytes while a photograph is read for a model. Most photographs take a twentieth of it."""
+MOST_BYTES = 150_000_000
+"""Bytes of a file."""
+MOST_PIXELS = 250_000_000
+"""Pixels that a header may claim; phones reach 200 million."""
+MOST_ELONGATED = 40
+"""How many times as long as wide a photograph may be; panoramas reach 10."""
+MOST_SCANNED = 1_000_000_000
+"""Pixels of all scans of a JPEG together: a progressive one has about 10 scans, a hostile one thousands."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _JPEGS = ("JPEG", "MPO")
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_HEIC = re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL)
+_EXTRA = {"WEBP": 7, "AVIF": 4, "JPEG2000": 11, "TIFF": 2}
+"""Bytes of a pixel that a decoder takes beside the image, as measured, rounded up."""
+_DEEP_MODES = {"I": 22, "F": 22, "I;16": 12, "I;16L": 12, "I;16B": 12, "I;16N": 12}
+_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart
+_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+_MOST_VALUES, _MOST_EXIF = 100_000, 1_000_000
+_HINT = "export it again, remove it, or set data.on_error=skip"
+
+
+class Bytes(Protocol):
+    """What gives the bytes of a photograph: an open file, a member of a tar file, something at a URL."""
+
+    def read(self, most: int, /) -> bytes:
+        """At most so many of them."""
+
+
+Source = str | Path | Bytes
+"""What a photograph may be read from."""
 
 
 def read_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Image.Image:
     """The photograph in a file: RGB, upright, its first frame, on white where it was transparent.
 
     `at_least` is the (height, width) in pixels that will be needed: a JPEG is then
-    decoded at 1/2, 1/4 or 1/8 of its size where that is still enough, and any other
-    image is reduced in the same way if it would take more than `MOST_MEMORY` otherwise.
+    decoded at 1/2, 1/4 or 1/8 of its size where that is still enough.
 
     Raises DataError naming the file and the reason.
     """
-    with _refusal(source), quiet_decoders(), open_photo(source) as file:
-        image = _identify(file)
-        plan = _plan(image, file, at_least, MOST_MEMORY if at_least else MOST_WHOLE_MEMORY)
-        depth = stated_depth(image, file)
-        if plan.strips is not None:
-            rgb = join_strips(plan.strips, stored_size(image), depth, factor=plan.factor)
-        else:
-            rgb = to_rgb(_load(image, file), depth, factor=plan.factor)
-        return _upright(rgb, like=image)
+    with _refusal(source), open_photo(source) as file:
+        image = _open(file, at_least)
+        image.load()
+        _turn_upright(image)
+        return _to_rgb(image)
 
 
 def image_size(source: Source) -> tuple[int, int]:
@@ -81,10 +85,10 @@ def image_size(source: Source) -> tuple[int, int]:
 
     Raises DataError, also for a photograph that no model could be given for its size or shape.
     """
-    with _refusal(source), quiet_decoders(), open_photo(source) as file:
+    with _refusal(source), open_photo(source) as file:
         image = _identify(file)
         size = image.height, image.width
-        _plan(image, file, (1, 1), MOST_MEMORY)
+        _refuse_cost(image, scans=1, at_least=(1, 1))
         return size
 
 
@@ -97,18 +101,221 @@ def as_image(source: str | Path | Image.Image | np.ndarray) -> Image.Image:
     """
     if isinstance(source, str | Path):
         return read_image(source)
-    if isinstance(source, Image.Image):
-        with _refusal(source), quiet_decoders():
-            refuse_shape(source.width, source.height)
-            return _upright(to_rgb(source), like=source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    raise DataError(f"an image must be a path, a Pillow image or an array, got {type(source).__name__}")
+    if not isinstance(source, Image.Image):
+        raise DataError(f"an image must be a path, a Pillow image or an array, got {type(source).__name__}")
+    with _refusal(source):
+        _refuse_shape(source.width, source.height)
+        upright = source.copy()
+        _turn_upright(upright)
+        return _to_rgb(upright)
 
 
-def reason_only(failure: str, path: Path | Packed | Remote) -> str:
+@contextmanager
+def open_photo(source: Source) -> Iterator[BinaryIO]:
+    """The bytes of a photograph as a file. Raises OSError or ValueError for what is no regular file."""
+    if isinstance(source, str | Path) and not is_packed(source):
+        status = Path(source).stat()  # a FIFO or a device would block for ever
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        _refuse_large(status.st_size)
+        with Path(source).open("rb") as file:
+            yield file
+    else:
+        content = (locate(Path(source)) if isinstance(source, str | Path) else source).read(MOST_BYTES + 1)
+        _refuse_large(len(content))
+        yield io.BytesIO(content)
+
+
+def reason_only(failure: str, path: object) -> str:
     """The reason in an error of `read_image`, for output that names the path beside it."""
     return failure.removeprefix(f"cannot read the photograph {path}: ").removesuffix(f"; {_HINT}")
+
+
+def _open(file: BinaryIO, at_least: tuple[int, int] | None) -> Image.Image:
+    """The image with its header read and its cost known, its pixels still in the file."""
+    image = _identify(file)
+    scans = 1
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        place = file.tell()
+        file.seek(0)
+        scans = _scans(file.read(), image.layers, progressive="progressive" in image.info)
+        file.seek(place)
+    _refuse_cost(image, scans=scans, at_least=at_least)
+    return image
+
+
+def _identify(file: BinaryIO) -> Image.Image:
+    """The image with its header read."""
+    openers, prefix = _openers(), file.read(64)
+    if prefix[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        _refuse_long_tags(file)
+    if _HEIC.match(prefix) and b"avif" not in prefix:
+        _load_heif()
+    for name in _FORMATS:
+        factory, accept = openers.get(name, (None, None))
+        if factory is None or (accept is not None and accept(prefix) is not True):
+            continue
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):  # not this format after all
+            file.seek(0)
+            image: Image.Image = factory(file, "")
+            return image
+    raise ValueError("it is not an image of a known format" if prefix else "the file is empty")
+
+
+@cache
+def _openers() -> dict[str, Any]:
+    """Pillow's formats; on the way its decoders are told to be quiet, as a broken file is named here."""
+    Image.init()
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with suppress(OSError, StopIteration, AttributeError):  # libtiff writes to standard error itself
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+        library = next(line.split(maxsplit=5)[-1] for line in lines if "/libtiff" in line)
+        ctypes.CDLL(library).TIFFSetErrorHandler(None)
+    return Image.OPEN
+
+
+@cache
+def _load_heif() -> None:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError("it is HEIC, which needs one more package: pip install 'mpfgvc[heic]'") from None
+    pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+
+
+def _refuse_large(size: int) -> None:
+    if size > MOST_BYTES:
+        raise ValueError(f"it is larger than the {MOST_BYTES / 1e6:.0f} MB that a photograph may have")
+
+
+def _refuse_shape(width: int, height: int) -> None:
+    if width == 0 or height == 0:
+        raise ValueError("it has no pixels")
+    if width * height > MOST_PIXELS:
+        most = MOST_PIXELS // 10**6
+        raise ValueError(f"{width * height / 1e6:.0f} megapixels are more than {most}; scale it down")
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise ValueError(
+            f"its shape of {width} x {height} pixels is more elongated than {MOST_ELONGATED} : 1; crop it"
+        )
+
+
+def _refuse_long_tags(file: BinaryIO) -> None:
+    """Refuse a TIFF with lists of millions of numbers: Pillow makes an object of every one."""
+    file.seek(0)
+    head = file.read(16)
+    order, is_big = "<" if head[:1] == b"I" else ">", head[2:4] in (b"+\0", b"\0+")
+    with suppress(struct.error):  # Pillow says what is wrong
+        file.seek(*struct.unpack_from(order + ("Q" if is_big else "I"), head, 8 if is_big else 4))
+        count, entry = (8, "HHQ8x") if is_big else (2, "HHI4x")
+        for _ in range(*struct.unpack(order + ("Q" if is_big else "H"), file.read(count))):
+            tag, kind, values = struct.unpack(order + entry, file.read(struct.calcsize(order + entry)))
+            if values > _MOST_VALUES and kind not in (1, 2, 6, 7):  # bytes stay together
+                raise ValueError(f"its tag {tag} has {values} values")
+
+
+def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | None) -> None:
+    """Refuse an image that takes too much time or memory; choose the scale that a JPEG is decoded at."""
+    width, height = image.size
+    _refuse_shape(width, height)
+    if scans * width * height > MOST_SCANNED:
+        raise ValueError(f"its {width} x {height} pixels come in {scans} scans; save it as a baseline JPEG")
+    needed = 9_000_000  # blocks of a file, tables of a decoder
+    if image.format in _JPEGS:
+        if scans > 1 or "progressive" in image.info:  # all coefficients are kept until the last scan
+            needed += 2 * len(image.getbands()) * width * height
+        if at_least is not None:
+            image.draft(None, (max(at_least),) * 2)  # both ways round: it may lie on its side
+    transparent = image.mode in _ALPHA or "transparency" in image.info
+    each = 16 if transparent else _DEEP_MODES.get(image.mode, 8)
+    needed += (each + _EXTRA.get(image.format or "", 0)) * image.width * image.height
+    if needed > MOST_MEMORY:
+        what = f"reading its {width} x {height} pixels as {image.format} ({image.mode})"
+        takes = f"takes {needed / 1e6:.0f} MB, more than the {MOST_MEMORY / 1e6:.0f} MB allowed"
+        raise ValueError(f"{what} {takes}; scale it down, or save it as a baseline JPEG")
+
+
+def _scans(content: bytes, components: int, *, progressive: bool) -> int:
+    """The scans of a JPEG, which are counted without decoding: each goes over all its pixels."""
+    place, scans = 2, 0
+    while found := _MARKER.search(content, place):
+        marker = content[found.start() + 1]
+        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+        if marker == _START_OF_SCAN:
+            scans += 1
+            if not progressive and content[found.end() + 2 : found.end() + 3] >= bytes([components]):
+                break  # the one scan has all of it
+        elif marker == _END_OF_IMAGE:
+            break
+    return scans
+
+
+def _turn_upright(image: Image.Image) -> None:
+    """Turn an image as its EXIF orientation says; a broken EXIF block turns nothing."""
+    if len(image.info.get("exif") or b"") < _MOST_EXIF:
+        with suppress(
+            Exception
+        ):  # broken blocks leave the reader as almost any exception; the pixels are fine
+            ImageOps.exif_transpose(image, in_place=True)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """The image as RGB, transparent parts on white."""
+    if image.mode in _DEEP_MODES:
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    if image.mode in _ALPHA or "transparency" in image.info:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray) -> NDArray[np.uint8]:
+    """Gray values as uint8: scaled from 8, 12 or 16 bits, or 0..1, whichever holds the largest.
+
+    All others are scaled from the darkest to the lightest. What is not finite is black.
+    """
+    ranges = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
+    finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    known = next((top for top in ranges if high <= top), None) if low >= 0 else None
+    if known is not None:
+        low, high = 0.0, float(known)
+    if values.dtype == np.uint16:  # a table is several times as fast
+        table = _scaled(np.arange(65536, dtype=np.float64), low, high)
+        levels: NDArray[np.uint8] = table[values]
+        return levels
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return _scaled(values.astype(np.float64), low, high)
+
+
+def _scaled(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    values[~np.isfinite(values)] = low
+    values -= low
+    values /= max(high - low, 1e-12)
+    values *= 255
+    return values.round(out=values).clip(0, 255, out=values).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if not shaped or array.size == 0:
+        raise DataError(f"an image array must be (height, width) or (height, width, 3), got {array.shape}")
+    with _refusal(Image.Image()):
+        _refuse_shape(array.shape[1], array.shape[0])
+    if np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise DataError(
+                f"a float image must be in 0..1, got {array.min():g}..{array.max():g}; divide by 255"
+            )
+        array = (array * 255).round().astype(np.uint8)
+    if array.dtype == np.uint16:
+        array = _to_8_bits(array)
+    if array.dtype != np.uint8:
+        raise DataError(f"an image array must be uint8, uint16 or float (0..1), got {array.dtype}")
+    return Image.fromarray(array).convert("RGB")
 
 
 @contextmanager
@@ -117,106 +324,9 @@ def _refusal(source: Source | Image.Image) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # broken files leave the decoders as almost any exception
-        if not isinstance(source, str | Path | Packed | Remote):
+        if isinstance(source, Image.Image | io.IOBase):
             raise DataError(f"cannot read the given image: {_reason(error)}; export it again") from None
         raise DataError(f"cannot read the photograph {source}: {_reason(error)}; {_HINT}") from None
-
-
-def _identify(file: PhotoFile) -> Image.Image:
-    """The image with its header read and its pixels still in the file."""
-    Image.init()
-    prefix = file.read(16)
-    if prefix.startswith(JPEG_SIGNATURE):
-        coefficient_bytes(file)  # refuses a header without end before Pillow reads all of it
-    for name in _FORMATS:
-        if name not in Image.OPEN:
-            continue
-        factory, accept = Image.OPEN[name]
-        try:
-            if accept is None or accept(prefix) is True:
-                file.seek(0)
-                return factory(file, "")  # type: ignore[arg-type]  # as much of a file as they use
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue  # Pillow's way to say: not this format after all
-    raise ValueError("it is not an image of a known format" if prefix else "the file is empty")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """How to read an image: its sides are divided by `factor`; decoded whole, or strip by strip."""
-
-    factor: int = 1
-    strips: Strips | None = None
-
-
-def _plan(image: Image.Image, file: PhotoFile, at_least: tuple[int, int] | None, most: int) -> _Plan:
-    """Choose the scale of a JPEG, and the exact way for other images if memory allows, else a frugal one."""
-    size = image.size
-    refuse_shape(*size)
-    coefficients = coefficient_bytes(file) if image.format in _JPEGS else 0
-    largest = 1
-    if at_least is not None:
-        side = max(at_least)  # both ways round: the photograph may lie on its side
-        image.draft(None, (side, side))
-        largest = min(max(1, min(image.size) // side), _MOST_REDUCED)
-    decoding = decoding_bytes(image, file_size=file.size, coefficients=coefficients)
-    turned = "exif" in image.info
-    for factor in (1, largest):
-        needed = reading_bytes(image, decoding, factor=factor, turned=turned)
-        if needed <= most:
-            return _Plan(factor=factor)
-    strips = strips_of(image, file, largest)
-    if strips is not None and reading_bytes(image, STRIP_BYTES, factor=largest, turned=True) <= most:
-        return _Plan(factor=largest, strips=strips)
-    kind = f"{'progressive ' if coefficients else ''}{image.format} ({image.mode})"
-    refuse_memory(size, kind, needed, most)
-    return _Plan(factor=largest)
-
-
-def _load(image: Image.Image, file: PhotoFile) -> Image.Image:
-    """The decoded image; once more, for the lower bytes of its colors, where those hold the picture."""
-    tiles = lower_byte_tiles(image)
-    image.load()
-    if tiles is None or not is_dark(image):
-        return image
-    file.seek(0)
-    lower = _identify(file)
-    lower.tile = tiles  # type: ignore[attr-defined]  # every image of a file has it
-    lower.load()
-    return join_bytes(image, lower)
-
-
-def _upright(image: Image.Image, *, like: Image.Image) -> Image.Image:
-    """Turn an image as the EXIF orientation of another says; a broken EXIF block turns nothing."""
-    try:
-        # Not like.getexif(): a PNG that was read in strips would be decoded whole by it.
-        method = _UPRIGHT.get(Image.Image.getexif(like).get(_ORIENTATION_TAG, 1))
-    except Exception:  # as above; the pixels are fine
-        return image
-    if method is None:
-        return image
-    turned = image.transpose(method)
-    turned.info = {}  # without the EXIF block, so that it is not turned twice
-    return turned
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
-    if not shaped or array.size == 0:
-        raise DataError(f"an image array must be (height, width) or (height, width, 3), got {array.shape}")
-    with _refusal(Image.Image()):
-        refuse_shape(array.shape[1], array.shape[0])
-    if np.issubdtype(array.dtype, np.floating):
-        if not (array.min() >= 0 and array.max() <= 1):
-            raise DataError(
-                f"a float image must be in 0..1, got {array.min():g}..{array.max():g}; divide by 255"
-            )
-        array = (array * 255).round().astype(np.uint8)
-    if array.dtype == np.uint16:
-        return levels_of(array).apply(array.astype(np.float64)).convert("RGB")
-    if array.dtype != np.uint8:
-        raise DataError(f"an image array must be uint8, uint16 or float (0..1), got {array.dtype}")
-    return Image.fromarray(array).convert("RGB")
 
 
 def _reason(error: Exception) -> str:

@@ -38,7 +38,7 @@ class Remote:
     def __str__(self) -> str:
         return self.url
 
-    def read(self, most: int) -> bytes:
+    def read(self, most: int, /) -> bytes:
         """Its bytes, at most so many. Raises whatever the store raises."""
         with open_url(self.url) as file:
             content: bytes = file.read(most)

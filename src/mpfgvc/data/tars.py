@@ -42,17 +42,18 @@ class Packed:
     def __str__(self) -> str:
         return str(self.path)
 
-    def read(self) -> bytes:
-        """Its bytes. Raises OSError, and ValueError where the tar file ends too early."""
+    def read(self, most: int | None = None, /) -> bytes:
+        """Its bytes, or `most` of them. Raises OSError, and ValueError where the tar file ends too early."""
+        size = self.member.size if most is None else min(most, self.member.size)
         with open_tar(tar_of(self.path)) as file:
             file.seek(self.member.offset)
-            content = file.read(self.member.size)
-            while 0 < len(content) < self.member.size:
-                more = file.read(self.member.size - len(content))
+            content = file.read(size)
+            while 0 < len(content) < size:
+                more = file.read(size - len(content))
                 if not more:
                     break
                 content += more
-        if len(content) < self.member.size:
+        if len(content) < size:
             raise ValueError(f"{tar_of(self.path).name} ends in the middle of it; copy the shard again")
         return content
 
