@@ -19,7 +19,6 @@ Writes results/certainty.json, and keeps what it has of other names.
 import json
 from argparse import ArgumentParser
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def _logits(run: Path, predictor: Predictor) -> tuple[Logits, Labels, int]:
         raise SystemExit(f"{run} chose its epoch by its validation photographs; train it with patience: null")
     photos = photos_of_run(RunFolder.open(run)).photos
     chosen = (*photos.subset("validation"), *photos.subset("test"))
-    strict = replace(config, data=replace(config.data, on_error="raise"))
+    strict = config.replaced(data=config.data.replaced(on_error="raise"))
     loader = run_loader(predictor, chosen, strict)
     logits, labels, _ = collect(predictor.inference, loader, labels_of(chosen))
     return logits[predictor.source], labels, len(photos.subset("validation"))

@@ -21,7 +21,6 @@ from mpfgvc import MPFGVC, Config, load_config
 from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from mpfgvc.config_io import config_to_dict, parse_overrides, recipe
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Split
@@ -31,6 +30,7 @@ from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
+from mpfgvc.recipes_io import parse_overrides, recipe
 from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.environment import describe_environment
 
@@ -111,7 +111,7 @@ def once(measure: Method, config: Config, folder: Path) -> Scores:
     FOLDER.json keeps settings and scores. It is there from the start, so that a method which was
     interrupted never continues with other settings.
     """
-    file, settings = folder.with_suffix(".json"), config_to_dict(config)
+    file, settings = folder.with_suffix(".json"), config.model_dump()
     kept = json.loads(file.read_text()) if file.exists() else {"settings": settings}
     if kept["settings"] != settings:
         raise SystemExit(f"{file} is of other settings; choose another --work")

@@ -15,7 +15,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from common import HERE, result_file
-from mpfgvc.config_io import recipe
+from mpfgvc.recipes_io import recipe
 from mpfgvc.storage.whole_files import write_text
 
 SHARED = HERE.parent.parent / "shared"

@@ -4,7 +4,6 @@ Same batches, augmentation, precision, optimiser, learning rates by depth, sched
 and like it, it continues from its last checkpoint when it was interrupted.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -55,7 +54,7 @@ class FineTuning(Stage):
 
 def fine_tune(config: Config, folder: Path) -> FineTuning:
     """The trained tower and head; `folder` becomes a run folder, which a second call continues."""
-    config = replace(config, model=replace(config.model, descriptions=None))  # no text here
+    config = config.replaced(model=config.model.replaced(descriptions=None))  # no text here
     photos = read_photos(config.data, seed=config.seed)
     fabric = start_fabric(config.device, config.precision)
     photo_list = list_photographs(config, photos, fabric)

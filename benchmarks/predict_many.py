@@ -131,7 +131,7 @@ def _run(options: Namespace) -> Path:
     run: Path = options.work / "run"
     if not run.exists():
         towers = ["--model.image_tower.pretrained", "false", "--model.text_tower.pretrained", "null"]
-        nothing = ["--stage1.epochs", "0", "--stage2.epochs", "0", "--stage1.start", "noise"]
+        nothing = ["--stage1.epochs", "0", "--stage2.epochs", "0", "--stage1.start", "random"]
         data = ["--data.dataset", "synthetic", "--data.birds.species", "100", "--data.birds.train", "1"]
         more = ["--data.birds.test", "1", "--data.validation", "0", "--final_test", "false"]
         _finish(options, ["train", "--config", "vit_tiny", *towers, *nothing, *data, *more, "--out", run])

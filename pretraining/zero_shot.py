@@ -10,13 +10,13 @@ from torch import Tensor
 from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption, plumage_of
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.birds.species import Species, all_species, random_plumage
-from mpfgvc.config_io import load_config, recipe
 from mpfgvc.data.preprocessing import Preprocessing, prepare
 from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.model.towers.text_tower import TextTower
+from mpfgvc.recipes_io import load_config, recipe
 
 MEASURE_SEED = 7_000_000
 """Pictures that neither the pretraining nor the benchmark shows."""

@@ -6,11 +6,10 @@ The public names. They are looked up when first used, so `import mpfgvc` imports
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mpfgvc.version import VERSION
+from mpfgvc.terms import VERSION
 
 if TYPE_CHECKING:
     from mpfgvc.config import Config
-    from mpfgvc.config_io import load_config
     from mpfgvc.deploy.export import export
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation.calibration import Calibrated, calibrate
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from mpfgvc.inference.guess import Answer, Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
+    from mpfgvc.recipes_io import load_config
     from mpfgvc.training.run import Run, resume, train
 
 __version__ = VERSION
@@ -45,7 +45,7 @@ _HOMES = {
     "evaluate": "mpfgvc.evaluation.evaluate",
     "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
     "export": "mpfgvc.deploy.export",
-    "load_config": "mpfgvc.config_io",
+    "load_config": "mpfgvc.recipes_io",
     "resume": "mpfgvc.training.run",
     "train": "mpfgvc.training.run",
 }

@@ -25,10 +25,10 @@ from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from mpfgvc.config import Device, PrecisionSetting, Sharding
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.launcher import Processes, main_address, main_port
 from mpfgvc.process_group import start_group, store_outlives_processes
+from mpfgvc.terms import Device, PrecisionSetting, Sharding
 
 T = TypeVar("T")
 TIMEOUT = 3600.0

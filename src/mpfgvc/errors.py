@@ -1,8 +1,10 @@
-"""User errors.
+"""User errors, and text from anywhere on one line.
 
-Each carries one line that names the setting or the file, the rule, the value got and the way out. The
+Each error carries one line that names the setting or the file, the rule, the value got and the way out. The
 command line prints that line and exits with code 2; Python callers catch `MpfgvcError`.
 """
+
+import unicodedata
 
 
 class MpfgvcError(Exception):
@@ -14,6 +16,11 @@ class MpfgvcError(Exception):
 
 class ConfigError(MpfgvcError):
     """A setting is unknown, out of range, or does not fit another setting."""
+
+    def __init__(self, line: str, *, setting: str | None = None):
+        super().__init__(line)
+        self.setting = setting
+        """The dotted name of the setting that is refused, if it is one."""
 
 
 class DataError(MpfgvcError):
@@ -31,3 +38,11 @@ class OutputError(MpfgvcError):
 def one_line(error: BaseException, most: int = 200) -> str:
     """What an exception of another library says, on one line of at most `most` characters."""
     return " ".join(str(error).split())[:most]
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal: control characters, which could steer it, are escaped."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        for char in text
+    )

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mpfgvc.plain_text import printable as printable
+from mpfgvc.errors import printable
 
 
 class Bar:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from mpfgvc.config import Precision
 from mpfgvc.errors import CheckpointError
+from mpfgvc.terms import Precision
 
 _NOT_COMPARED = ("command", "python", "platform")
 

@@ -30,10 +30,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from mpfgvc.config import Config
-from mpfgvc.config_io import changed_settings, dump_config, load_config, missing_settings
 from mpfgvc.errors import CheckpointError, OutputError, one_line
 from mpfgvc.launcher import Processes
 from mpfgvc.progress import say
+from mpfgvc.recipes_io import changed_settings, dump_config, load_config
 from mpfgvc.run_environment import Environment
 from mpfgvc.storage.digests import check_digest, digest_path, write_with_digest
 from mpfgvc.storage.folder_claim import claim_folder
@@ -124,13 +124,9 @@ class RunFolder:
     def read_config(self, overrides: Mapping[str, Any] | None = None) -> Config:
         """The settings of the run, with `overrides` on top.
 
-        Settings that an older version did not have get their defaults, but only if the digest says
-        that the file is whole. Raises CheckpointError for a damaged file, ConfigError for bad settings.
+        Raises CheckpointError for a damaged file, ConfigError for bad settings.
         """
-        if not check_digest(self.config) and (missing := missing_settings(self.config)):
-            names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            rule = f"has no digest and lacks settings ({names}), so it may have been cut"
-            raise CheckpointError(f"{self.config} {rule}; restore it from a copy, or add them")
+        check_digest(self.config)
         return load_config(self.config, overrides=overrides)
 
     def read_environment(self) -> Environment | None:

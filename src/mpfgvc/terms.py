@@ -1,7 +1,17 @@
-"""Words that settings, saved models and the runtime without torch have in common."""
+"""Words that the command line, settings, saved models and the runtime have in common.
+
+Apart from `config`, because neither `mpfgvc --help` nor an exported model needs pydantic.
+"""
 
 from typing import Literal
 
+VERSION = "0.1.0"
+"""The version of mpfgvc and of mpfgvc-runtime."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+"""bf16: products in bfloat16 where autocast takes it; weights stay in float32 in either case."""
+PrecisionSetting = Literal["auto", "fp32", "bf16"]
+Sharding = Literal["none", "full"]
 Source = Literal["fusion", "vision", "text"]
 """Where logits come from: the fusion module (the paper), the classifier on V, or the class texts."""
 Resize = Literal["short", "squash"]

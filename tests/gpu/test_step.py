@@ -9,10 +9,10 @@ import torch
 
 from mpfgvc import Predictor, load_config, train
 from mpfgvc.config import Config, ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
-from mpfgvc.config_io import recipe
 from mpfgvc.devices import start_fabric
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.recipes_io import recipe
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import TrainingState
 from mpfgvc.training.loop import Loop, Session

@@ -22,7 +22,7 @@ def words(tiny_words: list[str]) -> list[str]:
     """Two recipes on `photos`; the first trains for some seconds, with a checkpoint at every step."""
     return [
         *("compare", "full", "without-text", "--seeds", "1", "--json"),
-        *(*tiny_words, "--stage1.epochs=12", "--stage1.start=noise", "--stage2.start=noise"),
+        *(*tiny_words, "--stage1.epochs=12", "--stage1.start=random", "--stage2.start=random"),
         *("--checkpoint_steps=1", "--model.context_tokens=2"),
     ]
 

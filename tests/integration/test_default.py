@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.config_io import load_config
+from mpfgvc.recipes_io import load_config
 
 WITHOUT_NETWORK = """
 import socket, sys

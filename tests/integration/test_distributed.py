@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests.several_processes import in_processes
 
 from mpfgvc import MPFGVC, Config
-from mpfgvc.config_io import dump_config
 from mpfgvc.launcher import Processes
+from mpfgvc.recipes_io import dump_config
 
 pytestmark = pytest.mark.timeout(900)  # many starts of Python and torch, on a busy machine, too
 Mpfgvc = Callable[..., str]
@@ -55,7 +55,7 @@ def _losses(run: Path) -> list[float]:
 
 
 @pytest.mark.slow("several processes")
-@pytest.mark.parametrize("starts", [{"stage2.start": "noise"}, {"stage1.start": "features"}])
+@pytest.mark.parametrize("starts", [{"stage2.start": "random"}, {"stage1.start": "features"}])
 def test_two_processes_train_to_the_same_losses_and_evaluate_7_photographs_exactly(
     tiny: Callable[..., Config], photos: Path, tmp_path: Path, mpfgvc: Mpfgvc, starts: dict[str, str]
 ) -> None:

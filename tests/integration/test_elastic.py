@@ -15,7 +15,7 @@ import pytest
 from tests.network_hosts import Host, hosts, why_no_hosts
 
 from mpfgvc import Config
-from mpfgvc.config_io import dump_config
+from mpfgvc.recipes_io import dump_config
 from mpfgvc.storage.metric_rows import read_rows
 
 pytestmark = [pytest.mark.slow("trainings on several hosts"), pytest.mark.timeout(900)]

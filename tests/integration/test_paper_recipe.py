@@ -18,7 +18,7 @@ from tests.true_weights import IMAGE, TEXT, write_true_weights
 
 BIRDS = [f"--data.birds.{name}" for name in ("species=2", "train=2", "test=2", "image_size=96")]
 FEW_STEPS = [
-    *("--stage1.epochs=1", "--stage1.batch_size=4", "--stage1.warmup_epochs=0", "--stage1.start=noise"),
+    *("--stage1.epochs=1", "--stage1.batch_size=4", "--stage1.warmup_epochs=0", "--stage1.start=random"),
     *("--stage2.epochs=1", "--stage2.batch_size=4", "--stage2.warmup_epochs=0", "--data.validation=0"),
     *("--model.image_tower.image_size=224", "--data.workers=0", "--device=cpu"),
 ]

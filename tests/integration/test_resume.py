@@ -20,7 +20,7 @@ SIXTEENTHS = [
 ]
 SETTINGS = {
     # Stochastic depth and an average of the weights: a resumed run must not lose their state.
-    "plain": {"model.image_tower.drop_path": 0.2, "stage1.ema": 0.9, "stage2.patience": 2},
+    "plain": {"stage1.ema": 0.9, "stage2.patience": 2},
     "starts": {"stage1.start": "features", "stage2.start": "stage1"},
 }
 

@@ -16,7 +16,7 @@ from mpfgvc.cli.main import main
 
 Tiny = Callable[..., Config]
 Cli = Callable[..., tuple[int, str, str]]
-PLAIN = {"stage2.start": "noise"}
+PLAIN = {"stage2.start": "random"}
 SAME_BITS = ("model/model.safetensors", "evaluation.json")  # stage1.safetensors names the photographs, too
 
 

@@ -13,8 +13,6 @@ from tests.made_answers import evaluation_of
 
 import mpfgvc
 from mpfgvc import CheckpointError, Config, ConfigError, DataError, Predictor, load_config, train
-from mpfgvc.config import Source
-from mpfgvc.config_io import dump_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.devices import start_fabric
@@ -27,8 +25,10 @@ from mpfgvc.inference.saved_model import load_model
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC, SOURCES
 from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
+from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import digest_path
+from mpfgvc.terms import Source
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.open_run import list_photographs, open_run
 from mpfgvc.training.run import resume

@@ -76,7 +76,7 @@ def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
             pixels[8:32, 8:40, channel] += 160
             Image.fromarray(pixels).save(tmp_path / "set" / name / f"{index}.png")
     settings = {"data.root": str(tmp_path / "set"), "data.validation": 0.0, "data.test": 0.2}
-    settings |= {"stage1.epochs": 6, "stage2.epochs": 3, "stage2.start": "noise"}
+    settings |= {"stage1.epochs": 6, "stage2.epochs": 3, "stage2.start": "random"}
     run = train(tiny(settings), out=tmp_path / "run").path
     (line,) = [each for each in _said(capsys) if "never predicted" in each]
     assert "classes that are never predicted: 1 of 3 (twin)" in line

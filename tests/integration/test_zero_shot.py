@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpfgvc import ConfigError, evaluate_zero_shot, load_config
-from mpfgvc.config_io import parse_overrides
+from mpfgvc.recipes_io import parse_overrides
 
 Cli = Callable[..., tuple[int, str, str]]
 BIRDS = ["--data.birds.species=6", "--data.birds.train=4", "--data.birds.test=3", "--data.workers=0"]

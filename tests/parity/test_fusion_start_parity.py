@@ -17,12 +17,11 @@ PHOTOGRAPHS, CLASSES, TEMPERATURE = 60, 7, 0.3
 
 
 @pytest.mark.parametrize("loudness", [1.0, 4.0])
-@pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize(("width", "embed"), [(12, 12), (16, 9), (10, 24)])
 def test_the_logits_are_stage_1s_vision_logits_and_a_vote_of_each_text(
-    width: int, embed: int, residual: bool, loudness: float
+    width: int, embed: int, loudness: float
 ) -> None:
-    network, embeddings = _trained_network(width, embed, residual=residual)
+    network, embeddings = _trained_network(width, embed)
     start_fusion(network, embeddings, loudness=loudness)
     fusion = network.logits(embeddings).fusion
     expected = _expected(network, embeddings, loudness=loudness)
@@ -72,7 +71,7 @@ def _expected(network: MPFGVC, embeddings: Tensor, *, loudness: float) -> Tensor
     return image + loudness * height * votes / (1 - own.mean())
 
 
-def _trained_network(width: int, embed: int, *, residual: bool = False) -> tuple[MPFGVC, Tensor]:
+def _trained_network(width: int, embed: int) -> tuple[MPFGVC, Tensor]:
     """A network whose stage 1 could have been trained, and embeddings. Its image encoder is not used."""
     torch.manual_seed(3)
     encoder: Any = SimpleNamespace(tower=SimpleNamespace(width=width))
@@ -80,7 +79,7 @@ def _trained_network(width: int, embed: int, *, residual: bool = False) -> tuple
         image_encoder=encoder,
         text=ClassEmbeddings(torch.randn(CLASSES, embed)),
         embed=embed,
-        fusion=Fusion(width=width, text_width=embed, classes=CLASSES, residual=residual),
+        fusion=Fusion(width=width, text_width=embed, classes=CLASSES),
         classes=[f"class {number}" for number in range(CLASSES)],
         temperature=TEMPERATURE,
     )

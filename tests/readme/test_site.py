@@ -15,7 +15,6 @@ from tests.readme.conftest import REPOSITORY
 import mpfgvc
 from mpfgvc.cli.main import COMMANDS
 from mpfgvc.config import Config
-from mpfgvc.config_io import config_to_dict
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -61,7 +60,7 @@ def test_the_commands_page_has_the_help_of_every_command_and_setting(site: Path)
     for command in COMMANDS:
         assert f"\nusage: mpfgvc {command.name} [-h]" in text
         assert f"\n## mpfgvc {command.name}\n" in text
-    for group, settings in config_to_dict(Config()).items():
+    for group, settings in Config().model_dump().items():
         for name in settings if isinstance(settings, dict) else ():
             assert f"--{group}.{name}" in text
     assert "## mpfgvc evaluate --zero-shot" in text

@@ -29,7 +29,7 @@ def test_the_comparison_has_a_row_for_each_recipe(mpfgvc: Callable[[list[str]], 
     small = [word for word in SMALL if not word.startswith("--data.validation")]
     mpfgvc([*COMPARED, *small, "--seeds", "1"])
     table = (workshop / "runs" / "starts" / "table.md").read_text()
-    for recipe in ("full", "frozen", "probe", "stage1-from-noise", "fusion-from-noise"):
+    for recipe in ("full", "frozen", "probe", "stage1-from-random", "fusion-from-random"):
         assert f"| {recipe} |" in table
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from mpfgvc.config import PrecisionSetting
 from mpfgvc.devices import find_device, start_fabric
 from mpfgvc.errors import ConfigError
+from mpfgvc.terms import PrecisionSetting
 
 
 @pytest.mark.parametrize(("has_bf16", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])

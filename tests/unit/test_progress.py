@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from mpfgvc.progress import Bar, close_bars, printable, say
+from mpfgvc.errors import printable
+from mpfgvc.progress import Bar, close_bars, say
 
 
 def test_an_open_bar_is_ended_before_what_comes_next(capsys: pytest.CaptureFixture[str]) -> None:

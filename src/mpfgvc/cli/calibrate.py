@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
-from mpfgvc.config import Device
 from mpfgvc.progress import say
+from mpfgvc.terms import Device
 
 if TYPE_CHECKING:
     from mpfgvc.evaluation.statistics import CalibrationError

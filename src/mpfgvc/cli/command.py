@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import NoReturn, get_args
 
 from mpfgvc.cli import output
-from mpfgvc.config import Device, Precision
 from mpfgvc.errors import ConfigError
+from mpfgvc.terms import Device, Precision
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
 from mpfgvc.config import Config
-from mpfgvc.config_io import ablation_names, load_ablation, parse_overrides
 from mpfgvc.errors import ConfigError
+from mpfgvc.recipes_io import ablation_names, load_ablation, parse_overrides
 
 
 def _add_options(parser: ArgumentParser) -> None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
-from mpfgvc.config_io import load_config, parse_overrides
-from mpfgvc.errors import ConfigError
-from mpfgvc.progress import printable
+from mpfgvc.errors import ConfigError, printable
+from mpfgvc.recipes_io import load_config, parse_overrides
 
 if TYPE_CHECKING:
     from mpfgvc.data.doctor import CheckedDataset

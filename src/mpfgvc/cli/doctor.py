@@ -11,7 +11,8 @@ from mpfgvc.cli.tables import write_check
 from mpfgvc.data.clean_manifest import CleanManifest, write_clean_manifest
 from mpfgvc.data.doctor import CheckedDataset, Report, check
 from mpfgvc.data.doctor_page import Finding, doctor_page, photo_finding
-from mpfgvc.progress import printable, say
+from mpfgvc.errors import printable
+from mpfgvc.progress import say
 from mpfgvc.storage.whole_files import write_text
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from mpfgvc.cli.command import (
     check_positive,
 )
 from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
-from mpfgvc.errors import ConfigError
-from mpfgvc.progress import printable, say
+from mpfgvc.errors import ConfigError, printable
+from mpfgvc.progress import say
 from mpfgvc.terms import RAY
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_config, add_dataset_place, add_device, add_json, add_precision
-from mpfgvc.config_io import default_recipe, load_config, parse_overrides
 from mpfgvc.errors import ConfigError
+from mpfgvc.recipes_io import default_recipe, load_config, parse_overrides
 
 if TYPE_CHECKING:
     from mpfgvc.evaluation.metrics import Evaluation

@@ -14,8 +14,8 @@ from mpfgvc.cli.command import (
     add_model,
     check_positive,
 )
-from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.progress import printable, say
+from mpfgvc.errors import ConfigError, DataError, printable
+from mpfgvc.progress import say
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json, add_model, check_positive
-from mpfgvc.progress import printable
+from mpfgvc.errors import printable
 from mpfgvc.terms import Engine, ExportPrecision
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import check_positive
-from mpfgvc.errors import ConfigError
-from mpfgvc.progress import Bar, printable, say
+from mpfgvc.errors import ConfigError, printable
+from mpfgvc.progress import Bar, say
 from mpfgvc.terms import RAY
 
 if TYPE_CHECKING:

@@ -23,10 +23,9 @@ from mpfgvc.cli.predictions import (
     rules_of,
     write_predictions,
 )
-from mpfgvc.config import Source
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
-from mpfgvc.terms import RAY
+from mpfgvc.terms import RAY, Source
 
 
 def _add_options(parser: ArgumentParser) -> None:

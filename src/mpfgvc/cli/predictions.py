@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mpfgvc.cli import output
-from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.errors import ConfigError, DataError, printable
 from mpfgvc.inference.guess import Answer, Prediction
-from mpfgvc.plain_text import printable
 from mpfgvc.terms import CLASS, Engine
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
-from mpfgvc.errors import ConfigError
-from mpfgvc.progress import printable, say
+from mpfgvc.errors import ConfigError, printable
+from mpfgvc.progress import say
 
 
 def _add_options(parser: ArgumentParser) -> None:

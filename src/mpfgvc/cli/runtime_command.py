@@ -22,8 +22,7 @@ from mpfgvc.cli import output
 from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
 from mpfgvc.cli.serving import add_server_options, serve_exported
 from mpfgvc.data.image_files import find_images
-from mpfgvc.errors import ConfigError, MpfgvcError
-from mpfgvc.plain_text import printable
+from mpfgvc.errors import ConfigError, MpfgvcError, printable
 from mpfgvc.terms import Source
 
 if TYPE_CHECKING:

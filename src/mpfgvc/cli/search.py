@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_device, add_json, add_model, check_positive
-from mpfgvc.errors import DataError
-from mpfgvc.progress import printable
+from mpfgvc.errors import DataError, printable
 
 if TYPE_CHECKING:
     from mpfgvc.inference.search import Neighbour

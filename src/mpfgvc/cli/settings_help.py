@@ -1,54 +1,37 @@
-"""The list of all settings for `mpfgvc train --help`: type, default and the field's docstring."""
+"""The settings in `mpfgvc train --help` and `--help-all`: type, default and the field's docstring."""
 
-import ast
 import inspect
 import textwrap
-from dataclasses import fields, is_dataclass
-from itertools import pairwise
-from typing import Any
 
-from mpfgvc import config
-from mpfgvc.config_values import in_words, setting_type
+from mpfgvc.config import SETTINGS, Config, Settings, in_words, is_advanced, shown
 
 _NOTE = """
 Every setting is an option. Text is taken exactly as it is typed. The word null unsets a number, and
 a text that is set by default. A value that begins with -- is written --name=--value.
 """
+_REST = "\n{} more settings, which few need, are in mpfgvc train --help-all.\n"
 _WIDTH = 100
 
 
-def settings_help() -> str:
-    """Every setting, group by group, as text."""
-    return _NOTE + "".join(_group_lines(config.Config(), ""))
+def settings_help(*, all_of_them: bool = False) -> str:
+    """The settings, group by group, as text; the advanced ones only with `all_of_them`."""
+    listed = {name for name, field in SETTINGS.items() if all_of_them or not is_advanced(field)}
+    left_out = len(SETTINGS) - len(listed)
+    return _NOTE + "".join(_group_lines(Config(), listed)) + (_REST.format(left_out) if left_out else "")
 
 
-def _group_lines(group: Any, prefix: str) -> list[str]:
+def _group_lines(group: Settings, listed: set[str]) -> list[str]:
     """A heading, the settings of the group, then the groups inside it."""
-    docs = _field_docs(type(group))
-    lines, inner = [f"\n{inspect.getdoc(type(group))}\n"], []
-    for entry in fields(group):
-        name, value = prefix + entry.name, getattr(group, entry.name)
-        if is_dataclass(value):
-            inner += _group_lines(value, f"{name}.")
-            continue
-        lines.append(f"  --{name}   {in_words(setting_type(name))}; default: {_shown(value)}\n")
-        indent = " " * 8
-        text = " ".join(docs[entry.name].split())
-        lines.append(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent) + "\n")
-    return lines + inner
-
-
-def _field_docs(kind: type) -> dict[str, str]:
-    """The docstring below each field of a settings dataclass, those of its base classes included."""
-    docs: dict[str, str] = {}
-    for each in reversed([base for base in kind.__mro__ if is_dataclass(base)]):
-        body: list[ast.stmt] = getattr(ast.parse(inspect.getsource(each)).body[0], "body", [])
-        for field, text in pairwise(body):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                docs[field.target.id] = ast.literal_eval(text.value) if isinstance(text, ast.Expr) else ""
-    return docs
-
-
-def _shown(value: object) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)
+    lines, inner = [], list[str]()
+    indent = " " * 8
+    for name, value in group:
+        setting = group.prefix + name
+        if isinstance(value, Settings):
+            inner += _group_lines(value, listed)
+        elif setting in listed:
+            field = SETTINGS[setting]
+            lines.append(f"  --{setting}   {in_words(field.annotation)}; default: {shown(value)}\n")
+            text = " ".join((field.description or "").split())
+            lines.append(textwrap.fill(text, _WIDTH, initial_indent=indent, subsequent_indent=indent) + "\n")
+    heading = [f"\n{inspect.getdoc(type(group))}\n"] if lines else []
+    return heading + lines + inner

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mpfgvc.cli import output
-from mpfgvc.progress import printable, say
+from mpfgvc.errors import printable
+from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
 
 if TYPE_CHECKING:

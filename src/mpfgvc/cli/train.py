@@ -7,21 +7,33 @@ and the sharding.
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_config, add_json
-from mpfgvc.config_io import default_recipe, load_config, parse_overrides
 from mpfgvc.errors import ConfigError
+from mpfgvc.recipes_io import default_recipe, load_config, parse_overrides
 from mpfgvc.run_folder import RESUMABLE
 
 if TYPE_CHECKING:
     from mpfgvc.training.run import Run
 
 
+class _HelpAll(Action):
+    """`--help-all`: the help with every setting."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        """Print it and exit."""
+        output.write(parser.format_help() + _settings_help(all_of_them=True))
+        parser.exit()
+
+
 def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--help-all", nargs=0, action=_HelpAll, help="show this help with all settings and exit"
+    )
     add_json(parser)
     add_config(parser)
     parser.add_argument(
@@ -45,10 +57,10 @@ def _add_options(parser: ArgumentParser) -> None:
     )
 
 
-def _settings_help() -> str:
+def _settings_help(*, all_of_them: bool = False) -> str:
     from mpfgvc.cli.settings_help import settings_help
 
-    return settings_help()
+    return settings_help(all_of_them=all_of_them)
 
 
 def _run(options: Namespace) -> None:

@@ -183,7 +183,7 @@ def _same_shards(
     if not _has_shards_of(listed, config):
         hint = "put those back, or say where they are with --data.root"
         raise DataError(f"the shards of the run are not in {place}; {hint}")
-    read_photos(replace(config, validation=0), seed=0)  # it refuses a shard that is missing or cut
+    read_photos(config.replaced(validation=0), seed=0)  # it refuses a shard that is missing or cut
     table = replace(listed.table, folder=place)
     return RestoredPhotos(photos=_photo_set(photo_list, table), digests={}, root=place)
 

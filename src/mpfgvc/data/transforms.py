@@ -59,17 +59,14 @@ def eval_transform(preprocessing: Preprocessing) -> Transform:
 
 
 def train_transform(preprocessing: Preprocessing, augment: AugmentConfig) -> Transform:
-    """Crop, mirror, recolour and erase at random, then normalise as for the test."""
+    """Crop and mirror at random, then normalise as for the test."""
     height, width = preprocessing.image_size
     steps = [*_crop(preprocessing, augment), v2.RandomHorizontalFlip(augment.flip)]
-    if augment.color > 0:
-        steps.append(v2.ColorJitter(augment.color, augment.color, augment.color))
-    erase = v2.RandomErasing(augment.erase) if augment.erase > 0 else None
     shrink = (
         sqrt(augment.min_scale * _NARROWEST) if augment.crop == "resized" else preprocessing.crop_ratio / 2
     )
     return Transform(
-        apply=partial(_augment, steps=v2.Compose(steps), erase=erase, preprocessing=preprocessing),
+        apply=partial(_augment, steps=v2.Compose(steps), preprocessing=preprocessing),
         image_size=preprocessing.image_size,
         at_least=(ceil(height / shrink), ceil(width / shrink)),
     )
@@ -96,12 +93,5 @@ def _prepare(image: Image.Image, preprocessing: Preprocessing) -> Tensor:
     return torch.from_numpy(prepare(image, preprocessing))
 
 
-def _augment(
-    image: Image.Image,
-    *,
-    steps: _Steps,
-    erase: Callable[[Tensor], Tensor] | None,
-    preprocessing: Preprocessing,
-) -> Tensor:
-    pixels = torch.from_numpy(normalise(steps(image).permute(1, 2, 0).numpy(), preprocessing))
-    return pixels if erase is None else erase(pixels)
+def _augment(image: Image.Image, *, steps: _Steps, preprocessing: Preprocessing) -> Tensor:
+    return torch.from_numpy(normalise(steps(image).permute(1, 2, 0).numpy(), preprocessing))

@@ -41,7 +41,7 @@ from mpfgvc.deploy.settings import Limits
 from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.answering import Answering
-from mpfgvc.version import VERSION
+from mpfgvc.terms import VERSION
 
 _WHY = {
     400: "The form is not one of files, or holds an address.",

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from mpfgvc.deploy.admission import Ticket
 from mpfgvc.deploy.refusals import CLIENT_GONE, NO_ADDRESSES, RefusedError
 from mpfgvc.deploy.settings import Limits
-from mpfgvc.plain_text import printable
+from mpfgvc.errors import printable
 
 _ADDRESSES = ("http:", "https:", "ftp:", "file:", "data:", "s3:", "gs:", "//", "www.")
 _MOST_FIELDS = 16  # only to say what is wrong with them

@@ -20,7 +20,6 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import Source
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Sample, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
@@ -37,6 +36,7 @@ from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import load_model, rewrite_description
 from mpfgvc.model.network import SOURCES
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.terms import Source
 
 MOST_PHOTOGRAPHS = 10_000
 """That are used of a larger set: more would not say more, and their logits must fit in memory."""

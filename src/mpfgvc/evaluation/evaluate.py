@@ -20,7 +20,7 @@ from jaxtyping import Float, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpfgvc.config import NESTED_FOLDERS, Config, Precision, Source
+from mpfgvc.config import NESTED_FOLDERS, Config
 from mpfgvc.data.labelled_set import read_labelled_set
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
@@ -40,6 +40,7 @@ from mpfgvc.inference.predictor import Predictor
 from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.terms import Precision, Source
 
 Row = TypeVar("Row")
 

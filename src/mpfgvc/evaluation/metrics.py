@@ -19,9 +19,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.config import Precision, Source
 from mpfgvc.data.photo_list import relative_path
 from mpfgvc.data.taxonomy import Taxonomy
+from mpfgvc.terms import Precision, Source
 
 BEST = 5
 """Guesses that count for top-5."""

@@ -7,7 +7,7 @@ first step, so what they say is up to `model.context_init`, `prompt_ending` and 
 from dataclasses import replace
 from pathlib import Path
 
-from mpfgvc.config import Config, Precision
+from mpfgvc.config import Config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root
@@ -23,6 +23,7 @@ from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, check_settings
+from mpfgvc.terms import Precision
 
 
 def evaluate_zero_shot(
@@ -65,7 +66,7 @@ def evaluate_zero_shot(
 
 def _aligned_network(config: Config, photos: PhotoSet) -> MPFGVC:
     word = config.model.supercategory or photos.supercategory
-    settings = replace(config.model, supercategory=word)
+    settings = config.model.replaced(supercategory=word)
     check_settings(settings, photos.classes)
     network = MPFGVC.from_config(settings, photos.classes, seed=config.seed).eval()
     if not network.start.aligned:

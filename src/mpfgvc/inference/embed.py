@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from mpfgvc.config import Precision
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample, counted
 from mpfgvc.errors import CheckpointError
@@ -15,6 +14,7 @@ from mpfgvc.inference.embedding_file import EmbeddedPhoto, write_embeddings
 from mpfgvc.inference.file_stream import FileAnswer
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.terms import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

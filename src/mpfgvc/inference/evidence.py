@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mpfgvc.config import Source
 from mpfgvc.inference.forward import Inference
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder, Selected
 from mpfgvc.model.network import Output
+from mpfgvc.terms import Source
 
 TOKENS_AT_ONCE = 1 << 15
 """Tokens that the last block is given at a time; more would only need more memory."""

@@ -16,11 +16,11 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from mpfgvc.config import Precision
 from mpfgvc.devices import send
 from mpfgvc.errors import CheckpointError
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
+from mpfgvc.terms import Precision
 
 
 @dataclass(frozen=True, kw_only=True)

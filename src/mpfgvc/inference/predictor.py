@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from mpfgvc.config import Precision, Source
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import find_device
 from mpfgvc.inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
@@ -38,6 +37,7 @@ from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image,
 from mpfgvc.inference.plain_source import name_of
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.network import Output
+from mpfgvc.terms import Precision, Source
 
 if TYPE_CHECKING:
     from mpfgvc.inference.explain import Explanation

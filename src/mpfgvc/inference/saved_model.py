@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.config_paths import model_without_folders
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
@@ -54,12 +53,12 @@ def save_model(saved: SavedModel, folder: Path) -> None:
     tower = saved.config.image_tower
     if ":" in tower.name or trained_name(tower.name) != tower.name:
         # A hub's name, which must do without the hub, or one that was built under another (activations.py).
-        tower = replace(tower, name=network.image_encoder.tower.architecture)
+        tower = tower.replaced(name=network.image_encoder.tower.architecture)
     description = ModelDescription(
         classes=network.classes,
         embed=network.embed,
         preprocessing=saved.preprocessing,
-        model=model_without_folders(replace(saved.config, image_tower=tower)),
+        model=saved.config.replaced(image_tower=tower).without_folders(),
         calibration=saved.calibration,
         taxonomy=saved.taxonomy,
     )

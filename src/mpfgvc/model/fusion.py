@@ -8,8 +8,7 @@
 
 The paper's 1x1 convolutions act on single vectors, so they are linear layers.
 Text has key and value projections of its own, as its width may differ. The
-paper names no activation: GELU; nor an initialisation. Residual and norm are
-options beyond it.
+paper names no activation: GELU; nor an initialisation.
 """
 
 import math
@@ -37,8 +36,6 @@ class Fusion(nn.Module):
         width: int,
         text_width: int,
         classes: int,
-        residual: bool = False,
-        norm: bool = False,
         seed: int = 0,
     ):
         super().__init__()
@@ -47,10 +44,8 @@ class Fusion(nn.Module):
         self.value = nn.Linear(width, width)
         self.text_key = nn.Linear(text_width, width)
         self.text_value = nn.Linear(text_width, width)
-        self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.transform = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.classifier = nn.Linear(width, classes)
-        self.residual = residual
         self._initialise(seed)
 
     def forward(
@@ -67,10 +62,7 @@ class Fusion(nn.Module):
         self, embedding: Float[Tensor, "batch width"], texts: TextMemory
     ) -> Float[Tensor, "batch classes"]:
         """Logits of every class, from the keys and values of its texts."""
-        attended = self.attend_to(embedding, texts)
-        fused = self.transform(self.norm(attended))
-        if self.residual:
-            fused = fused + attended
+        fused = self.transform(self.attend_to(embedding, texts))
         logits: Tensor = self.classifier(fused)
         return logits
 

@@ -90,14 +90,13 @@ def _text_values(
 
 
 def _set_transform(fusion: Fusion, identity: Float[Tensor, "width width"]) -> None:
-    """The identity; with the option `residual`, which adds it, zero. Other hidden units stay as they are."""
+    """The identity. Other hidden units stay as they are."""
     both = torch.cat([identity, -identity])
     first, last = _linear(fusion.transform[0]), _linear(fusion.transform[2])
     first.weight[: len(both)] = both.to(first.weight)
     first.bias.zero_()
     _set(last, torch.zeros_like(last.weight))
-    if not fusion.residual:
-        last.weight[:, : len(both)] = both.T.to(last.weight)
+    last.weight[:, : len(both)] = both.T.to(last.weight)
 
 
 def _linear(layer: nn.Module) -> nn.Linear:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mpfgvc.config import ModelConfig, Source
+from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.descriptions import class_descriptions, division_notes
 from mpfgvc.model.fusion import Fusion
@@ -32,6 +32,7 @@ from mpfgvc.model.towers.text_tower import (
     check_text_weights,
 )
 from mpfgvc.seeding import seeded
+from mpfgvc.terms import Source
 
 SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")
 """The three sources of logits, by their names in reports."""
@@ -157,8 +158,6 @@ class MPFGVC(nn.Module):
                 width=tower.width,
                 text_width=embed,
                 classes=len(classes),
-                residual=config.fusion_residual,
-                norm=config.fusion_norm,
                 seed=seed,
             )
             encoder = ImageEncoder(tower=tower, kept_tokens=config.kept_tokens, selection=config.selection)

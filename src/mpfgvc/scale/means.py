@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpfgvc.config import Device
+from mpfgvc.terms import Device
 
 MOST_LOADERS, CORES_PER_LOADER = 8, 4
 

@@ -8,13 +8,10 @@ after a kill, gives the table that it would have given.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from mpfgvc.config import Config
-from mpfgvc.config_io import changed_settings
-from mpfgvc.config_values import shown
+from mpfgvc.config import Config, shown
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
@@ -23,6 +20,7 @@ from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, c
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.launcher import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
+from mpfgvc.recipes_io import changed_settings
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.metric_rows import training_seconds
 from mpfgvc.training.own_process import Job, carry_out_apart, peak_bytes
@@ -71,7 +69,7 @@ def _plan(recipes: Mapping[str, Config], *, seeds: Sequence[int], out: Path, spl
     jobs: Jobs = {}
     for name, recipe in recipes.items():
         for seed in seeds:
-            config, photos = resolve(replace(recipe, seed=seed, final_test=split == "test"), read=read)
+            config, photos = resolve(recipe.replaced(seed=seed, final_test=split == "test"), read=read)
             if not photos.subset(split):
                 hint = "choose another --split, or hold photographs out with data.validation or data.test"
                 raise DataError(f"{name}: there are no {split} photographs to compare by; {hint}")
@@ -86,7 +84,7 @@ def _refuse_other_settings(job: Job) -> None:
     folder = RunFolder(job.folder)
     if not folder.is_run:
         return
-    changed = changed_settings(replace(folder.read_config(), device=job.config.device), job.config)
+    changed = changed_settings(folder.read_config().replaced(device=job.config.device), job.config)
     if changed:
         differences = [f"{name} {shown(old)}, now {shown(new)}" for name, (old, new) in changed.items()]
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""

@@ -40,7 +40,7 @@ class FeatureStart(Stage):
     name = "features"
     sources = ("text",)
     compiles = False
-    remedy = "stage1.start must be noise"
+    remedy = "stage1.start must be random"
 
     def __init__(self, network: MPFGVC, objective: Objective, spread: Spread = ALONE):
         super().__init__()

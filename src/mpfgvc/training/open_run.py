@@ -186,7 +186,7 @@ def refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
     """Refuse a batch that cannot be divided among the processes. Raises ConfigError."""
     if settings.batch_size % processes:
         rule = f"must be a multiple of the {processes} processes"
-        raise ConfigError(f"{settings.name}.batch_size {rule}, got {settings.batch_size}")
+        raise ConfigError(f"{settings.prefix}batch_size {rule}, got {settings.batch_size}")
 
 
 def _environment(fabric: Fabric) -> Environment:

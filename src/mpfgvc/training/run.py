@@ -14,7 +14,6 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config
-from mpfgvc.config_paths import with_absolute_paths
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.descriptions import descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
@@ -96,10 +95,10 @@ def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> t
 
     `read` reads the photographs as `read_photos` does. Raises ConfigError or DataError as the dataset does.
     """
-    config = with_absolute_paths(config)
+    config = config.with_absolute_paths()
     photos = read(config.data, seed=config.seed)
     word = config.model.supercategory or photos.supercategory
-    return replace(config, model=replace(config.model, supercategory=word)), photos
+    return config.replaced(model=config.model.replaced(supercategory=word)), photos
 
 
 def resume(
@@ -121,10 +120,10 @@ def resume(
     folder = RunFolder.open(run)
     given = {"device": device, "sharding": sharding}
     config = folder.read_config({name: value for name, value in given.items() if value is not None})
-    config = replace(config, data=moved(config.data, root=root, manifest=manifest))
+    config = config.replaced(data=moved(config.data, root=root, manifest=manifest))
     stored = folder.read_environment()
     if stored is not None:
-        config = replace(config, precision=stored.precision_setting)
+        config = config.replaced(precision=stored.precision_setting)
     restored = photos_of_run(folder, root=root, manifest=manifest)
     restored.refuse_missing()
     taxonomy = taxonomy_of_run(folder, restored.photos.classes)

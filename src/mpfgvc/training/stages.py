@@ -17,11 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mpfgvc.config import Source, Stage1Config, Stage2Config, StageConfig
+from mpfgvc.config import Stage1Config, Stage2Config, StageConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.terms import Source
 from mpfgvc.training.class_sampling import ClassSample, sample_classes
 from mpfgvc.training.optim import ParameterGroup, split_by_decay
 from mpfgvc.training.spread_prompts import ALONE, Spread

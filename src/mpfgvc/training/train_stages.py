@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mpfgvc.config import Source, StageConfig
+from mpfgvc.config import StageConfig
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.samples import class_counts
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
@@ -17,6 +17,7 @@ from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.model.fusion_start import start_fusion
 from mpfgvc.model.losses import Objective, balanced_weights
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.terms import Source
 from mpfgvc.training.checkpoint import TrainingState, load_stage1, save_stage1
 from mpfgvc.training.embedding_batches import EmbeddingLoader
 from mpfgvc.training.feature_start import FeatureStart, OneLongEpoch, batch_size_of
@@ -66,7 +67,7 @@ def start_from_features(run: OpenRun) -> None:
 def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     """Start and train the fusion on embeddings of the training photographs, computed once."""
     settings = run.config.stage2
-    if settings.epochs == 0 and settings.start == "noise":
+    if settings.epochs == 0 and settings.start == "random":
         return
     views, size = settings.views, settings.batch_size
     batches = _embedded_batches(run, network, Stage2.name, views=views, batch_size=size)

@@ -24,7 +24,7 @@ from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.launcher import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-RANDOM = train_transform(PREPROCESSING, AugmentConfig(color=0.3, erase=0.5))
+RANDOM = train_transform(PREPROCESSING, AugmentConfig())
 FIXED = eval_transform(PREPROCESSING)
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from mpfgvc.config import DataConfig
-from mpfgvc.config_io import dump_config, load_config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.pack import Pack
 from mpfgvc.data.photo_list import PhotoList, photo_digests
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import is_dataset_of, list_of_run, photos_of_run, restore
 from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.recipes_io import dump_config, load_config
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import write_with_digest
 from mpfgvc.storage.whole_files import make_folder
@@ -119,7 +119,7 @@ def test_synthetic_birds_are_drawn_again_and_compared():
     assert restored.photos.supercategory == "bird"
     assert restored.photos.samples[0].read().size == (96, 96)
     with pytest.raises(CheckpointError, match="other synthetic birds"):
-        restore(photo_list, replace(config.data, birds=replace(config.data.birds, species=5)))
+        restore(photo_list, config.data.replaced(birds=config.data.birds.replaced(species=5)))
 
 
 def write_manifest(path, root, *, folder=""):

@@ -28,7 +28,7 @@ def test_the_test_transform_gives_what_exported_models_see(image):
 
 @pytest.mark.parametrize("crop", ["resized", "random"])
 def test_a_training_photograph_follows_from_the_seed_and_has_the_shape_of_a_test_one(image, crop):
-    transform = train_transform(PREPROCESSING, AugmentConfig(crop=crop, color=0.4, erase=0.5))
+    transform = train_transform(PREPROCESSING, AugmentConfig(crop=crop))
     torch.manual_seed(1)
     first, second = transform(image), transform(image)
     torch.manual_seed(1)
@@ -78,14 +78,6 @@ def test_a_resized_crop_is_torchvisions_own_on_the_pillow_image(interpolation):
         torch.manual_seed(seed)
         expected = torch.from_numpy(np.array(reference(image))).permute(2, 0, 1)
         assert (shown - expected).abs().max() <= 1.001
-
-
-def test_erasing_leaves_a_rectangle_of_the_mean(image):
-    torch.manual_seed(0)
-    erased = train_transform(PREPROCESSING, AugmentConfig(erase=1))(image)
-    kept = train_transform(PREPROCESSING, AugmentConfig(erase=0))(image)
-    assert (erased == 0).all(dim=0).float().mean() > 0.02
-    assert not (kept == 0).all(dim=0).any()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from markdown_it import MarkdownIt
 from tests.made_answers import answers_of
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.config_io import load_config
 from mpfgvc.data.photo_list import ListedPhoto, PhotoList
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy
@@ -24,6 +23,7 @@ from mpfgvc.errors import CheckpointError
 from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 from mpfgvc.inference.model_description import ModelDescription
+from mpfgvc.recipes_io import load_config
 from mpfgvc.run_environment import Environment
 from mpfgvc.run_folder import RunFolder
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpfgvc.config import Precision
 from mpfgvc.devices import start_fabric
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.forward import Compute, Inference, encode_in_parts, forward_in_parts
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.terms import Precision
 
 CPU = Compute(device=torch.device("cpu"))
 

@@ -1,7 +1,5 @@
 """Sentences about classes, read by a text tower, and what they add to the class prompts."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -112,7 +110,7 @@ def test_descriptions_are_not_stored_with_the_prompts(tiny_text_tower: TextTower
 
 
 def test_a_network_with_descriptions_is_deployed_with_them(model_config: ModelConfig) -> None:
-    config = replace(model_config, descriptions="words.csv")
+    config = model_config.replaced(descriptions="words.csv")
     network = MPFGVC.from_config(config, ["wren", "kiwi", "owl"], sentences=SENTENCES, seed=1)
     other = MPFGVC.from_config(model_config, ["wren", "kiwi", "owl"], seed=1)
     deployed = network.deployed()
@@ -121,14 +119,14 @@ def test_a_network_with_descriptions_is_deployed_with_them(model_config: ModelCo
 
 
 def test_a_network_that_is_given_no_sentences_is_refused(model_config: ModelConfig) -> None:
-    config = replace(model_config, descriptions="words.csv")
+    config = model_config.replaced(descriptions="words.csv")
     for build in (MPFGVC.from_config, check_settings):
         with pytest.raises(ConfigError, match=r"model\.descriptions is words\.csv, but no sentences came"):
             build(config, ["wren", "owl"])
 
 
 def test_settings_are_checked_with_the_sentences(model_config: ModelConfig) -> None:
-    config = replace(model_config, descriptions="words.csv")
+    config = model_config.replaced(descriptions="words.csv")
     assert check_settings(config, ["wren", "kiwi", "owl"], SENTENCES) == ()
     (note,) = check_settings(config, ["wren", "owl"], [["wing " * 99], ["pale"]])
     assert "1 of 2" in note

@@ -1,7 +1,5 @@
 """The whole network: shapes, seeds, its three sources of logits, and its deployed form."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from beartype import beartype
@@ -9,10 +7,11 @@ from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import Float, Int, TypeCheckError, jaxtyped
 from torch import Tensor, nn
 
-from mpfgvc.config import ImageTowerConfig, ModelConfig, Source, TextTowerConfig
+from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, MpfgvcError
 from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.model.prompts import ClassEmbeddings
+from mpfgvc.terms import Source
 
 CLASSES = ["crow", "rock wren", "barn owl", "blue jay", "red kite"]
 
@@ -49,7 +48,7 @@ def test_the_prediction_is_the_fusion_classifier(network: MPFGVC, images: Tensor
 def test_another_source_can_be_the_prediction_before_and_after_deployment(
     model_config: ModelConfig, images: Tensor, source: Source
 ) -> None:
-    config = replace(model_config, prediction=source)
+    config = model_config.replaced(prediction=source)
     network = MPFGVC.from_config(config, ["a", "b", "c"]).eval()
     for each in (network, network.deployed(), MPFGVC.deployed_from_config(config, ["a", "b"], embed=20)):
         output = each(images)
@@ -69,7 +68,7 @@ def test_text_logits_are_cosines_over_the_temperature(network: MPFGVC, images: T
 
 def test_the_temperature_divides_the_cosines(model_config: ModelConfig, images: Tensor) -> None:
     cold, warm = (
-        MPFGVC.from_config(replace(model_config, temperature=value), CLASSES, seed=1).eval()(images).text
+        MPFGVC.from_config(model_config.replaced(temperature=value), CLASSES, seed=1).eval()(images).text
         for value in (0.07, 0.14)
     )
     torch.testing.assert_close(cold, 2 * warm, atol=1e-5, rtol=0)
@@ -134,23 +133,16 @@ def test_a_deployed_network_is_built_again_from_its_config(
     model_config: ModelConfig, network: MPFGVC, images: Tensor
 ) -> None:
     never_loaded = TextTowerConfig(weights="/no/such/file")
-    config = replace(model_config, text_tower=never_loaded)
+    config = model_config.replaced(text_tower=never_loaded)
     again = MPFGVC.deployed_from_config(config, CLASSES, embed=20).eval()
     again.load_state_dict(network.deployed().state_dict(), strict=True)
     with torch.no_grad():
         torch.testing.assert_close(again(images).logits, network(images).logits, atol=1e-6, rtol=0)
 
 
-def test_the_options_of_the_fusion_module_reach_it(model_config: ModelConfig) -> None:
-    config = replace(model_config, fusion_residual=True, fusion_norm=True)
-    fusion = MPFGVC.from_config(config, CLASSES).fusion
-    assert fusion.residual
-    assert isinstance(fusion.norm, nn.LayerNorm)
-
-
 def test_more_kept_tokens_than_patches_are_refused(model_config: ModelConfig) -> None:
     with pytest.raises(ConfigError, match=r"model\.kept_tokens must be at most 15 .*, got 400"):
-        MPFGVC.from_config(replace(model_config, kept_tokens=400), CLASSES)
+        MPFGVC.from_config(model_config.replaced(kept_tokens=400), CLASSES)
 
 
 @jaxtyped(typechecker=beartype)

@@ -18,19 +18,18 @@ import numpy as np
 import yaml
 
 import mpfgvc
-from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config, Precision, Source
-from mpfgvc.config_paths import without_folders
+from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
 from mpfgvc.data.catalog import OFFICIAL
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.data.samples import Split
-from mpfgvc.errors import CheckpointError, ConfigError
+from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.strict_json import read_json, typed
-from mpfgvc.progress import printable
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.metric_rows import training_seconds
+from mpfgvc.terms import Precision, Source
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 OWN_DATASETS = ("folder", "manifest")
@@ -111,7 +110,7 @@ def model_card(
         name=repository.partition("/")[2],
         repository=repository,
         version=mpfgvc.__version__,
-        config=without_folders(config),
+        config=config.without_folders(),
         knows_text=knows_text,
         classes=description.classes,
         taxonomy=() if description.taxonomy is None else description.taxonomy.levels,

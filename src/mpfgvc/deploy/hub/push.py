@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mpfgvc.config_io import dump_config
-from mpfgvc.config_paths import model_without_folders, without_folders
 from mpfgvc.errors import MpfgvcError, OutputError, one_line
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import HUB, check_repository, find_model_folder
+from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import check_digest, digest_line, digest_path
 from mpfgvc.storage.whole_files import new_folder, write_bytes
@@ -62,7 +61,7 @@ def hub_model(
     for name in (WEIGHTS, DESCRIPTION):
         check_digest(model / name)
     description = ModelDescription.read(model / DESCRIPTION)
-    description = replace(description, model=model_without_folders(description.model))
+    description = replace(description, model=description.model.without_folders())
     card = model_card(
         folder,
         description,
@@ -77,7 +76,7 @@ def hub_model(
         WEIGHTS: model / WEIGHTS,
         DESCRIPTION: content,
         digest_path(Path(DESCRIPTION)).name: digest_line(hashlib.sha256(content).hexdigest(), DESCRIPTION),
-        "config.yaml": dump_config(without_folders(config)).encode(),
+        "config.yaml": dump_config(config.without_folders()).encode(),
     }
     if (digest := digest_path(model / WEIGHTS)).is_file():
         files[digest.name] = digest

@@ -144,7 +144,7 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
     Raises ConfigError for a name that timm does not know or a tower that selection
     cannot use, CheckpointError for weights that are not available or do not fit.
     """
-    options: dict[str, Any] = {"num_classes": 0, "drop_path_rate": config.drop_path}
+    options: dict[str, Any] = {"num_classes": 0}
     if config.image_size is not None:
         size = config.image_size
         options["img_size"] = tuple(size) if isinstance(size, list) else (size, size)

@@ -26,7 +26,7 @@ from mpfgvc.errors import DataError
 from mpfgvc.launcher import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-RANDOM = train_transform(PREPROCESSING, AugmentConfig(color=0.3, erase=0.5))
+RANDOM = train_transform(PREPROCESSING, AugmentConfig())
 
 
 def read(root: Path | str, **settings):

@@ -3,8 +3,8 @@
 import pytest
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.config_io import load_config
 from mpfgvc.model.towers.hub_names import hub_repositories
+from mpfgvc.recipes_io import load_config
 
 
 def _model(overrides: dict[str, object]) -> ModelConfig:
