@@ -17,8 +17,8 @@ from mpfgvc.birds.plumage import ATTRIBUTES
 from mpfgvc.birds.species import all_species
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.towers.bundled import BUNDLED, without_untrained_words
 from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.names import BUNDLED
 from mpfgvc.model.towers.text_tower import build_text_tower
 from mpfgvc.storage.whole_files import make_folder, write_bytes, write_text
 from pretrain import Towers
@@ -64,7 +64,9 @@ def _export(towers: Towers) -> None:
     words = {text_tower.start, text_tower.end}
     for sentence in [*all_sentences(), "a bird with , ,"]:
         words |= set(text_tower.token_ids(sentence))
-    text = without_untrained_words(text_tower.transformer.state_dict(), sorted(words))
+    text, kept = text_tower.transformer.state_dict(), torch.tensor(sorted(words))
+    rows = text["token_embedding.weight"][kept].clone()  # all the other words were never trained
+    text |= {"token_embedding.weight": rows, "token_embedding.ids": kept}
     write_bytes(WEIGHTS / "birds_text.safetensors", save({k: v.contiguous() for k, v in text.items()}))
     sizes = [file.stat().st_size / 1e6 for file in sorted(WEIGHTS.glob("*.safetensors"))]
     print("MB in the package:", " + ".join(f"{size:.1f}" for size in sizes))

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from mpfgvc.config import ModelConfig, TextTowerConfig
-from mpfgvc.model.descriptions import class_descriptions
-from mpfgvc.model.network import prompt_endings
-from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.model.prompts import ClassPrompts, class_descriptions, prompt_endings
 from mpfgvc.model.towers import text_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 

@@ -24,7 +24,7 @@ from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.model.towers.activations import trained_name
+from mpfgvc.model.towers.names import trained_name
 from mpfgvc.storage.digests import check_digest, stored_digest, write_with_digest
 from mpfgvc.storage.tensor_header import StoredTensor, read_header
 from mpfgvc.storage.whole_files import new_folder

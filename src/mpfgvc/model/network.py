@@ -19,14 +19,12 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.descriptions import class_descriptions, division_notes
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
-from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
+from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts, class_prompts, division_notes
 from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
 from mpfgvc.model.towers.text_tower import (
-    TextTower,
     build_text_and_visual,
     build_text_tower,
     check_text_weights,
@@ -131,14 +129,14 @@ class MPFGVC(nn.Module):
         """A network without text tower, its tensors still to be loaded; `embed` is the width of its text.
 
         `stored` names these tensors. They say whether there is a projection between equal widths, as an
-        aligned pair may have, and whether it has a bias, as those of older versions do.
+        aligned pair may have.
         """
         text = ClassEmbeddings(torch.zeros(len(classes), embed))
         network = cls._from_parts(config, classes, text, embed=embed, seed=0, load_weights=False)
         if "projection.weight" in stored:
             width = network.image_encoder.tower.width
             with seeded(0):
-                network.projection = nn.Linear(width, embed, bias="projection.bias" in stored)
+                network.projection = nn.Linear(width, embed, bias=False)
         return network
 
     @classmethod
@@ -264,12 +262,7 @@ def check_settings(
         tower = build_image_tower(config.image_tower, load_weights=False)
         ImageEncoder(tower=tower, kept_tokens=config.kept_tokens)
         text_tower = build_text_tower(config.text_tower, load_weights=False)
-        ClassPrompts(
-            tower=text_tower,
-            endings=prompt_endings(config, classes),
-            context_tokens=config.context_tokens,
-            context_init=config.context_init,
-        )
+        class_prompts(config, text_tower, classes)
     _refuse_without_sentences(config, sentences)
     notes = division_notes(text_tower, sentences)
     check_image_weights(config.image_tower, tower)
@@ -283,34 +276,3 @@ def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[
         raise ConfigError(
             f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}"
         )
-
-
-def class_prompts(
-    config: ModelConfig,
-    tower: TextTower,
-    classes: Sequence[str],
-    *,
-    sentences: Sequence[Sequence[str]] = (),
-    seed: int = 0,
-) -> ClassPrompts:
-    """The class prompts of a network before any training. Raises ConfigError as `ClassPrompts` does."""
-    return ClassPrompts(
-        tower=tower,
-        endings=prompt_endings(config, classes),
-        context_tokens=config.context_tokens,
-        context_init=config.context_init,
-        descriptions=class_descriptions(tower, sentences) if sentences else None,
-        prompt_weight=config.prompt_weight,
-        seed=seed,
-        chunk=config.prompt_chunk,
-    )
-
-
-def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:
-    """The words that end each class's prompt: the supercategory, or an option beyond the paper."""
-    supercategory = config.supercategory or "object"
-    if config.prompt_ending == "supercategory":
-        return [supercategory] * len(classes)
-    if config.prompt_ending == "class":
-        return list(classes)
-    return [f"{name} {supercategory}" for name in classes]

@@ -1,15 +1,19 @@
 """Discrepancy-aware text prompt (DaTP, section 2): a learnable prompt for every class.
 
     P^c = [start, X^c_1 ... X^c_J, class++, end]      T^c = text tower(P^c), read at the end
-    T^c = w * T(P^c) / |T(P^c)| + d^c                  with descriptions (descriptions.py), beyond the paper
 
-X^c_j are learnable word embeddings that belong to class c; with shared ones all the
-prompts would be the same text. class++ is the supercategory ("bird") and the
-same for every class; as an option beyond the paper, the class's own name. The
-text tower is frozen. Once training is over T^c is a constant: `ClassEmbeddings`
-then stands in for `ClassPrompts`, and neither tower nor tokenizer is needed.
+X^c_j are learnable word embeddings that belong to class c; with shared ones all the prompts would be the same
+text. class++ is the supercategory ("bird") and the same for every class; as an option beyond the paper, the
+class's own name. The text tower is frozen. Once training is over T^c is a constant: `ClassEmbeddings` then
+stands in for `ClassPrompts`, and neither tower nor tokenizer is needed.
+
+Beyond the paper, sentences may describe the classes. They are constants, and cost nothing in training:
+
+    d^c = mean over the sentences of class c of  T(sentence) / |T(sentence)|        0 without sentences
+    T^c = w * T(P^c) / |T(P^c)| + d^c                                               w = 1 without sentences
 """
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -18,19 +22,22 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.towers.text_tower import TextTower
+
+CHUNK = 256
+"""Sentences that the text tower reads at a time."""
+_BREAKS = (r"(?<=[.!?;])\s+|(?<=[。！？；])", r"(?<=,)\s+|(?<=[，、])", r"\s+")
+"""Where a text may be divided, the best first: ends of sentences, commas, words."""
 
 
 class ClassPrompts(nn.Module):
     """Learnable tokens of every class and the frozen text tower that reads them.
 
-    `endings` holds the words behind the learnable tokens, one entry for each
-    class. `context_init` are words whose embeddings the learnable tokens start
-    from; None = N(0, 0.02^2) from `seed`. `context` is X, (classes, context, width).
-
-    `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper. A class whose d^c is
-    zero has no sentences, and w = 1.
+    `endings` holds the words behind the learnable tokens, one entry for each class. `context_init` are words
+    whose embeddings the learnable tokens start from; None = N(0, 0.02^2) from `seed`. `context` is X,
+    (classes, context, width). `descriptions` is d^c, and `prompt_weight` is w beside it; None = the paper.
 
     Raises ConfigError if a prompt is longer than the tower reads, or if `context_init`
     does not give `context_tokens` tokens.
@@ -66,7 +73,10 @@ class ClassPrompts(nn.Module):
         self.descriptions: Tensor | None
         self.weight: Tensor | None
         self.register_buffer("descriptions", descriptions, persistent=False)
-        self.register_buffer("weight", _weights(descriptions, prompt_weight), persistent=False)
+        weight = None
+        if descriptions is not None:
+            weight = torch.where(descriptions.any(dim=1, keepdim=True), prompt_weight, 1.0)
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, classes: Int[Tensor, " sampled"] | None = None) -> Float[Tensor, "sampled embed"]:
         """Text features T^c of every class, or of some of them in their order. Not normalised."""
@@ -111,14 +121,100 @@ class ClassEmbeddings(nn.Module):
         return self
 
 
-def _weights(
-    descriptions: Float[Tensor, "classes embed"] | None, weight: float
-) -> Float[Tensor, "classes 1"] | None:
-    """The weight of each class's prompt: `weight`, or 1 for a class without sentences."""
-    if descriptions is None:
-        return None
-    described = descriptions.any(dim=1, keepdim=True)
-    return torch.where(described, weight, 1.0)
+def class_prompts(
+    config: ModelConfig,
+    tower: TextTower,
+    classes: Sequence[str],
+    *,
+    sentences: Sequence[Sequence[str]] = (),
+    seed: int = 0,
+) -> ClassPrompts:
+    """The class prompts of a network before any training. Raises ConfigError as `ClassPrompts` does."""
+    return ClassPrompts(
+        tower=tower,
+        endings=prompt_endings(config, classes),
+        context_tokens=config.context_tokens,
+        context_init=config.context_init,
+        descriptions=class_descriptions(tower, sentences) if sentences else None,
+        prompt_weight=config.prompt_weight,
+        seed=seed,
+        chunk=config.prompt_chunk,
+    )
+
+
+def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:
+    """The words that end each class's prompt: the supercategory, or an option beyond the paper."""
+    supercategory = config.supercategory or "object"
+    if config.prompt_ending == "supercategory":
+        return [supercategory] * len(classes)
+    if config.prompt_ending == "class":
+        return list(classes)
+    return [f"{name} {supercategory}" for name in classes]
+
+
+@torch.no_grad()
+def class_descriptions(
+    tower: TextTower, sentences: Sequence[Sequence[str]], *, chunk: int = CHUNK
+) -> Float[Tensor, "classes embed"]:
+    """d^c of each class's sentences, on the device of the tower. A sentence that several share is read once.
+
+    Raises ConfigError for a word that is longer than the tower reads.
+    """
+    parts = [[part for sentence in own for part in readable_parts(tower, sentence)] for own in sentences]
+    row = {part: number for number, part in enumerate(sorted({part for own in parts for part in own}))}
+    if not row:
+        return torch.zeros(len(parts), tower.embed)
+    texts = list(row)
+    chunks = [tower.encode(texts[first : first + chunk]) for first in range(0, len(texts), chunk)]
+    features = F.normalize(torch.cat(chunks), dim=-1)
+    nothing = features.new_zeros(tower.embed)
+    return torch.stack(
+        [features[[row[part] for part in own]].mean(dim=0) if own else nothing for own in parts]
+    )
+
+
+def readable_parts(tower: TextTower, sentence: str) -> list[str]:
+    """The sentence itself, or parts of it that the tower can read, in their order. Nothing is left out.
+
+    It is divided at the ends of its sentences, then at commas, then at words, into parts as long as possible.
+    Raises ConfigError for a word that is longer than the tower reads.
+    """
+    room = tower.context_length - 2  # between the start and the end of a sentence
+    parts = [sentence.strip()]
+    for pattern in _BREAKS:
+        parts = [shorter for part in parts for shorter in _divided(tower, part, pattern, room)]
+    for part in parts:
+        if len(tower.token_ids(part)) > room:
+            rule = f"must hold words of at most {room} tokens, got {part:.40}..."
+            raise ConfigError(f"model.descriptions {rule}; put spaces into it, or remove it")
+    return parts
+
+
+def _divided(tower: TextTower, text: str, pattern: str, room: int) -> list[str]:
+    """The text itself if it fits; else its pieces between breaks, joined while they fit together."""
+    if len(tower.token_ids(text)) <= room:
+        return [text]
+    parts: list[str] = []
+    for piece in filter(None, re.split(pattern, text)):
+        longer = f"{parts[-1]} {piece}" if parts else piece
+        if parts and len(tower.token_ids(longer)) <= room:
+            parts[-1] = longer
+        else:
+            parts.append(piece)
+    return parts
+
+
+def division_notes(tower: TextTower, sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """A line for people about sentences that are longer than the tower reads, if there are any.
+
+    Raises ConfigError as `readable_parts` does.
+    """
+    every = [each for of_class in sentences for each in of_class]
+    long = [each for each in every if len(readable_parts(tower, each)) > 1]
+    if not long:
+        return ()
+    what = f"descriptions longer than the {tower.context_length} tokens of the text tower, read in parts"
+    return (f"{what}: {len(long)} of {len(every)} (first: {long[0]:.60}...)",)
 
 
 def _initial_context(
@@ -137,7 +233,7 @@ def _initial_context(
 def _padded_endings(
     tower: TextTower, endings: Sequence[str], context_tokens: int
 ) -> tuple[Int[Tensor, "classes length"], Int[Tensor, " classes"]]:
-    """Ids of each ending with its end token, padded with zeros, and the place of the end token (from 1)."""
+    """Ids of each ending with its end token, padded with zeros, and its number of tokens."""
     ids = [[*tower.token_ids(words), tower.end] for words in endings]
     longest = max(map(len, ids))
     room = tower.context_length - 1 - context_tokens

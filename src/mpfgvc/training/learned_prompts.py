@@ -20,8 +20,7 @@ from mpfgvc.data.descriptions import descriptions_of_run
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.arguments import refuse_below
-from mpfgvc.model.network import class_prompts
-from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.model.prompts import ClassPrompts, class_prompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import load_stage1_prompts

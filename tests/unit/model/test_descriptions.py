@@ -6,9 +6,8 @@ import torch.nn.functional as F
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.descriptions import class_descriptions, division_notes, readable_parts
 from mpfgvc.model.network import MPFGVC, check_settings
-from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.model.prompts import ClassPrompts, class_descriptions, division_notes, readable_parts
 from mpfgvc.model.towers.text_tower import TextTower
 
 SENTENCES = (("a thin beak", "a white belly"), (), ("a pale face", "dark eyes", "a white belly"))

@@ -7,8 +7,7 @@ import torch
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.network import prompt_endings
-from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts
+from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts, prompt_endings
 from mpfgvc.model.towers.text_tower import TextTower
 
 

@@ -53,7 +53,7 @@ def hub_model(
     Raises CheckpointError for a run that is not finished or is damaged, or a name that the hub does not take.
     """
     from mpfgvc.deploy.hub.card import model_card
-    from mpfgvc.model.towers.hub_names import hub_repositories
+    from mpfgvc.model.towers.names import hub_repositories
 
     repository = check_repository(repository.removeprefix(HUB))
     folder = RunFolder.open(run)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.towers.activations import trained_name
-from mpfgvc.model.towers.bundled import BUNDLED
 from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.model.towers.names import BUNDLED, trained_name
 from mpfgvc.model.towers.text_tower import TextTower
 
 ROUNDING = 2.0**-8

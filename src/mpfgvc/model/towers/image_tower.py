@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
-from mpfgvc.model.towers.activations import trained_name
-from mpfgvc.model.towers.bundled import IMAGE_TOWERS, bundled_image_weights
+from mpfgvc.model.towers.names import IMAGE_TOWERS, bundled_image_weights, trained_name
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
 from mpfgvc.storage.tensor_header import read_header

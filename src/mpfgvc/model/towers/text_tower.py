@@ -22,8 +22,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
-from mpfgvc.model.towers.activations import quick_gelu
-from mpfgvc.model.towers.bundled import BUNDLED, TEXT_TOWERS, bundled_text_weights
+from mpfgvc.model.towers.names import BUNDLED, TEXT_TOWERS, bundled_text_weights, quick_gelu
 from mpfgvc.seeding import seeded
 from mpfgvc.storage.tensor_header import read_header
 
@@ -131,20 +130,16 @@ def build_text_tower(config: TextTowerConfig, *, seed: int = 0, load_weights: bo
     Raises ConfigError for an unknown name or a tower that cannot carry class
     prompts, CheckpointError for weights that are not available or do not fit.
     """
-    return _build(config, seed=seed, load_weights=load_weights)[0]
+    return build_text_and_visual(config, seed=seed, load_weights=load_weights)[0]
 
 
-def build_text_and_visual(config: TextTowerConfig, *, seed: int = 0) -> tuple[TextTower, dict[str, Tensor]]:
+def build_text_and_visual(
+    config: TextTowerConfig, *, seed: int = 0, load_weights: bool = True
+) -> tuple[TextTower, dict[str, Tensor]]:
     """The text tower as `build_text_tower` makes it, and the image part of the CLIP that it comes from.
 
     The image part has open_clip's names, `visual.`; it is empty where the weights hold none.
     """
-    tower, state = _build(config, seed=seed, load_weights=True)
-    return tower, {name: value for name, value in state.items() if name.startswith("visual.")}
-
-
-def _build(config: TextTowerConfig, *, seed: int, load_weights: bool) -> tuple[TextTower, dict[str, Tensor]]:
-    """The text tower, and all the tensors of the file that its weights come from."""
     settings = _settings(config.name)
     _refuse_unsupported(config.name, settings["text_cfg"])
     with seeded(seed):
@@ -154,7 +149,8 @@ def _build(config: TextTowerConfig, *, seed: int, load_weights: bool) -> tuple[T
     state = _stored_weights(config, transformer.state_dict()) if load_weights else None
     if state is not None:
         _load(transformer, state, config)
-    return TextTower(transformer).requires_grad_(False).eval(), state or {}
+    visual = {name: value for name, value in (state or {}).items() if name.startswith("visual.")}
+    return TextTower(transformer).requires_grad_(False).eval(), visual
 
 
 def check_text_weights(config: TextTowerConfig) -> None:

@@ -3,8 +3,8 @@
 import pytest
 import timm
 
-from mpfgvc.model.towers.activations import trained_name
 from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.model.towers.names import trained_name
 
 
 @pytest.mark.parametrize(

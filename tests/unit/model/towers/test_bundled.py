@@ -14,8 +14,8 @@ from mpfgvc.birds.plumage import ATTRIBUTES
 from mpfgvc.birds.species import benchmark_plumages, random_plumage
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
-from mpfgvc.model.towers.bundled import BUNDLED, bundled_image_weights
 from mpfgvc.model.towers.image_tower import build_image_tower
+from mpfgvc.model.towers.names import BUNDLED, bundled_image_weights
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from zero_shot import all_sentences, attribute_accuracy
 
