@@ -3,7 +3,7 @@
 import pytest
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.model.towers.hub_names import hub_repositories
+from mpfgvc.model.towers.names import hub_repositories
 from mpfgvc.recipes_io import load_config
 
 
