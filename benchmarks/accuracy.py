@@ -40,7 +40,7 @@ from fine_tuning import fine_tune
 from mpfgvc import Config, evaluate, resume, train
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.feature_start import FeatureStart
+from mpfgvc.training.starts import FeatureStart
 
 PROBE_PENALTY = 1e-3
 

@@ -27,7 +27,7 @@ from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.evaluation.labels import by_self_confidence, label_suspects
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.out_of_fold import out_of_fold_probabilities
+from mpfgvc.training.labels import out_of_fold_probabilities
 
 SHARE = 0.05
 FROZEN = ["--config", "vit_tiny", "--stage1.epochs", "0", "--data.validation", "0", "--final_test", "false"]

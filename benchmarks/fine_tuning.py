@@ -20,8 +20,7 @@ from mpfgvc.seeding import seeded
 from mpfgvc.training.checkpoint import TrainingState
 from mpfgvc.training.loop import Loop
 from mpfgvc.training.open_run import list_photographs, open_run
-from mpfgvc.training.optim import ParameterGroup, split_by_decay
-from mpfgvc.training.stages import Stage, StepResult, groups_by_depth
+from mpfgvc.training.stages import ParameterGroup, Stage, StepResult, groups_by_depth, split_by_decay
 
 
 class FineTuning(Stage):

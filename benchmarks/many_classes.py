@@ -12,7 +12,7 @@ import torch
 
 from common import CLIP_TEXT, bird_prompts
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.training.class_sampling import sample_classes
+from mpfgvc.training.stages import sample_classes
 from side_by_side import Comparison, compare_time, report
 
 BATCH, SAMPLE, LIMIT = 32, 256, 6.0  # GiB

@@ -32,8 +32,7 @@ from mpfgvc.config import ModelConfig, Stage1Config, TextTowerConfig
 from mpfgvc.devices import start_fabric
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.optim import build_optimizer
-from mpfgvc.training.sharding import Placement
-from mpfgvc.training.spread_tensors import local
+from mpfgvc.training.sharding import Placement, local
 from mpfgvc.training.stages import Stage1
 from side_by_side import Peak
 

@@ -26,7 +26,7 @@ from mpfgvc.inference.embeddings import embed_photos
 from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.loaders import EmbeddingLoader
 from mpfgvc.training.optim import build_optimizer
 from mpfgvc.training.stages import Stage2
 from side_by_side import comparison, report, seconds_of

@@ -7,8 +7,7 @@
     taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file
     metrics.csv          a row for each epoch of each stage; tensorboard/ holds the same
-    class_accuracy.csv   validation accuracy of each class after each epoch (storage/class_rows.py)
-    training.html        a page about the training: curves, worst classes, mistakes on validation
+    training.html        a page about the training: curves and the worst classes on validation
     checkpoint.pt        the last state of the training, to resume from
     stage1.safetensors   what stage 1 trained, written when it ends; stage 2 starts from it
     model/               the trained model (inference/saved_model.py)
@@ -58,7 +57,6 @@ class RunFolder:
         self.taxonomy = self.path / "taxonomy.csv"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.csv"
-        self.class_accuracy = self.path / "class_accuracy.csv"
         self.training_page = self.path / "training.html"
         self.tensorboard = self.path / "tensorboard"
         self.evaluation = self.path / "evaluation.json"
@@ -189,7 +187,6 @@ class RunFolder:
             self.taxonomy,
             self.environment,
             self.metrics,
-            self.class_accuracy,
             self.training_page,
             self.evaluation,
             self.checkpoint,

@@ -44,7 +44,7 @@ def unbroken(recipe: Path) -> Path:
 
 
 def losses(run: Path) -> list[float]:
-    return [float(row["loss"]) for row in read_rows(run / "metrics.csv").rows if row["epoch"] != "0"]
+    return [float(row["loss"]) for row in read_rows(run / "metrics.csv") if row["epoch"] != "0"]
 
 
 def answers(run: Path) -> tuple[list[str], list[float]]:

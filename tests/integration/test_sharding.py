@@ -168,8 +168,7 @@ def _gradients_of_variants(configs: dict[str, Config]) -> None:
     from mpfgvc import MPFGVC
     from mpfgvc.devices import start_fabric
     from mpfgvc.model.losses import Objective
-    from mpfgvc.training.sharding import Placement
-    from mpfgvc.training.spread_tensors import whole
+    from mpfgvc.training.sharding import Placement, whole
     from mpfgvc.training.stages import Stage1
 
     fabric = start_fabric("cpu", "fp32", "full")

@@ -29,7 +29,7 @@ from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.digests import digest_path
 from mpfgvc.terms import Source
-from mpfgvc.training.embedding_batches import EmbeddingLoader
+from mpfgvc.training.loaders import EmbeddingLoader
 from mpfgvc.training.open_run import list_photographs, open_run
 from mpfgvc.training.run import resume
 from mpfgvc.training.stages import Stage1, Stage2

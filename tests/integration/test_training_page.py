@@ -12,8 +12,8 @@ from PIL import Image
 
 from mpfgvc import Config, train
 from mpfgvc.data.photos import Photos
-from mpfgvc.storage.class_rows import read_class_rows
-from mpfgvc.training import early_signs
+from mpfgvc.storage.metric_rows import read_rows
+from mpfgvc.training import signs
 from mpfgvc.training.run import resume
 
 Make = Callable[..., Config]
@@ -38,14 +38,13 @@ def test_a_healthy_training_ends_with_its_page_and_says_no_sign(
     assert _said(capsys) == []
     assert "None was seen" in page
     assert page.count("<polyline") >= 4  # loss and accuracy of two stages
-    assert "6 photographs," in page
+    assert "After the last epoch." in page
     assert "http" not in page.replace("http-equiv", "")
-    rows = read_class_rows(run / "class_accuracy.csv", ("cross", "disc", "stripe"))
-    assert [(row.stage, row.epoch) for row in rows] == [
+    rows = [row for row in read_rows(run / "metrics.csv") if row["epoch"] != "0"]
+    assert [(row["stage"], int(row["epoch"])) for row in rows] == [
         *(("stage1", epoch) for epoch in range(1, 5)),
         *(("stage2", epoch) for epoch in range(1, 3)),
     ]
-    assert all(accuracy in (0, 0.25, 0.5, 0.75, 1) for row in rows for accuracy in row.accuracies)
 
 
 def test_without_validation_the_page_says_so(tiny: Make, photos: Path, tmp_path: Path) -> None:
@@ -53,10 +52,7 @@ def test_without_validation_the_page_says_so(tiny: Make, photos: Path, tmp_path:
     shutil.copytree(photos / "train", root)
     settings = {"data.root": str(root), "data.validation": 0.0, "stage1.epochs": 1, "stage2.epochs": 1}
     run = train(tiny(settings), out=tmp_path / "run").path
-    assert (
-        "There are none, so worst classes and mistakes are not known" in (run / "training.html").read_text()
-    )
-    assert not (run / "class_accuracy.csv").exists()
+    assert "There are none, so worst classes are not known" in (run / "training.html").read_text()
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_page(finished: Path, tmp_path: Path) -> None:
@@ -103,8 +99,8 @@ def test_photographs_that_are_read_slowly_are_said_once(
         return read(self, epoch, index)
 
     monkeypatch.setattr(Photos, "_read", slow)
-    monkeypatch.setattr(early_signs, "LEAST_WAIT", 0.3)
-    monkeypatch.setattr(early_signs, "LEAST_STEPS", 3)
+    monkeypatch.setattr(signs, "LEAST_WAIT", 0.3)
+    monkeypatch.setattr(signs, "LEAST_STEPS", 3)
     train(tiny({"stage1.epochs": 1, "stage2.epochs": 0}), out=tmp_path / "run")
     (line,) = _said(capsys)
     assert "stage1 waits for photographs" in line

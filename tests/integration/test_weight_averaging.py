@@ -16,7 +16,7 @@ from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training import train_stages as training
 from mpfgvc.training.stages import Stage1
-from mpfgvc.training.weight_averaging import SHARES, train_averaged
+from mpfgvc.training.train_stages import SHARES, train_averaged
 
 Tiny = Callable[..., Config]
 

@@ -16,7 +16,7 @@ from mpfgvc.progress import say
 from mpfgvc.storage.whole_files import write_text
 
 if TYPE_CHECKING:
-    from mpfgvc.training.label_check import LabelCheck, Outlier, SuspectedLabel
+    from mpfgvc.training.labels import LabelCheck, Outlier, SuspectedLabel
 
 SHOWN = 20
 """Suspected labels, and outliers, that are printed; --json and --page have all."""
@@ -49,7 +49,7 @@ def _labels(patient: CheckedDataset, options: Namespace) -> LabelCheck | None:
     """The judgement of the run's image tower; None without a run, or where only headers are read."""
     if options.run_folder is None or options.quick:
         return None
-    from mpfgvc.training.label_check import check_labels
+    from mpfgvc.training.labels import check_labels
 
     return check_labels(options.run_folder, patient.photos)
 

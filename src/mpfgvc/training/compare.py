@@ -5,26 +5,62 @@
 What is done is skipped and what was interrupted goes on, always with the settings that are asked for: a
 folder that holds a run with others is refused, before anything is trained. So the same command, typed again
 after a kill, gives the table that it would have given.
+
+A process of its own makes the memory of a training, and a crash, its own. It records the most memory that it
+has had in the run folder, every few seconds; after a kill the next one goes on from that number. It ends by
+itself when the process that started it is gone: otherwise it would go on unseen and keep the run folder.
 """
 
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import cast
 
 from mpfgvc.config import Config, shown
 from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import Split
-from mpfgvc.errors import CheckpointError, ConfigError, DataError
-from mpfgvc.evaluation.answers import load_answers
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
+from mpfgvc.evaluation.answers import load_answers, save_answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
+from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.launcher import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import training_seconds
-from mpfgvc.training.own_process import Job, carry_out_apart, peak_bytes
-from mpfgvc.training.run import resolve
+from mpfgvc.storage.metric_rows import read_rows, training_seconds
+from mpfgvc.storage.whole_files import write_text
+from mpfgvc.training.run import resolve, resume, train
+
+RECORD_SECONDS = 5.0
+"""Time between two records of the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A run to be trained, or continued, in `folder` and evaluated on `split`."""
+
+    config: Config
+    folder: Path
+    split: Split
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has been trained and evaluated."""
+        folder = RunFolder(self.folder)
+        tested = self.split != "test" or folder.evaluation.is_file()
+        return tested and folder.predictions(self.split).is_file()
+
 
 Jobs = dict[str, list[Job]]
 """By recipe, in the order of the seeds."""
@@ -45,10 +81,14 @@ def compare(
     """
     _refuse_unfit(recipes, seeds, reference)
     reference = reference or next(iter(recipes))
-    jobs = _plan(recipes, seeds=seeds, out=Path(out), split=split)
-    _carry_out([job for each in jobs.values() for job in each])
-    configs = {name: each[0].config for name, each in jobs.items()}
-    results = [_results(name, each, configs[reference]) for name, each in jobs.items()]
+    jobs = _list_jobs(recipes, seeds=seeds, out=Path(out), split=split)
+    everything = [job for of_recipe in jobs.values() for job in of_recipe]
+    for number, job in enumerate(everything, 1):
+        if not job.is_done:
+            say(f"run {number} of {len(everything)}: {job.folder}")
+            _carry_out_apart(job)
+    base = jobs[reference][0].config
+    results = [_results(name, of_recipe, base) for name, of_recipe in jobs.items()]
     return compared(results, reference=reference, split=split)
 
 
@@ -63,7 +103,7 @@ def _refuse_unfit(recipes: Mapping[str, Config], seeds: Sequence[int], reference
         raise ConfigError(f"--reference must be one of {', '.join(recipes)}, got {reference}")
 
 
-def _plan(recipes: Mapping[str, Config], *, seeds: Sequence[int], out: Path, split: Split) -> Jobs:
+def _list_jobs(recipes: Mapping[str, Config], *, seeds: Sequence[int], out: Path, split: Split) -> Jobs:
     """All runs, none of which can be refused for its settings or its photographs later."""
     read = cache(read_photos)
     jobs: Jobs = {}
@@ -92,13 +132,6 @@ def _refuse_other_settings(job: Job) -> None:
         raise CheckpointError(f"{job.folder} {rule}; choose another --out, or remove that folder")
 
 
-def _carry_out(jobs: Sequence[Job]) -> None:
-    for number, job in enumerate(jobs, 1):
-        if not job.is_done:
-            say(f"run {number} of {len(jobs)}: {job.folder}")
-            carry_out_apart(job)
-
-
 def _results(name: str, jobs: Sequence[Job], reference: Config) -> RecipeResults:
     config = jobs[0].config
     changed = changed_settings(reference, config)
@@ -115,6 +148,95 @@ def _result(job: Job) -> RunResult:
     return RunResult(
         seed=job.config.seed,
         answers=load_answers(folder.predictions(job.split)),
-        seconds=training_seconds(folder.metrics),
-        peak_bytes=peak_bytes(folder),
+        seconds=training_seconds(read_rows(folder.metrics)),
+        peak_bytes=_recorded_peak(folder),
     )
+
+
+def _carry_out_apart(job: Job) -> None:
+    """Train and evaluate in a new process, and wait for it.
+
+    Raises what the training refuses, and CheckpointError if its process is killed.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would begin with this process's memory
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_child, args=(job, sender))
+    process.start()
+    sender.close()
+    try:
+        process.join()
+    finally:
+        if process.is_alive():  # Ctrl-C here; what is on disk is whole
+            process.terminate()
+            process.join()
+    if process.exitcode == 0:
+        return
+    error = None
+    with suppress(EOFError):
+        error = receiver.recv()
+    if isinstance(error, MpfgvcError):
+        raise error
+    code = cast("int", process.exitcode)
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    hint = "give it more memory if that is why, then type the same command again to go on"
+    raise CheckpointError(f"the training of {job.folder} ended {how}; {hint}")
+
+
+def _child(job: Job, sender: Connection) -> None:
+    threading.Thread(target=_watch, args=(job.folder,), daemon=True).start()
+    try:
+        _carry_out(job)
+        _record_peak(RunFolder(job.folder))
+    except MpfgvcError as error:
+        sender.send(error)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _carry_out(job: Job) -> None:
+    """Train or continue the run, and evaluate it if its own test does not."""
+    folder = RunFolder(job.folder)
+    if folder.is_run:
+        resume(folder.path, device=job.config.device)
+    else:
+        train(job.config, out=folder.path)
+    if job.split != "test":
+        evaluation = evaluate(folder.path, split=job.split, device=job.config.device)
+        save_answers(evaluation.answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
+
+
+def _watch(folder: Path) -> None:
+    """Record the memory now and then; end this process when the one that started it is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:  # it was not started by another one
+        return
+    parent.join(RECORD_SECONDS)
+    while parent.is_alive():
+        with suppress(OutputError):
+            _record_peak(RunFolder(folder))
+        parent.join(RECORD_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record_peak(folder: RunFolder) -> None:
+    """Store the most memory so far, if it is more than what is stored."""
+    peak = peak_of_this_process()
+    if folder.is_run and peak is not None and peak > (_recorded_peak(folder) or 0):
+        write_text(folder.memory, json.dumps({"peak_bytes": peak}) + "\n")
+
+
+def _recorded_peak(folder: RunFolder) -> int | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(folder.memory.read_bytes())["peak_bytes"])
+    return None
+
+
+def peak_of_this_process() -> int | None:
+    """The most bytes of memory that it has had; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

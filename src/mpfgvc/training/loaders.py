@@ -1,11 +1,21 @@
-"""Every loader of a run: the random photographs of stage 1, and the fixed ones of all the rest."""
+"""Every loader of a run: random photographs for stage 1, fixed ones for the rest, embeddings for stage 2."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from itertools import count, islice
+
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.loading import Blocks, EvaluationLoader, TrainingLoader
+from mpfgvc.data.loading import (
+    ONE_PROCESS,
+    Blocks,
+    EvaluationLoader,
+    TrainingLoader,
+    epoch_batches,
+    steps_per_epoch,
+)
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform, eval_transform, train_transform
@@ -45,16 +55,16 @@ class Loaders:
         """Photographs as in the test, in order."""
         return self._in_order(samples, eval_transform(self.preprocessing), seed=None)
 
-    def views(self, samples: Sequence[Sample], count: int) -> list[EvaluationLoader]:
-        """The photographs as in the test, then `count` - 1 times as stage 1 might show them, in order.
+    def views(self, samples: Sequence[Sample], number: int) -> list[EvaluationLoader]:
+        """The photographs as in the test, then `number` - 1 times as stage 1 might show them, in order.
 
         Index i of the second loader is a view of photograph i modulo their number.
         """
         plain = self.evaluation(samples)
-        if count == 1:
+        if number == 1:
             return [plain]
         transform = train_transform(self.preprocessing, self.settings.augment)
-        random = self._in_order(_Repeated(samples, count - 1), transform, seed=seed_of(self.seed, "views"))
+        random = self._in_order(list(samples) * (number - 1), transform, seed=seed_of(self.seed, "views"))
         return [plain, random]
 
     def _in_order(
@@ -72,23 +82,58 @@ class Loaders:
         )
 
 
-@dataclass(frozen=True)
-class _Repeated(Sequence[Sample]):
-    """Samples one time after the other, without a copy of them."""
+class EmbeddingLoader:
+    """Shuffled batches of embeddings, with the interface of a training loader.
 
-    samples: Sequence[Sample]
-    times: int
+    Each process holds them all and takes every `world`-th of a batch from `rank` on.
+    """
 
-    def __len__(self) -> int:
-        return self.times * len(self.samples)
+    def __init__(
+        self,
+        embeddings: Float[Tensor, "photographs width"],
+        labels: Int[Tensor, " photographs"],
+        *,
+        batch_size: int,
+        seed: int,
+        processes: Processes = ONE_PROCESS,
+    ):
+        self.embeddings, self.labels = embeddings, labels
+        self.batch_size, self.seed, self.processes = batch_size, seed, processes
 
-    @overload
-    def __getitem__(self, place: int) -> Sample: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[Sample, ...]: ...
-    def __getitem__(self, place: int | slice) -> Sample | tuple[Sample, ...]:
-        if isinstance(place, slice):
-            return tuple(self[each] for each in range(*place.indices(len(self))))
-        if not -len(self) <= place < len(self):
-            raise IndexError(place)
-        return self.samples[place % len(self.samples)]
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of a whole epoch."""
+        return steps_per_epoch(len(self.labels), self.batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Embeddings and labels of an epoch's batches from `first_step` on."""
+        rank, world = self.processes.rank, self.processes.world
+        batches = epoch_batches(
+            len(self.labels),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            world=world,
+            first_step=first_step,
+        )
+        for indices in batches:
+            own = indices[rank::world]
+            yield self.embeddings[own], self.labels[own]
+
+
+class OneLongEpoch:
+    """Batches of embeddings over as many epochs as `steps` need, taken as one epoch."""
+
+    def __init__(self, loader: EmbeddingLoader, *, steps: int):
+        self.loader = loader
+        self.steps = steps
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches from `first_step` on."""
+        inner, skipped = divmod(first_step, self.loader.steps)
+        batches = (
+            batch
+            for number in count(inner)
+            for batch in self.loader.epoch(number, skipped if number == inner else 0)
+        )
+        return islice(batches, self.steps - first_step)

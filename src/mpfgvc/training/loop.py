@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -22,12 +23,10 @@ from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.seeding import seed_of
 from mpfgvc.training.checkpoint import TrainingState, save_state
-from mpfgvc.training.class_log import ClassLog
-from mpfgvc.training.early_signs import EarlySigns, EpochFacts, Waiting
-from mpfgvc.training.metric_log import MetricLog
-from mpfgvc.training.optim import WeightAverage, build_optimizer, copy_into, schedule, set_learning_rate
-from mpfgvc.training.sharding import Placement
-from mpfgvc.training.spread_tensors import gathered, local, shares_of_state
+from mpfgvc.training.log import MetricLog
+from mpfgvc.training.optim import WeightAverage, build_optimizer, schedule, set_learning_rate
+from mpfgvc.training.sharding import Placement, copy_into, gathered, local, shares_of_state
+from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
 from mpfgvc.training.stages import Stage
 
 Validate = Callable[[], Evaluation]
@@ -47,7 +46,7 @@ class TrainingBatches(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What both stages of a run share. `log`, `class_log` and `signs` are None on all ranks but 0."""
+    """What both stages of a run share. `log` and `signs` are None on all ranks but 0."""
 
     fabric: Fabric
     folder: RunFolder
@@ -55,7 +54,6 @@ class Session:
     seed: int
     checkpoint_steps: int
     compile: bool = False
-    class_log: ClassLog | None = None
     signs: EarlySigns | None = None
 
 
@@ -105,12 +103,9 @@ class Loop:
         return {name: weight.detach().cpu().clone() for name, weight in self.stage.trained().items()}
 
     def _progress(self) -> AbstractContextManager[None]:
-        """The bar of the stage; the log forgets what came after the step from which it goes on."""
+        """The bar of the stage."""
         if self.log is None:
             return nullcontext()
-        self.log.rewind(self.stage.name, self.state.step)
-        if self.session.class_log is not None:
-            self.session.class_log.rewind(self.stage.name, self.state.step)
         size, done = self.settings.batch_size, self.state.step
         return self.log.progress(self.stage.name, total=self.total_steps * size, done=done * size)
 
@@ -129,11 +124,11 @@ class Loop:
         steps = self.batches.steps - first_step
         predicted = self._predicted(is_whole=first_step == 0)
         loss, accuracy = self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
-        if self.session.signs is not None:
+        if self.session.signs is not None and self.log is not None:
             facts = EpochFacts(
                 stage=self.stage.name,
                 epoch=epoch + 1,
-                first_loss=self._first_loss(),
+                first_loss=self.log.first_loss(self.stage.name),
                 loss=loss,
                 accuracy=accuracy,
                 predicted=predicted,
@@ -180,18 +175,6 @@ class Loop:
         total = self.fabric.all_reduce(counts.to(self.fabric.device), reduce_op="sum")
         return total.tolist() if is_whole else None  # type: ignore[union-attr]
 
-    def _first_loss(self) -> float | None:
-        """The loss of the first epoch of this stage, as the log has it."""
-        rows = [] if self.log is None else self.log.rows or []
-        return next(
-            (
-                float(row["loss"])
-                for row in rows
-                if row["stage"] == self.stage.name and int(row["epoch"]) == 1 and row.get("loss", "") != ""
-            ),
-            None,
-        )
-
     def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> tuple[float, float]:
         """Validate, log and save; returns the loss and the accuracy of the epoch."""
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
@@ -210,10 +193,8 @@ class Loop:
                     sources = self.validate().sources
                 row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
                 self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
-                if self.session.class_log is not None:
-                    self.session.class_log.epoch(
-                        self.stage.name, epoch + 1, self.state.step, sources.values()
-                    )
+                by_class = np.mean([metrics.per_class() for metrics in sources.values()], axis=0)
+                row["class_accuracy"] = " ".join(f"{accuracy:.3g}" for accuracy in by_class)
         self.sums.zero_()
         if self.log is not None:
             self.log.epoch(row)
@@ -248,17 +229,21 @@ class Loop:
 
     def _save(self) -> None:
         self._refuse_divergence()
+        whole = gathered(vars(self.snapshot()), keep=self.log is not None)
+        if self.log is not None:
+            save_state(self.session.folder.checkpoint, TrainingState(**whole))
+
+    def snapshot(self) -> TrainingState:
+        """What a checkpoint holds now; spread tensors are still spread. All processes take part."""
         sums = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum")
-        state = replace(
+        return replace(
             self.state,
             weights={name: weight.detach() for name, weight in self.weights.items()},
             average={} if self.average is None else self.average.average,
             optimizer=self.optimizer.state_dict(),
             sums=sums.tolist(),  # type: ignore[union-attr]
+            rows=[] if self.log is None else self.log.rows,
         )
-        whole = gathered(vars(state), keep=self.log is not None)
-        if self.log is not None:
-            save_state(self.session.folder.checkpoint, TrainingState(**whole))
 
     def _restore(self) -> None:
         if not self.state.weights:

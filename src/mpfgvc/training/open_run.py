@@ -27,14 +27,12 @@ from mpfgvc.progress import say
 from mpfgvc.run_environment import Environment, differences
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.whole_files import make_folder
-from mpfgvc.training.checkpoint import TrainingState, load_state
-from mpfgvc.training.class_log import ClassLog
-from mpfgvc.training.early_signs import EarlySigns
+from mpfgvc.training.checkpoint import Identity, TrainingState, load_state
 from mpfgvc.training.environment import describe_environment
-from mpfgvc.training.identity import Identity
 from mpfgvc.training.loaders import Loaders
+from mpfgvc.training.log import MetricLog
 from mpfgvc.training.loop import Session
-from mpfgvc.training.metric_log import MetricLog
+from mpfgvc.training.signs import EarlySigns
 from mpfgvc.training.spread_prompts import Spread
 
 Tell = Callable[[str], None]
@@ -111,9 +109,9 @@ def open_run(
     available or tensors of another run, OutputError for a folder that cannot be written.
     """
     processes = Processes.here()
-    tell = say if processes.is_first else _say_nothing
+    tell = say if processes.is_first else _keep_quiet
     for stage in (config.stage1, config.stage2):
-        refuse_uneven_batch(stage, processes.world)
+        _refuse_uneven_batch(stage, processes.world)
     sentences = descriptions.sentences
     network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
     for note in network.start.notes:
@@ -122,6 +120,7 @@ def open_run(
         tell("sharding: full changes nothing, as this process has no other to share with")
     identity = Identity.of(network, photo_list, sentences)
     state = load_state(folder.checkpoint, identity)
+    rows = [] if state is None else state.rows
     if processes.is_first:
         _record(config, photos, photo_list, descriptions, fabric, folder, stored)
     return OpenRun(
@@ -132,35 +131,25 @@ def open_run(
         network=network,
         identity=identity,
         state=state,
-        loaders=_loaders(config, network, fabric, tell),
-        session=_session(config, photos, fabric, folder, tell),
+        loaders=Loaders(
+            settings=config.data,
+            preprocessing=preprocessing_of(network.image_encoder.tower.input, config.data),
+            batch_size=config.stage1.batch_size,
+            seed=config.seed,
+            processes=processes,
+            model_on_cpu=fabric.device.type == "cpu",
+            tell=tell,
+        ),
+        session=Session(
+            fabric=fabric,
+            folder=folder,
+            log=MetricLog(folder.metrics, folder.tensorboard, rows) if processes.is_first else None,
+            seed=config.seed,
+            checkpoint_steps=config.checkpoint_steps,
+            compile=config.compile and _can_compile(fabric, tell),
+            signs=_signs(config, photos, tell) if processes.is_first else None,
+        ),
         spread=Spread.here(),
-    )
-
-
-def _loaders(config: Config, network: MPFGVC, fabric: Fabric, tell: Tell) -> Loaders:
-    return Loaders(
-        settings=config.data,
-        preprocessing=preprocessing_of(network.image_encoder.tower.input, config.data),
-        batch_size=config.stage1.batch_size,
-        seed=config.seed,
-        processes=Processes.here(),
-        model_on_cpu=fabric.device.type == "cpu",
-        tell=tell,
-    )
-
-
-def _session(config: Config, photos: PhotoSet, fabric: Fabric, folder: RunFolder, tell: Tell) -> Session:
-    is_first = fabric.global_rank == 0
-    return Session(
-        fabric=fabric,
-        folder=folder,
-        log=MetricLog(folder.metrics, folder.tensorboard) if is_first else None,
-        seed=config.seed,
-        checkpoint_steps=config.checkpoint_steps,
-        compile=config.compile and _can_compile(fabric, tell),
-        class_log=ClassLog(folder.class_accuracy, photos.classes) if is_first else None,
-        signs=_signs(config, photos, tell) if is_first else None,
     )
 
 
@@ -182,19 +171,15 @@ def _can_compile(fabric: Fabric, tell: Tell) -> bool:
     return reason is None
 
 
-def refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
+def _keep_quiet(_: str) -> None:
+    """What the other processes say."""
+
+
+def _refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
     """Refuse a batch that cannot be divided among the processes. Raises ConfigError."""
     if settings.batch_size % processes:
         rule = f"must be a multiple of the {processes} processes"
         raise ConfigError(f"{settings.prefix}batch_size {rule}, got {settings.batch_size}")
-
-
-def _environment(fabric: Fabric) -> Environment:
-    return describe_environment(
-        device=str(fabric.device),
-        precision=str(fabric.strategy.precision.precision),
-        processes=fabric.world_size,
-    )
 
 
 def _record(
@@ -207,7 +192,11 @@ def _record(
     stored: Environment | None,
 ) -> None:
     """Write down what a new run depends on; for a run that goes on, say what differs."""
-    now = _environment(fabric)
+    now = describe_environment(
+        device=str(fabric.device),
+        precision=str(fabric.strategy.precision.precision),
+        processes=fabric.world_size,
+    )
     if not folder.is_run:
         make_folder(folder.path)
         photo_list.save(folder.photographs)  # before the config, which makes the folder a run
@@ -217,7 +206,3 @@ def _record(
         folder.create(config, now)
     elif stored is not None and (changed := differences(stored, now)):
         say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")
-
-
-def _say_nothing(_: str) -> None:
-    """What the other processes say."""

@@ -1,41 +1,20 @@
-"""Parameter groups, optimiser, learning-rate schedule, and the moving average of the weights.
+"""Optimiser, learning-rate schedule, and the moving average of the weights.
 
 The schedule is a pure function of the step, so a resumed run needs no state for it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from mpfgvc.config import StageConfig
-from mpfgvc.training.spread_tensors import share_of
-
-UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
-"""Parameters with more than one dimension that are not weight matrices: tokens and positions."""
-
-
-class ParameterGroup(NamedTuple):
-    """Parameters that share a peak learning rate and whether they decay."""
-
-    parameters: list[nn.Parameter]
-    lr: float
-    decays: bool
-
-
-def split_by_decay(named: Iterable[tuple[str, nn.Parameter]], lr: float) -> list[ParameterGroup]:
-    """One group of weight matrices, which decay, and one of everything else, which does not."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    for name, parameter in named:
-        decays = parameter.ndim > 1 and name.split(".")[-1] not in UNDECAYED
-        (matrices if decays else others).append(parameter)
-    groups = [ParameterGroup(matrices, lr, decays=True), ParameterGroup(others, lr, decays=False)]
-    return [group for group in groups if group.parameters]
+from mpfgvc.training.sharding import copy_into
+from mpfgvc.training.stages import ParameterGroup
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], settings: StageConfig) -> Optimizer:
@@ -98,10 +77,3 @@ class WeightAverage:
             yield
         finally:
             copy_into(self.parameters, weights)
-
-
-@torch.no_grad()
-def copy_into(targets: "dict[str, Tensor] | dict[str, nn.Parameter]", values: dict[str, Tensor]) -> None:
-    """Copy values into the tensors of the same names, in place; of spread ones, this process's share."""
-    for name, target in targets.items():
-        target.copy_(share_of(values[name], target))

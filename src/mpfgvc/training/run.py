@@ -15,11 +15,11 @@ from lightning_fabric import Fabric
 
 from mpfgvc.config import Config
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.descriptions import descriptions_of_run, read_descriptions
+from mpfgvc.data.descriptions import Descriptions, descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.devices import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
@@ -27,19 +27,16 @@ from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.evaluation.report import ReportPhotos
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.launcher import refuse_unguarded_script
 from mpfgvc.model.network import check_settings
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import read_rows
 from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
-from mpfgvc.training.train_stages import train_stage1, train_stage2
-from mpfgvc.training.training_page import Validation, training_page
-from mpfgvc.training.weight_averaging import check_pretrained_share
+from mpfgvc.training.train_stages import check_pretrained_share, train_stage1, train_stage2
+from mpfgvc.training.training_page import training_page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +61,7 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
 
     Raises ConfigError, DataError, CheckpointError or OutputError for a user error.
     """
-    refuse_unguarded_script()
-    if not isinstance(config, Config):
-        raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
+    _refuse_unfit(config)
     if auto_resume and out is None:
         raise ConfigError("--auto-resume needs --out, the folder of the run that may be there already")
     config, photos = resolve(config)
@@ -78,16 +73,18 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
             device=config.device,
             sharding=config.sharding,
         )
-    check_pretrained_share(config, photos)
-    descriptions = read_descriptions(config.model.descriptions, photos.classes)
-    photos = with_taxonomy(photos, config.data.taxonomy)
-    notes = check_settings(config.model, photos.classes, descriptions.sentences)
-    photos = replace(photos, notes=(*photos.notes, *descriptions.notes, *notes))
-    fabric = _fabric(config)
+    photos, descriptions = checked(config, photos)
+    fabric = fabric_of(config)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with _claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
-        return carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
+        return _carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
+
+
+def _refuse_unfit(config: Config) -> None:
+    refuse_unguarded_script()
+    if not isinstance(config, Config):
+        raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
 
 
 def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> tuple[Config, PhotoSet]:
@@ -99,6 +96,18 @@ def resolve(config: Config, *, read: Callable[..., PhotoSet] = read_photos) -> t
     photos = read(config.data, seed=config.seed)
     word = config.model.supercategory or photos.supercategory
     return config.replaced(model=config.model.replaced(supercategory=word)), photos
+
+
+def checked(config: Config, photos: PhotoSet) -> tuple[PhotoSet, Descriptions]:
+    """The photographs with their taxonomy and notes, and their descriptions, once all settings fit them.
+
+    Raises ConfigError or DataError.
+    """
+    check_pretrained_share(config, photos)
+    descriptions = read_descriptions(config.model.descriptions, photos.classes)
+    photos = with_taxonomy(photos, config.data.taxonomy)
+    notes = check_settings(config.model, photos.classes, descriptions.sentences)
+    return replace(photos, notes=(*photos.notes, *descriptions.notes, *notes)), descriptions
 
 
 def resume(
@@ -129,17 +138,18 @@ def resume(
     taxonomy = taxonomy_of_run(folder, restored.photos.classes)
     photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
-    fabric = _fabric(config)
+    fabric = fabric_of(config)
     with _claimed(folder, fabric):
         photo_list = list_photographs(config, photos, fabric)
         restored.refuse_changed(photo_list)
         opened = open_run(
             config, photos, photo_list, fabric, folder, descriptions=descriptions, stored=stored
         )
-        return carry_out(opened)
+        return _carry_out(opened)
 
 
-def _fabric(config: Config) -> Fabric:
+def fabric_of(config: Config) -> Fabric:
+    """The device, precision and processes of a training. Raises ConfigError for a missing device."""
     return start_fabric(config.device, config.precision, config.sharding, timeout=config.process_timeout)
 
 
@@ -154,10 +164,10 @@ def _has_begun(config: Config, folder: RunFolder) -> bool:
             folder.refuse_other_settings(config)
         return folder.is_run
 
-    return from_first(_fabric(config), look)
+    return from_first(fabric_of(config), look)
 
 
-def carry_out(run: OpenRun) -> Run:
+def _carry_out(run: OpenRun) -> Run:
     """Do what is left to do, in this order."""
     for note in run.photos.notes:
         run.tell(note)
@@ -174,9 +184,8 @@ def carry_out(run: OpenRun) -> Run:
     saved = replace(saved, calibration=_calibration(run, saved))
     if run.is_first:
         save_model(saved, run.folder.model)
-    predictor = Predictor.packed(saved, device=run.fabric.device)
-    _look_back(run, predictor)
-    metrics = _test(run, predictor)
+        _write_page(run)
+    metrics = _test(run, Predictor.packed(saved, device=run.fabric.device))
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
 
 
@@ -200,53 +209,38 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     return calibration
 
 
-def _look_back(run: OpenRun, predictor: Predictor) -> None:
-    """Write the page about the training. It is an extra: without it the training is whole."""
-    if not from_first(run.fabric, partial(_page_is_due, run)):
+def _write_page(run: OpenRun) -> None:
+    """Write the page about the training, if something was trained or it is missing. It is an extra."""
+    log, signs, page = run.session.log, run.session.signs, run.folder.training_page
+    if log is None or signs is None:
         return
-    samples, validation = run.photos.subset("validation"), None
-    if samples:
-        photos = ReportPhotos(predictor=predictor, samples=samples, root=dataset_root(run.config.data))
-        validation = Validation(evaluation=_evaluated(run, predictor, "validation"), photos=photos)
-    signs = run.session.signs
-    if signs is None:
+    log.close()
+    if page.exists() and signs.epochs == 0:
         return
     try:
-        rows = read_rows(run.folder.metrics).rows
-        page = training_page(rows, list(signs.said.values()), validation)
-        write_text(run.folder.training_page, page)
+        write_text(page, training_page(log.rows, run.photos.classes, list(signs.said.values())))
     except (MpfgvcError, OSError) as error:
-        run.tell(f"{run.folder.training_page} is not written: {one_line(error)}")
-
-
-def _page_is_due(run: OpenRun) -> bool:
-    """Whether this process has trained something, or the page is missing."""
-    signs = run.session.signs
-    return not run.folder.training_page.exists() or (signs is not None and signs.epochs > 0)
+        run.tell(f"{page} is not written: {one_line(error)}")
 
 
 def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
     """Evaluate on the test split as `mpfgvc evaluate` does, in fp32."""
-    if not (run.config.final_test and run.photos.subset("test")):
+    samples = run.photos.subset("test")
+    if not (run.config.final_test and samples):
         return None
-    evaluation = replace(_evaluated(run, predictor, "test"), taxonomy=run.photos.taxonomy)
+    evaluation = evaluate_photos(
+        predictor.inference,
+        run.loaders.evaluation(samples),
+        labels_of(samples),
+        split="test",
+        calibration=predictor.calibration,
+    )
+    evaluation = replace(evaluation, taxonomy=run.photos.taxonomy)
     if run.is_first:
         answers = evaluation.answers.below(dataset_root(run.config.data))
         save_answers(answers, run.folder.predictions("test"))
         run.folder.save_evaluation(evaluation.to_dict())
     return evaluation
-
-
-def _evaluated(run: OpenRun, predictor: Predictor, split: Split) -> Evaluation:
-    samples = run.photos.subset(split)
-    loader = run.loaders.evaluation(samples)
-    return evaluate_photos(
-        predictor.inference,
-        loader,
-        labels_of(samples),
-        split=split,
-        calibration=predictor.calibration,
-    )
 
 
 def _free_folder(config: Config, fabric: Fabric) -> RunFolder:

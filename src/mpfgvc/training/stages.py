@@ -11,6 +11,7 @@ the parameters.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -23,9 +24,26 @@ from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.terms import Source
-from mpfgvc.training.class_sampling import ClassSample, sample_classes
-from mpfgvc.training.optim import ParameterGroup, split_by_decay
 from mpfgvc.training.spread_prompts import ALONE, Spread
+
+UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
+"""Parameters with more than one dimension that are not weight matrices: tokens and positions."""
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that share a peak learning rate and whether they decay."""
+
+    parameters: list[nn.Parameter]
+    lr: float
+    decays: bool
+
+
+class ClassSample(NamedTuple):
+    """Some classes, what to add to their logits, and where the labels of the batch are among them."""
+
+    classes: Int[Tensor, " sampled"]
+    correction: Float[Tensor, " sampled"]
+    labels: Int[Tensor, " batch"]
 
 
 class StepResult(NamedTuple):
@@ -188,6 +206,17 @@ class Stage2(Stage):
         return split_by_decay(self.trained().items(), self.settings.lr)
 
 
+def split_by_decay(named: Iterable[tuple[str, nn.Parameter]], lr: float) -> list[ParameterGroup]:
+    """One group of weight matrices, which decay, and one of everything else, which does not."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in named:
+        decays = parameter.ndim > 1 and name.split(".")[-1] not in UNDECAYED
+        (matrices if decays else others).append(parameter)
+    groups = [ParameterGroup(matrices, lr, decays=True), ParameterGroup(others, lr, decays=False)]
+    return [group for group in groups if group.parameters]
+
+
 def groups_by_depth(tower: ImageTower, settings: Stage1Config) -> list[ParameterGroup]:
     """The parameters of an image tower; the rate falls by `layer_decay` from each block to the one below."""
     by_rate: dict[float, list[tuple[str, nn.Parameter]]] = {}
@@ -195,3 +224,32 @@ def groups_by_depth(tower: ImageTower, settings: Stage1Config) -> list[Parameter
         scale = settings.layer_decay ** (tower.depth - tower.depth_of(name))
         by_rate.setdefault(settings.tower_lr * scale, []).append((name, parameter))
     return [group for rate, named in by_rate.items() for group in split_by_decay(named, rate)]
+
+
+def sample_classes(
+    labels: Int[Tensor, " batch"], *, count: int, classes: int, spread: Spread = ALONE
+) -> ClassSample:
+    """`count` of `classes` classes: all that occur in `labels`, the others at random (beyond the paper).
+
+        L_i2t over all C classes       -s_y + log( sum_c exp(s_c) )
+        over a sample                  -s_y + log( sum over the batch's own classes exp(s_c)
+                                                   + (C - P) / n  sum over n of the others exp(s_c) )
+
+    P of the C classes occur in the batch. The sum inside the logarithm is estimated without bias, so the
+    loss is on average slightly too low (Jensen), by about the estimate's relative variance over 2: 1 / n.
+
+    Draws from torch's global generator. `count` must be larger than the batch and at most
+    `classes`. Shapes do not depend on the labels, and nothing waits for the device.
+
+    Processes that encode the prompts together draw one sample, for the batch of all of them.
+    """
+    keys = spread.of_first(torch.rand(classes, device=labels.device))
+    present = torch.zeros(classes, dtype=torch.bool, device=labels.device)
+    present = present.index_fill(0, spread.of_all(labels), True)
+    chosen = (keys + present).topk(count).indices
+    own = present.sum()
+    stands_for = torch.log((classes - own) / (count - own))
+    correction = torch.where(present[chosen], 0.0, stands_for)
+    index_of = torch.zeros(classes, dtype=torch.long, device=labels.device)
+    index_of[chosen] = torch.arange(count, device=labels.device)
+    return ClassSample(chosen, correction, index_of[labels])

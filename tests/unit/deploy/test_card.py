@@ -26,6 +26,7 @@ from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.recipes_io import load_config
 from mpfgvc.run_environment import Environment
 from mpfgvc.run_folder import RunFolder
+from mpfgvc.storage.metric_rows import format_rows
 
 ENVIRONMENT = Environment(
     command=("/home/ada/mpfgvc", "train"),
@@ -122,7 +123,8 @@ def test_the_tables_have_a_row_for_each_split_and_source_and_mark_the_one_that_a
     ):
         assert line in lines
     answered(folder, 4)
-    folder.metrics.write_text("stage,epoch,step,seconds\nstage1,1,4,580\nstage2,1,3,20\n")
+    row = {"stage": "stage1", "epoch": 1, "step": 4}
+    folder.metrics.write_text(format_rows([row | {"seconds": 580}, row | {"seconds": 20}]))
     lines = card_of(folder).text.splitlines()
     assert "| **fusion** | **80.0** | 100.0 to 100.0 | 87.5 | 25.0 |" in lines
     assert "- Time of the epochs: 10.0 minutes" in lines

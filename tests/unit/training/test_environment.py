@@ -1,7 +1,6 @@
 """What this machine runs a training with: the commit that gives its results again, above all."""
 
 import json
-import platform
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from mpfgvc.run_environment import Environment
-from mpfgvc.training.environment import commit_of, describe_environment, processor_name
+from mpfgvc.training.environment import commit_of, describe_environment
 
 
 @pytest.fixture
@@ -33,19 +32,13 @@ def _git(folder: Path, *words: str) -> str:
 
 def test_the_description_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["mpfgvc", "train", "--seed", "3"])
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     environment = describe_environment(device="cpu", precision="bf16-mixed", processes=3)
     assert environment.command == ("mpfgvc", "train", "--seed", "3")
     assert (environment.device, environment.precision) == ("cpu", "bf16-mixed")
-    assert (environment.processes, environment.threads) == (3, 5)
+    assert (environment.processes, environment.threads) == (3, torch.get_num_threads())
     assert environment.packages["torch"] == version("torch")
     assert environment.packages["open_clip_torch"] == version("open_clip_torch")
     assert Environment.from_dict(json.loads(json.dumps(environment.to_dict()))) == environment
-
-
-def test_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU 9000")
-    assert describe_environment(device="cuda:0", precision="32-true", processes=1).device == "GPU 9000"
 
 
 def test_the_commit_is_that_of_the_repository(file: Path) -> None:
@@ -77,14 +70,3 @@ def test_a_file_that_another_repository_does_not_know_has_no_commit(file: Path) 
 def test_without_git_there_is_no_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert commit_of(file) is None
-
-
-def test_the_processor_is_named_by_the_system_or_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda _, **__: "processor\t: 0\nmodel name\t: Fast 9\n")
-    assert processor_name() == "Fast 9"
-
-    def refuse(_: Path, **__: object) -> str:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert processor_name() == platform.machine()

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from mpfgvc.config import Stage2Config
-from mpfgvc.training.optim import ParameterGroup, WeightAverage, build_optimizer, schedule, set_learning_rate
+from mpfgvc.training.optim import WeightAverage, build_optimizer, schedule, set_learning_rate
+from mpfgvc.training.stages import ParameterGroup
 
 STEPS = 40
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from mpfgvc import load_config
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.training.class_sampling import sample_classes
 from mpfgvc.training.spread_prompts import ALONE, Spread
+from mpfgvc.training.stages import sample_classes
 
 CLASSES = 7
 

@@ -1,4 +1,6 @@
-"""The loss of stage 1 by hand, over all classes and over a sample."""
+"""The loss of stage 1 by hand, over all classes and over a sample, and which classes are in a sample."""
+
+import math
 
 import pytest
 import torch
@@ -8,12 +10,12 @@ from mpfgvc import ConfigError
 from mpfgvc.config import ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.training.class_sampling import sample_classes
-from mpfgvc.training.stages import Stage1
+from mpfgvc.training.stages import Stage1, sample_classes
 
 CLASSES = [f"class {index}" for index in range(9)]
 IMAGES = torch.randn(4, 3, 32, 48, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([5, 0, 5, 8])
+SAMPLED = torch.tensor([7, 2, 7, 11])
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +119,36 @@ def test_a_tower_rate_of_zero_freezes_the_tower(network: MPFGVC) -> None:
     grouped = {id(weight) for group in stage.parameter_groups() for weight in group.parameters}
     assert grouped == {id(weight) for weight in stage.trained().values()}
     assert not grouped & inside
+
+
+def test_the_classes_of_the_batch_are_in_and_none_comes_twice() -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        sample = sample_classes(SAMPLED, count=6, classes=13)
+        assert len(set(sample.classes.tolist())) == 6
+        assert {2, 7, 11} <= set(sample.classes.tolist())
+        assert sample.classes[sample.labels].equal(SAMPLED)
+
+
+def test_every_other_class_is_drawn_equally_often() -> None:
+    torch.manual_seed(0)
+    drawn = torch.cat([sample_classes(SAMPLED, count=6, classes=13).classes for _ in range(4000)])
+    shares = drawn.bincount(minlength=13) / 4000
+    others = [index for index in range(13) if index not in (2, 7, 11)]
+    assert shares[others].tolist() == pytest.approx([3 / 10] * 10, abs=0.03)
+
+
+def test_the_sum_over_all_classes_is_estimated_without_bias_and_its_logarithm_is_low() -> None:
+    torch.manual_seed(1)
+    logits = torch.randn(13, dtype=torch.float64)
+    samples = [sample_classes(SAMPLED, count=6, classes=13) for _ in range(20_000)]
+    sums = torch.stack([(logits[sample.classes] + sample.correction).logsumexp(0) for sample in samples])
+    spread = sums.exp().std().item() / math.sqrt(len(samples))
+    assert sums.exp().mean().item() == pytest.approx(logits.exp().sum().item(), abs=4 * spread)
+    assert sums.mean() < logits.logsumexp(0)
+
+
+def test_all_classes_are_a_sample_without_correction() -> None:
+    sample = sample_classes(SAMPLED, count=13, classes=13)
+    assert sorted(sample.classes.tolist()) == list(range(13))
+    assert not sample.correction.any()

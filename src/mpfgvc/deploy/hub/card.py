@@ -28,7 +28,7 @@ from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_mis
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.strict_json import read_json, typed
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import training_seconds
+from mpfgvc.storage.metric_rows import read_rows, training_seconds
 from mpfgvc.terms import Precision, Source
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -258,7 +258,7 @@ def _intervals(folder: RunFolder, test: TestResult, notes: list[str]) -> dict[st
 def _seconds(folder: RunFolder, notes: list[str]) -> float:
     """Wall time of all epochs and embedding passes, 0 if it is not known."""
     try:
-        return training_seconds(folder.metrics)
-    except OSError as error:
-        notes.append(f"the time of the training is left out, as {folder.metrics} cannot be read: {error}")
+        return training_seconds(read_rows(folder.metrics))
+    except CheckpointError as error:
+        notes.append(f"the time of the training is left out: {error}")
         return 0.0

@@ -1,4 +1,4 @@
-"""The linear probe, against scipy's minimum of the same function."""
+"""What stage 1 starts from: one long epoch of embeddings, and the linear probe, against scipy's minimum."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.logistic_regression import fit_logistic_regression
+from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch
+from mpfgvc.training.starts import batch_size_of, fit_logistic_regression
 
 PHOTOGRAPHS, WIDTH, CLASSES, PENALTY = 40, 5, 3, 0.02
 
@@ -66,3 +67,23 @@ def _embeddings() -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.arange(PHOTOGRAPHS) % CLASSES
     embeddings = torch.randn(PHOTOGRAPHS, WIDTH, generator=generator) * 3 + 7
     return embeddings + 2 * labels[:, None], labels
+
+
+def _batches(first_step: int) -> list[torch.Tensor]:
+    embeddings = torch.arange(10.0)[:, None]
+    loader = EmbeddingLoader(embeddings, torch.arange(10), batch_size=4, seed=5)
+    return [values for values, _ in OneLongEpoch(loader, steps=7).epoch(0, first_step)]
+
+
+def test_one_long_epoch_goes_on_where_it_was_left() -> None:
+    whole = _batches(0)
+    assert len(whole) == 7
+    assert not torch.equal(whole[0], whole[2])
+    for step in (1, 2, 5):
+        rest = _batches(step)
+        assert len(rest) == 7 - step
+        assert all(torch.equal(*pair) for pair in zip(rest, whole[step:], strict=True))
+
+
+def test_a_batch_is_a_power_of_two_that_the_photographs_fill() -> None:
+    assert [batch_size_of(count) for count in (1, 27, 32, 511, 512, 5000)] == [1, 16, 32, 256, 512, 512]

@@ -2,7 +2,7 @@
 
 import torch
 
-from mpfgvc.training.out_of_fold import out_of_fold_probabilities, stratified_folds
+from mpfgvc.training.labels import out_of_fold_probabilities, stratified_folds
 
 LABELS = torch.tensor([0] * 13 + [1] * 10 + [2] * 6)
 

@@ -1,8 +1,8 @@
 """With a trained run: suspected label errors and photographs like no other, for `mpfgvc data check --run`.
 
-The run's image tower embeds all photographs of its dataset, and linear probes over folds judge each label
-(out_of_fold.py). A tower that was fine-tuned has seen the wrong labels of its training split and hides some
-of them; with a frozen tower (recipe `frozen`) every judgement is of a photograph that was not seen.
+The run's image tower embeds all photographs of its dataset, and linear probes over folds judge the label of
+each photograph, which they have not seen. A tower that was fine-tuned has seen the wrong labels of its
+training split and hides some of them; a frozen one (recipe `frozen`) has not.
 """
 
 from collections import Counter
@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.samples import PhotoSet, Sample, counted
 from mpfgvc.evaluation.labels import Suspect, label_suspects, nearest_others, outliers
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.training.out_of_fold import FOLDS, out_of_fold_probabilities
+from mpfgvc.seeding import seed_of
+from mpfgvc.training.starts import fit_logistic_regression
 
+FOLDS = 5
 NEIGHBOURS = 5
 """Nearest photographs that are looked at."""
 
@@ -133,3 +137,35 @@ def _outlier(
         distance=round(distance, 4),
         nearest=str(samples[int(near[place][0])].path),
     )
+
+
+@torch.no_grad()
+def out_of_fold_probabilities(
+    embeddings: Float[Tensor, "photographs width"],
+    labels: Int[Tensor, " photographs"],
+    *,
+    classes: int,
+    seed: int,
+    folds: int = FOLDS,
+) -> Float[Tensor, "photographs classes"]:
+    """Probabilities 0..1 of all classes. Folds are drawn class by class."""
+    fold_of = stratified_folds(labels, folds=folds, seed=seed)
+    probabilities = torch.zeros(len(labels), classes)
+    for fold in range(folds):
+        held_out = fold_of == fold
+        classifier = nn.Linear(embeddings.shape[1], classes)
+        fit_logistic_regression(classifier, embeddings[~held_out], labels[~held_out])
+        probabilities[held_out] = classifier(embeddings[held_out].float()).softmax(dim=-1)
+    return probabilities
+
+
+def stratified_folds(
+    labels: Int[Tensor, " photographs"], *, folds: int, seed: int
+) -> Int[Tensor, " photographs"]:
+    """The fold of each photograph, 0 to folds - 1: each class is dealt out in a random order."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "folds"))
+    order = torch.randperm(len(labels), generator=generator)
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    fold_of = torch.empty_like(labels)
+    fold_of[by_class] = torch.arange(len(labels)) % folds
+    return fold_of
