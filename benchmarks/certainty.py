@@ -67,12 +67,12 @@ def measure(run: Path) -> dict[str, Any]:
     found = [_of_seed(seed, logits, labels, count, facts) for seed in SEEDS]
     error = {
         when: _interval(logits[count:], labels[count:], temperature)
-        for when, temperature in (("before", 1.0), ("after", facts.temperature))
+        for when, temperature in (("before", 1.0), ("after", predictor.answering.temperature))
     }
     return {
         "calibrated on": count,
         "measured on": len(labels) - count,
-        "own split": {"ece": error, "temperature": facts.temperature},
+        "own split": {"ece": error, "temperature": predictor.answering.temperature},
         "over seeds": {name: spread([each[name] for each in found]) for name in found[0]},
     }
 
@@ -97,12 +97,12 @@ def _of_seed(seed: int, logits: Logits, labels: Labels, count: int, facts: Model
         {"fusion": logits[known]}, labels[known], taxonomy=facts.taxonomy, photographs="drawn"
     )
     facts = ModelFacts(
-        name="the run", classes=facts.classes, calibration=calibration.sources[0], taxonomy=facts.taxonomy
+        name="the run", classes=facts.classes, calibration=calibration, taxonomy=facts.taxonomy
     )
     rows, truth = logits[new], labels[new]
     figures = {
         "ece before": _ece(softmax(rows), truth),
-        "ece after": _ece(softmax(rows, facts.temperature), truth),
+        "ece after": _ece(softmax(rows, calibration.sources[0].temperature), truth),
         "top-1": float((rows.argmax(axis=1) == truth).mean()),
     }
     for risk in RISKS:

@@ -96,7 +96,7 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
     photos = photos_of_run(RunFolder.open(run)).photos
     predictor = Predictor.from_pretrained(run)
     samples = photos.samples
-    embeddings = torch.stack([each.answer for each in predictor.embedder().about(samples)])
+    embeddings = torch.from_numpy(np.stack([each.embedding for each in predictor.embed_files(samples)]))
     labels = labels_of(samples)
     probabilities = out_of_fold_probabilities(embeddings, labels, classes=len(photos.classes), seed=0)
     training = np.array([place for place, sample in enumerate(samples) if sample.split == "train"])

@@ -43,7 +43,7 @@ def _predictor() -> Predictor:
     )
     network = untrained_network(config, CLASSES).deployed()
     preprocessing = preprocessing_of(network.image_encoder.tower.input, DataConfig())
-    return Predictor.packed(SavedModel(network=network, preprocessing=preprocessing, config=config))
+    return Predictor.of(SavedModel(network=network, preprocessing=preprocessing, config=config))
 
 
 if __name__ == "__main__":

@@ -29,14 +29,11 @@ import torch
 from common import untrained_network, vit_base, write_result
 from mpfgvc import Predictor, export
 from mpfgvc.config import DataConfig, ModelConfig, TextTowerConfig
-from mpfgvc.data.preprocessing import prepared_pixels
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.description import INPUT
-from mpfgvc.deploy.engines import open_session
 from mpfgvc.deploy.export import write_export
 from mpfgvc.deploy.parity import Limits
-from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.engines import INPUT, open_session
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.run_folder import RunFolder
@@ -91,7 +88,7 @@ def _speed(name: str, folder: Path) -> list[Comparison]:
     threads = torch.get_num_threads()
     plain = open_session(files["fp32"], engine="onnxruntime", threads=threads)
     fast = open_session(files["int8"], engine="openvino", threads=threads)
-    predictor = Predictor.packed(saved)
+    predictor = Predictor.of(saved)
     eager = timm.create_model(TOWERS[name], pretrained=False, num_classes=50).eval()
     rows = []
     for batch in BATCHES:
@@ -149,8 +146,8 @@ def _accuracy(run: Path, most: int, folder: Path) -> list[dict[str, Any]]:
         file = folder / f"run-{precision}.onnx"
         if not file.exists():
             export(run, file, precision=precision, most=1, limits=ANY)
-        runtime = Runtime(file, engine=engine)
-        guesses = np.array([_guess(runtime, sample) for sample in samples])
+        predictor = Predictor.from_pretrained(file, engine=engine)
+        guesses = np.array([_guess(predictor, sample) for sample in samples])
         first = guesses if first is None else first
         top1, same = float((guesses == labels).mean()), float((guesses == first).mean())
         rows.append(
@@ -167,10 +164,10 @@ def _accuracy(run: Path, most: int, folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _guess(runtime: Runtime, sample: Sample) -> int:
-    preprocessing = runtime.preprocessing
-    pixels = prepared_pixels(sample.read(at_least=preprocessing.at_least), preprocessing)
-    return int(runtime.run(pixels[None])[runtime.source].argmax())
+def _guess(predictor: Predictor, sample: Sample) -> int:
+    image = sample.read(at_least=predictor.preprocessing.at_least)
+    (output,) = predictor.run([predictor.prepare(image)])
+    return int(output.logits.argmax())
 
 
 def _runtime(options: Namespace, file: Path) -> list[Comparison]:

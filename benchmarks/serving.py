@@ -32,7 +32,6 @@ from common import write_result
 from loopback_clients import NOTHING, bad_requests, connect, exchange, form, load, misbehave, request
 from mpfgvc import Predictor
 from mpfgvc.data.images import read_image
-from mpfgvc.deploy.predictor_model import PredictorModel
 from side_by_side import comparison
 
 BATCH, PHOTOGRAPHS = 32, 256
@@ -81,14 +80,14 @@ def main() -> None:
 
 def bare(options: Namespace) -> dict[str, float]:
     """Photographs a second of the model in batches, without and with their decoding."""
-    model = PredictorModel(Predictor.from_pretrained(options.run, device="cpu"))
+    model = Predictor.from_pretrained(options.run, device="cpu")
     contents = photograph_bytes(options)
 
     def prepare(content: bytes) -> np.ndarray:
-        return model.prepare(read_image(BytesIO(content), at_least=model.at_least))
+        return model.prepare(read_image(BytesIO(content), at_least=model.preprocessing.at_least))
 
     prepared = [prepare(content) for content in contents[:BATCH]]
-    model.answers(prepared)
+    model.run(prepared)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as decoders:
         endless = cycle(contents)
         ahead = [decoders.submit(prepare, each) for each in islice(endless, 2 * BATCH)]
@@ -99,8 +98,8 @@ def bare(options: Namespace) -> dict[str, float]:
             ahead.extend(decoders.submit(prepare, each) for each in islice(endless, BATCH))
             return batch
 
-        decoded = _rate(lambda: model.answers(next_batch()), options.seconds / 6)
-    return {"network": _rate(lambda: model.answers(prepared), options.seconds / 6), "decoded": decoded}
+        decoded = _rate(lambda: model.run(next_batch()), options.seconds / 6)
+    return {"network": _rate(lambda: model.run(prepared), options.seconds / 6), "decoded": decoded}
 
 
 def _rate(batch: Any, seconds: float) -> float:

@@ -6,20 +6,23 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import numpy as np
 from fastapi import FastAPI
 from PIL import Image
 
+from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.deploy.app import create_app
-from mpfgvc.deploy.served_model import Answer, Explained, PatchEvidence, Pixels
 from mpfgvc.deploy.server import address, listen, server_of
 from mpfgvc.deploy.settings import Limits
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.answering import ModelFacts
-from mpfgvc.inference.calibration import LevelScores, SourceCalibration, softmax
-from mpfgvc.inference.guess import Guess
+from mpfgvc.inference.backends import Outputs, Pixels
+from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
+from mpfgvc.inference.explain import Explanation
+from mpfgvc.inference.predictor import Predictor
 
 CLASSES = ("red", "green", "blue", "name with \udcff and é")
 CALIBRATION = SourceCalibration(
@@ -35,55 +38,63 @@ BROKEN_PIXEL = (1, 2, 3)
 """A photograph of this color makes the model fail."""
 
 
-@dataclass
-class ColorModel:
+class ColorModel(Predictor):
     """Which of red, green and blue a photograph mostly is. `free` holds it; `batches` are their sizes."""
 
-    classes: Sequence[str] = CLASSES
-    digest: str = "0" * 64
-    at_least: tuple[int, int] = (8, 8)
+    def __init__(self, classes: Sequence[str] = CLASSES) -> None:
+        calibration = Calibration(photographs="a test", sources=(CALIBRATION,))
+        facts = ModelFacts(name="colors", classes=tuple(classes), digest="0" * 64, calibration=calibration)
+        super().__init__(Colors(facts))
+
+    @property
+    def batches(self) -> list[int]:
+        return self.backend.batches  # type: ignore[attr-defined]
+
+    @property
+    def free(self) -> threading.Event:
+        return self.backend.free  # type: ignore[attr-defined]
+
+    def explain(self, image: Image.Image, *, top: int = 3) -> Explanation:  # type: ignore[override]
+        return Explanation(
+            image=image,
+            guesses=self(image, top=top),
+            kept=[(0, 0), (1, 2)],
+            attention=np.full((2, 3), 1 / 6, dtype=np.float32),
+            heads=np.full((1, 2, 3), 1 / 6, dtype=np.float32),
+            answer="red",
+            against="green",
+            difference=2.0,
+            change=[0.5, -0.25],
+        )
+
+
+@dataclass
+class Colors:
+    """The backend of a ColorModel."""
+
+    facts: ModelFacts
+    preprocessing = Preprocessing(image_size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1))
+    width, how, on_cpu = 3, "fp32", True
     batches: list[int] = field(default_factory=list)
     free: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.free.set()
 
-    @property
-    def facts(self) -> ModelFacts:
-        return ModelFacts(name="colors", classes=tuple(self.classes), calibration=CALIBRATION)
-
     def prepare(self, photograph: Image.Image) -> Pixels:
-        return np.asarray(photograph.resize((1, 1)), dtype=np.float32).transpose(2, 0, 1)
+        return np.asarray(photograph.resize((1, 1)), dtype=np.float32).reshape(3)
 
-    def answers(self, images: Sequence[Pixels]) -> list[Answer]:
+    def run(self, pixels: Pixels, names: Sequence[str]) -> Outputs:
         assert self.free.wait(20)
-        self.batches.append(len(images))
-        colors = [image.reshape(3) for image in images]
-        if any(tuple(color.astype(int)) == BROKEN_PIXEL for color in colors):
+        self.batches.append(len(pixels))
+        if any(tuple(color.astype(int)) == BROKEN_PIXEL for color in pixels):
             raise CheckpointError("the model: its output is not finite; its weights are damaged")
-        shares = [np.append(color, 1) / (color.sum() + 1) for color in colors]
-        return [
-            Answer(logits=np.log(np.maximum(share, 1e-12)).astype(np.float32), embedding=color)
-            for share, color in zip(shares, colors, strict=True)
-        ]
+        shares = np.array([np.append(color, 1) / (color.sum() + 1) for color in pixels])
+        logits = np.log(np.maximum(shares, 1e-12)).astype(np.float32)
+        return Outputs(logits, logits, logits, pixels, np.zeros((len(pixels), 2), dtype=np.int64))
 
-    def explain(self, photograph: Image.Image, *, top: int) -> Explained:
-        (answer,) = self.answers([self.prepare(photograph)])
-        (shares,) = softmax(answer.logits[None])
-        order = np.argsort(-shares)[:top]
-        return Explained(
-            guesses=tuple(Guess(label=self.classes[each], probability=float(shares[each])) for each in order),
-            kept=((0, 0), (1, 2)),
-            attention=np.full((2, 3), 1 / 6, dtype=np.float32),
-            chosen_by="attention",
-            evidence=PatchEvidence(answer="red", against="green", difference=2.0, change=(0.5, -0.25)),
-        )
-
-    def view(self, photograph: Image.Image) -> Image.Image:
-        return photograph
-
-    def picture(self, photograph: Image.Image, *, title: str, top: int) -> Image.Image:
-        return photograph.resize((30, 20))
+    def trained(self) -> Any:
+        return self
 
 
 @dataclass

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
-    from mpfgvc.inference.answering import AnswerRules
-    from mpfgvc.inference.guess import Answer, Guess, Prediction
+    from mpfgvc.inference.answering import Answer, AnswerRules, Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
     from mpfgvc.recipes_io import load_config
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 _HOMES = {
-    "Answer": "mpfgvc.inference.guess",
+    "Answer": "mpfgvc.inference.answering",
     "AnswerRules": "mpfgvc.inference.answering",
     "Calibrated": "mpfgvc.evaluation.calibration",
     "CheckpointError": "mpfgvc.errors",
@@ -34,11 +33,11 @@ _HOMES = {
     "ConfigError": "mpfgvc.errors",
     "DataError": "mpfgvc.errors",
     "Evaluation": "mpfgvc.evaluation.metrics",
-    "Guess": "mpfgvc.inference.guess",
+    "Guess": "mpfgvc.inference.answering",
     "MPFGVC": "mpfgvc.model.network",
     "MpfgvcError": "mpfgvc.errors",
     "OutputError": "mpfgvc.errors",
-    "Prediction": "mpfgvc.inference.guess",
+    "Prediction": "mpfgvc.inference.answering",
     "Predictor": "mpfgvc.inference.predictor",
     "Run": "mpfgvc.training.run",
     "calibrate": "mpfgvc.evaluation.calibration",

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mpfgvc import AnswerRules, Config, Predictor, calibrate, export, train
-from mpfgvc.deploy.runtime import Runtime
+from mpfgvc.inference.exported import ExportedBackend
 from mpfgvc.inference.saved_model import load_model
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -51,9 +52,10 @@ def test_calibrate_false_leaves_the_logits_as_they_are(
     assert (saved.calibration, saved.taxonomy) == (None, None)
     file = next((Path(root) / "test" / "disc").iterdir())
     plain, soft = (Predictor.from_pretrained(each, device="cpu") for each in (run, calibrated))
-    logits = plain.inference(plain.transform(plain.open(file))[None], ["a"]).logits
+    (output,) = plain.run([plain.prepare(plain.open(file))])
+    logits = torch.from_numpy(output.logits[None])
     assert plain(file, top=1)[0].probability == pytest.approx(float(logits.softmax(dim=1).max()), abs=1e-6)
-    temperature = soft.answering.facts.temperature
+    temperature = soft.answering.temperature
     assert soft(file, top=1)[0].probability == pytest.approx(
         float((logits / temperature).softmax(dim=1).max()), abs=1e-6
     )
@@ -131,12 +133,12 @@ def test_an_export_keeps_calibration_and_taxonomy(calibrated: Path, tmp_path: Pa
     rules = AnswerRules(abstain=0.3, back_off=True, set=0.8)
     files = sorted((calibrated.parent / "photos" / "test").rglob("*.png"))
     runtime, predictor = (
-        Runtime(path, rules=rules),
+        Predictor.from_pretrained(path, rules=rules),
         Predictor.from_pretrained(calibrated, device="cpu", rules=rules),
     )
     assert runtime.answer(files) == predictor.answer(files)
     assert runtime.answer(files[0]) == predictor.answer(files[0])
-    assert runtime.description.calibration == load_model(calibrated).calibration
+    assert ExportedBackend(path).description.calibration == load_model(calibrated).calibration
     assert [each.answer for each in runtime.predict_files(files)] == predictor.answer(files)
 
 

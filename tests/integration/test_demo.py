@@ -13,7 +13,6 @@ from tests.loopback_server import ColorModel, Running, form, photograph, running
 from mpfgvc import Config, Predictor, train
 from mpfgvc.deploy.app import create_app
 from mpfgvc.deploy.demo import add_demo, page_policy
-from mpfgvc.deploy.predictor_model import PredictorModel
 from mpfgvc.deploy.run_content import content_of
 from mpfgvc.deploy.settings import Limits
 
@@ -31,7 +30,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def demo(cli: Cli, run: Path) -> Iterator[Running]:
     cli("embed", run)
     predictor = Predictor.from_pretrained(run)
-    app = create_app(PredictorModel(predictor), limits=Limits())
+    app = create_app(predictor, limits=Limits())
     add_demo(app, content_of(str(run), predictor))
     with running(app=app) as started:
         yield started

@@ -29,15 +29,15 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def test_an_embedding_is_what_the_network_makes_of_the_photograph(finished: Path, photos: Path) -> None:
     predictor = Predictor.from_pretrained(finished)
     files = sorted((photos / "test" / "disc").iterdir())
-    alone, together = predictor.embed(files[0]), predictor.embed(files)
-    pixels = torch.stack([predictor.transform(predictor.open(file)) for file in files])
+    alone, together = torch.from_numpy(predictor.embed(files[0])), torch.from_numpy(predictor.embed(files))
+    pixels = torch.from_numpy(np.stack([predictor.prepare(predictor.open(file)) for file in files]))
     with torch.inference_mode():
-        expected = predictor.network.image_encoder(pixels).embedding
-    assert alone.shape == (predictor.network.image_encoder.tower.width,)
+        expected = predictor.inference.network.image_encoder(pixels).embedding
+    assert alone.shape == (predictor.backend.width,)
     torch.testing.assert_close(together, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(alone, expected[0], atol=1e-5, rtol=0)
-    streamed = [each.answer for each in predictor.embed_files(files, batch_size=2)]
-    torch.testing.assert_close(torch.stack(streamed), expected, atol=1e-5, rtol=0)  # type: ignore[arg-type]
+    streamed = [each.embedding for each in predictor.embed_files(files, batch_size=2)]
+    torch.testing.assert_close(torch.tensor(np.stack(streamed)), expected, atol=1e-5, rtol=0)  # type: ignore[arg-type]
 
 
 def test_a_run_embeds_all_its_photographs_with_class_and_split(cli: Cli, run: Path, photos: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_run_embeds_all_its_photographs_with_class_and_split(cli: Cli, run: Pa
     }
     first = Path(table.paths[0])
     assert (first.parent.name, first.parent.parent.name) == (table.labels[0], "train")
-    expected = Predictor.from_pretrained(run).embed(first).numpy()
+    expected = Predictor.from_pretrained(run).embed(first)
     np.testing.assert_allclose(table.values[0], expected, atol=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_search_finds_the_photograph_itself_first_and_orders_by_cosine(
     assert nearest[0]["similarity"] == pytest.approx(1, abs=1e-5)
     predictor = Predictor.from_pretrained(run)
     table = read_embeddings(run / "embeddings.parquet")
-    cosines = cosine_similarity(predictor.embed(query)[None], torch.tensor(table.values))
+    cosines = cosine_similarity(torch.from_numpy(predictor.embed(query))[None], torch.tensor(table.values))
     assert [each["similarity"] for each in nearest] == pytest.approx(
         cosines.topk(4).values.tolist(), abs=1e-5
     )

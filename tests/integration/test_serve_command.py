@@ -84,7 +84,7 @@ def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(
         embedded = httpx.post(f"{url}/embed", files=parts, timeout=60).json()
         assert embedded["digest"] == predictor.digest
         vectors = np.array([each["embedding"] for each in embedded["photographs"]])
-        np.testing.assert_allclose(vectors, predictor.embed(files).numpy(), atol=1e-4)
+        np.testing.assert_allclose(vectors, predictor.embed(files), atol=1e-4)
         explained = httpx.post(f"{url}/explain?view=48", files=parts[:1], timeout=60).json()
         expected = predictor.explain(files[0])
         assert explained["kept"] == [list(place) for place in expected.kept]
@@ -178,9 +178,7 @@ def test_a_missing_package_names_the_extra(cli: Cli, monkeypatch: pytest.MonkeyP
 
 
 def test_the_part_that_the_model_sees_lies_where_it_says(finished: Path) -> None:
-    from mpfgvc.deploy.predictor_model import PredictorModel
-
-    model = PredictorModel(Predictor.from_pretrained(finished))
+    model = Predictor.from_pretrained(finished)
     wide = Image.new("RGB", (300, 100), "red")
     wide.paste("lime", (100, 0, 200, 100))
     colors = model.view(wide).getcolors()

@@ -340,7 +340,9 @@ def test_a_saved_model_needs_neither_dataset_nor_text_tower(
     guesses = predictor(photos / "test" / "disc" / "0.png", top=3)
     assert {guess.label for guess in guesses} == {"cross", "disc", "stripe"}
     assert sum(guess.probability for guess in guesses) == pytest.approx(1, abs=1e-5)
-    assert not [name for name in predictor.network.state_dict() if "tower.transformer.token" in name]
+    assert not [
+        name for name in predictor.inference.network.state_dict() if "tower.transformer.token" in name
+    ]
 
 
 def test_a_predictor_on_the_cpu_packs_its_network_and_guesses_the_same(
@@ -348,9 +350,9 @@ def test_a_predictor_on_the_cpu_packs_its_network_and_guesses_the_same(
 ) -> None:
     run = train(tiny(), out=tmp_path / "run")
     packed = Predictor.from_pretrained(run.model_dir, device="cpu")
-    plain = Predictor(load_model(run.model_dir), device="cpu")
-    assert any(isinstance(part, PackedLinear) for part in packed.network.modules()) == can_pack()
-    assert not any(isinstance(part, PackedLinear) for part in plain.network.modules())
+    plain = Predictor.of(load_model(run.model_dir), packed=False)
+    assert any(isinstance(part, PackedLinear) for part in packed.inference.network.modules()) == can_pack()
+    assert not any(isinstance(part, PackedLinear) for part in plain.inference.network.modules())
     image = photos / "test" / "disc" / "0.png"
     guessed, expected = (
         {guess.label: guess.probability for guess in predictor(image)} for predictor in (packed, plain)

@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mpfgvc import MPFGVC, Predictor, export, load_config
-from mpfgvc.deploy.runtime import Runtime
 from mpfgvc.inference.calibration import softmax
 from mpfgvc.inference.saved_model import SavedModel, load_model, save_model
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
@@ -47,14 +45,16 @@ def test_every_photograph_has_the_same_best_guess_by_each_source(
     assert done.parity.agreement == 1.0
     paths = sorted(images.rglob("*.jpg"))
     files = [paths[place] for place in np.random.default_rng(0).permutation(len(paths))[:PHOTOGRAPHS]]
-    predictor, runtime = Predictor(load_model(model)), Runtime(done.path)
-    pixels = torch.stack([predictor.transform(predictor.open(file)) for file in files])
-    expected, found = predictor.inference(pixels, list(map(str, files))), runtime.outputs(files)
+    predictor, runtime = Predictor.of(load_model(model)), Predictor.from_pretrained(done.path)
+    expected, found = (
+        each.backend.run(np.stack([each.prepare(each.open(file)) for file in files]), list(map(str, files)))
+        for each in (predictor, runtime)
+    )
     for source in ("vision", "text", "fusion"):
-        before = softmax(getattr(expected, source).numpy())
-        after = softmax(found[source])
+        before = softmax(getattr(expected, source))
+        after = softmax(getattr(found, source))
         np.testing.assert_allclose(after, before, atol=1e-3)
         np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
-    np.testing.assert_array_equal(np.sort(found["kept"]), np.sort(expected.kept.numpy()))
+    np.testing.assert_array_equal(np.sort(found.kept), np.sort(expected.kept))
     streamed = list(runtime.predict_files(files[:7], top=1, batch_size=3))
-    assert [list(each.guesses) for each in streamed] == runtime.predict(files[:7], top=1)
+    assert [list(each.guesses) for each in streamed] == runtime(files[:7], top=1)

@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from urllib.parse import quote
 
 from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
-from mpfgvc.cli.serve import load_predictor
+from mpfgvc.cli.predictions import load_predictor
 from mpfgvc.cli.serving import (
     STOPPED,
     add_server_options,
@@ -28,16 +28,15 @@ def _run(options: Namespace) -> None:
     with listen(options) as bound:
         from mpfgvc.deploy.app import create_app
         from mpfgvc.deploy.demo import add_demo
-        from mpfgvc.deploy.predictor_model import PredictorModel, warm_up
+        from mpfgvc.deploy.desk import warm_up
         from mpfgvc.deploy.run_content import content_of
 
         predictor = load_predictor(options)
-        model = PredictorModel(predictor)
-        warm_up(model)
+        warm_up(predictor)
         content = content_of(options.model, predictor, root=options.root, manifest=options.manifest)
         for note in content.notes:
             say(note)
-        app = create_app(model, limits=limits, token=token)
+        app = create_app(predictor, limits=limits, token=token)
         add_demo(app, content)
         page = "/" if token is None else f"/#token={quote(token)}"
         serve_until_stopped(app, bound, options, say=say, page=page)

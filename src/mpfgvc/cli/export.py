@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="a .onnx or a .pt2 file to write")
+    parser.add_argument("-o", "--out", metavar="FILE", required=True, help="a .onnx file to write")
     parser.add_argument(
         "--precision",
         choices=get_args(ExportPrecision),
@@ -91,7 +91,7 @@ def _write(exported: Exported) -> None:
 
 COMMAND = Command(
     name="export",
-    summary="write a trained model as one file, for onnxruntime, OpenVINO or torch",
+    summary="write a trained model as one file, for onnxruntime or OpenVINO",
     add_options=_add_options,
     run=_run,
     interrupted="interrupted; nothing was written",

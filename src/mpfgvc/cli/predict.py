@@ -18,10 +18,8 @@ from mpfgvc.cli.predictions import (
     add_engine,
     add_photos,
     add_rules,
-    refuse_options_of_exports,
-    refuse_options_of_runs,
+    predict,
     rules_of,
-    write_predictions,
 )
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
@@ -52,30 +50,7 @@ def _run(options: Namespace) -> int:
     refuse_options_of_many(options)
     if options.out:
         return _run_many(options)
-    if options.model.endswith(".onnx"):
-        return _run_exported(options)
-    refuse_options_of_exports(options)
-    from mpfgvc.data.image_files import find_images
-    from mpfgvc.inference.predictor import Predictor
-
-    rules = rules_of(options)
-    listing = find_images(options.photos)
-    predictor = Predictor.from_pretrained(
-        options.model,
-        device=options.device,
-        source=options.source,
-        precision=options.precision,
-        rules=rules,
-    )
-    predictions = predictor.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
-    return write_predictions(
-        predictions,
-        options,
-        say=say,
-        left_out=listing.left_out(),
-        how=options.precision,
-        notes=predictor.answering.notes,
-    )
+    return predict(options, say=say)
 
 
 def _run_many(options: Namespace) -> int:
@@ -83,9 +58,7 @@ def _run_many(options: Namespace) -> int:
         raise ConfigError("--jsonl and --csv print guesses, but -o writes them as Parquet; leave one out")
     if options.model.endswith(".onnx"):
         raise ConfigError(f"-o takes a run or a model folder, got {options.model}; give that, or use --csv")
-    if options.engine != RAY:
-        refuse_options_of_exports(options)
-    elif options.threads is not None:
+    if options.engine == RAY and options.threads is not None:
         raise ConfigError(f"--threads is for a .onnx file; with --engine {RAY} give --actor-cores")
     from mpfgvc.scale.task import Task
 
@@ -98,13 +71,6 @@ def _run_many(options: Namespace) -> int:
         rules=rules_of(options),
     )
     return run_many(options, task)
-
-
-def _run_exported(options: Namespace) -> int:
-    refuse_options_of_runs(options)
-    from mpfgvc.cli.runtime_command import predict_exported
-
-    return predict_exported(options, say=say)
 
 
 COMMAND = Command(

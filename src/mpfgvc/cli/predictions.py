@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mpfgvc.cli import output
-from mpfgvc.errors import ConfigError, DataError, printable
-from mpfgvc.inference.guess import Answer, Prediction
+from mpfgvc.data.image_files import find_images
+from mpfgvc.data.images import reason_only
+from mpfgvc.errors import DataError, printable
+from mpfgvc.inference.answering import Answer, AnswerRules, Prediction
 from mpfgvc.terms import CLASS, Engine
 
 if TYPE_CHECKING:
-    from mpfgvc.inference.answering import AnswerRules
+    from mpfgvc.inference.predictor import Predictor
 
 Write = Callable[[Prediction], None]
 
@@ -68,8 +70,6 @@ def add_rules(parser: ArgumentParser) -> None:
 
 def rules_of(options: Namespace) -> AnswerRules:
     """The rules that the options ask for. Raises ConfigError, DataError for a file without names."""
-    from mpfgvc.inference.answering import AnswerRules
-
     within = [name for each in options.within for name in _names(each)]
     return AnswerRules(
         abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within)
@@ -87,44 +87,33 @@ def add_engine(parser: ArgumentParser, *, more: Sequence[str] = (), more_help: s
     parser.add_argument("--threads", type=int, help="threads of an exported model (default: one per core)")
 
 
-def refuse_options_of_exports(options: Namespace) -> None:
-    """Refuse the options of exported models for any other. Raises ConfigError."""
-    if options.engine is not None or options.threads is not None:
-        raise ConfigError(f"--engine and --threads are for a .onnx file, got {options.model}; leave them out")
+def load_predictor(options: Namespace, rules: AnswerRules | None = None) -> Predictor:
+    """The model that is named, ready to answer. Raises CheckpointError, and ConfigError for its options."""
+    from mpfgvc.inference.predictor import Predictor
+
+    names = ("device", "precision", "source", "engine", "threads")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return Predictor.from_pretrained(options.model, rules=rules, **given)
 
 
-def refuse_options_of_runs(options: Namespace) -> None:
-    """Refuse the options of runs for an exported model: its device is the CPU, its precision in the file."""
-    if options.device not in ("auto", "cpu") or options.precision != "fp32":
-        rule = "an exported model runs on the CPU in the precision of its file"
-        raise ConfigError(f"{rule}; leave out --device and --precision")
-
-
-def write_predictions(
-    predictions: Iterable[Prediction],
-    options: Namespace,
-    *,
-    say: Callable[[str], None],
-    left_out: Iterable[str],
-    how: str,
-    notes: Iterable[str] = (),
-) -> int:
-    """Write each prediction as it comes, then say what there was; the exit code. `notes` are said first.
-
-    `left_out` are lines about files that were not taken, `how` is the precision or the model's format.
-    """
-    for note in notes:
+def predict(options: Namespace, *, say: Callable[[str], None]) -> int:
+    """Predict the photographs that are named, and write the guesses; the exit code."""
+    rules, listing = rules_of(options), find_images(options.photos)
+    predictor = load_predictor(options, rules)
+    for note in predictor.answering.notes:
         say(note)
     total = broken = unsure = 0
     with writer_of(options) as write:
-        for prediction in predictions:
+        for prediction in predictor.predict_files(
+            listing.photographs, top=options.top, batch_size=options.batch_size
+        ):
             write(prediction)
             total += 1
             broken += bool(prediction.failure)
             unsure += prediction.answer is not None and prediction.answer.label is None
-    for note in left_out:
+    for note in listing.left_out():
         say(note)
-    say(f"{total - broken} of {total} photographs predicted in {how}")
+    say(f"{total - broken} of {total} photographs predicted in {predictor.backend.how}")
     if options.abstain is not None:
         say(f"{unsure} of {total - broken} answers are unsure")
     if broken:
@@ -231,6 +220,4 @@ def _names(word: str) -> list[str]:
 
 def _reason(prediction: Prediction) -> str:
     """Why the photograph cannot be read, without its path, which is printed beside it."""
-    from mpfgvc.data.images import reason_only
-
     return reason_only(prediction.failure, prediction.path)

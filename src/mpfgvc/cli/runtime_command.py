@@ -4,7 +4,7 @@
     mpfgvc-runtime serve cub.onnx --port 8000
     mpfgvc-runtime describe cub.onnx --json
 
-`mpfgvc predict cub.onnx photos/` comes here, too. Exit codes are those of mpfgvc: 2 with one line for a user
+It is the same package with fewer dependencies. Exit codes are those of mpfgvc: 2 with one line for a user
 error, 130 for Ctrl-C, 141 for a reader that went away.
 """
 
@@ -12,22 +12,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_args
+from typing import NoReturn, get_args
 
-from mpfgvc.cli import output
-from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, rules_of, write_predictions
-from mpfgvc.cli.serving import add_server_options, serve_exported
-from mpfgvc.data.image_files import find_images
+from mpfgvc.cli import output, predictions
+from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, load_predictor
+from mpfgvc.cli.serving import add_server_options, serve_model
 from mpfgvc.errors import ConfigError, MpfgvcError, printable
 from mpfgvc.terms import Source
-
-if TYPE_CHECKING:
-    from mpfgvc.deploy.runtime import Runtime
-    from mpfgvc.inference.answering import AnswerRules
 
 
 class _Parser(ArgumentParser):
@@ -59,36 +53,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return 130
 
 
-def predict_exported(options: Namespace, *, say: Callable[[str], None]) -> int:
-    """Predict with the file `options.model`; the exit code."""
-    rules = rules_of(options)
-    listing = find_images(options.photos)
-    runtime = open_runtime(options, rules)
-    predictions = runtime.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size)
-    how = f"{runtime.description.precision} by {runtime.engine}"
-    return write_predictions(
-        predictions,
-        options,
-        say=say,
-        left_out=listing.left_out(),
-        how=how,
-        notes=runtime.answering.notes,
-    )
-
-
-def open_runtime(options: Namespace, rules: AnswerRules | None = None) -> Runtime:
-    """The file `options.model`, ready to answer."""
-    from mpfgvc.deploy.runtime import Runtime
-
-    return Runtime(
-        options.model,
-        engine=options.engine or "onnxruntime",
-        source=options.source,
-        threads=options.threads,
-        rules=rules,
-    )
-
-
 def _parser() -> ArgumentParser:
     parser = _Parser(prog="mpfgvc-runtime", description="Predict with a model of mpfgvc export, or serve it.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -101,7 +65,7 @@ def _parser() -> ArgumentParser:
     predict.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(predict)
     add_rules(predict)
-    predict.set_defaults(run=lambda options: predict_exported(options, say=_say))
+    predict.set_defaults(run=lambda options: predictions.predict(options, say=_say))
     serve = commands.add_parser("serve", help="answer photographs over HTTP", allow_abbrev=False)
     serve.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
     add_server_options(serve)
@@ -115,14 +79,14 @@ def _parser() -> ArgumentParser:
 
 
 def _serve(options: Namespace) -> int:
-    serve_exported(options, lambda: open_runtime(options), say=_say, package="mpfgvc-runtime")
+    serve_model(options, lambda: load_predictor(options), say=_say, package="mpfgvc-runtime")
     return 0
 
 
 def _describe(options: Namespace) -> int:
-    from mpfgvc.deploy.runtime import read_description
+    from mpfgvc.inference.exported import ExportedBackend
 
-    description = read_description(Path(options.model))
+    description = ExportedBackend(options.model).description
     if options.json:
         output.write_json(asdict(description))
         return 0

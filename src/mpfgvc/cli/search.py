@@ -38,7 +38,7 @@ def _run(options: Namespace) -> None:
     index_file = _index_file(options)
     predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
     index = index_for(predictor, index_file)
-    queries = predictor.embed(photographs).numpy()
+    queries = predictor.embed(photographs)
     found = list(zip(photographs, index.nearest(queries, top=options.top), strict=True))
     if options.json:
         documents = [

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-    from mpfgvc.deploy.runtime import Runtime
+    from mpfgvc.inference.predictor import Predictor
 
 TOKEN_VARIABLE = "MPFGVC_TOKEN"  # noqa: S105  # the name of a variable
 STOPPED = "stopped; every request that was accepted has been answered"
@@ -84,16 +84,16 @@ def listen(options: Namespace, *, package: str = "mpfgvc") -> socket.socket:
     return listen(options.host, options.port)
 
 
-def serve_exported(
-    options: Namespace, runtime: Callable[[], Runtime], *, say: Callable[[str], None], package: str
+def serve_model(
+    options: Namespace, load: Callable[[], Predictor], *, say: Callable[[str], None], package: str = "mpfgvc"
 ) -> None:
-    """Serve an exported model until the server is stopped."""
+    """Serve a model until the server is stopped."""
     limits, token = limits_of(options), token_of(options)
     with listen(options, package=package) as bound:
         from mpfgvc.deploy.app import create_app
-        from mpfgvc.deploy.runtime_model import RuntimeModel, warm_up
+        from mpfgvc.deploy.desk import warm_up
 
-        model = RuntimeModel(runtime())
+        model = load()
         warm_up(model)
         serve_until_stopped(create_app(model, limits=limits, token=token), bound, options, say=say)
 

@@ -36,11 +36,11 @@ from mpfgvc.deploy.documents import (
 )
 from mpfgvc.deploy.measures import CONTENT_TYPE, Measures
 from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError, add_handlers, json_response
-from mpfgvc.deploy.served_model import Answer, ExplainingModel, ServedModel
 from mpfgvc.deploy.settings import Limits
 from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.answering import Answering
+from mpfgvc.inference.predictor import PhotoOutput, Predictor
 from mpfgvc.terms import VERSION
 
 _WHY = {
@@ -56,7 +56,7 @@ _WHY = {
 }
 
 
-def create_app(model: ServedModel, *, limits: Limits, token: str | None = None) -> FastAPI:
+def create_app(model: Predictor, *, limits: Limits, token: str | None = None) -> FastAPI:
     """The application that serves a model. `app.state.desk` is where photographs are answered."""
     measures = Measures()
 
@@ -104,7 +104,7 @@ def answers(document: type[Any], *statuses: int) -> dict[int | str, dict[str, An
 _UPLOAD_REFUSALS = (400, 401, 408, 413, 415, 422, 503, 504)
 
 
-async def _answered(request: Request) -> tuple[Desk, list[Outcome[Answer]]]:
+async def _answered(request: Request) -> tuple[Desk, list[Outcome[PhotoOutput]]]:
     """The desk, and what it has to say about each upload of a request."""
     desk = desk_of(request)
     with desk.admission.ticket() as ticket:
@@ -113,10 +113,10 @@ async def _answered(request: Request) -> tuple[Desk, list[Outcome[Answer]]]:
         return desk, await desk.answers(request, uploads)
 
 
-def _photograph_routes(model: ServedModel) -> APIRouter:
+def _photograph_routes(model: Predictor) -> APIRouter:
     routes = APIRouter()
 
-    answering = lru_cache(maxsize=256)(partial(Answering, model.facts))
+    answering = lru_cache(maxsize=256)(partial(Answering, model.backend.facts, source=model.source))
 
     @routes.post(
         "/classify", openapi_extra=UPLOAD_SCHEMA, responses=answers(ClassifyDocument, *_UPLOAD_REFUSALS)
@@ -144,9 +144,10 @@ def _photograph_routes(model: ServedModel) -> APIRouter:
     async def explain(request: Request, options: Annotated[ExplainOptions, Query()]) -> Response:
         """What the answer about one photograph rests on: kept patches, attention, and evidence."""
         desk = desk_of(request)
-        model = desk.model
-        if not isinstance(model, ExplainingModel):
-            raise RefusedError(501, "this model cannot explain its answers; serve the run itself")
+        try:
+            model.backend.trained()
+        except ConfigError:
+            raise RefusedError(501, "this model cannot explain its answers; serve the run itself") from None
         with desk.admission.ticket() as ticket:
             uploads = await read_uploads(request, ticket, desk.limits)
             if len(uploads) > 1:
@@ -161,7 +162,7 @@ def _photograph_routes(model: ServedModel) -> APIRouter:
     return routes
 
 
-def _model_routes(model: ServedModel, measures: Measures) -> APIRouter:
+def _model_routes(model: Predictor, measures: Measures) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/classes", responses=answers(ClassesDocument, 401))
@@ -197,7 +198,7 @@ def _open_routes() -> APIRouter:
     return routes
 
 
-def _explained(model: ExplainingModel, photograph: Image.Image, *, name: str, options: ExplainOptions) -> Any:
+def _explained(model: Predictor, photograph: Image.Image, *, name: str, options: ExplainOptions) -> Any:
     view = None
     if options.view:
         view = model.view(photograph)
@@ -205,9 +206,11 @@ def _explained(model: ExplainingModel, photograph: Image.Image, *, name: str, op
     return documents.explained(name, model.explain(photograph, top=options.top), view)
 
 
-def _drawn(model: ExplainingModel, photograph: Image.Image, *, title: str, top: int) -> bytes:
+def _drawn(model: Predictor, photograph: Image.Image, *, title: str, top: int) -> bytes:
+    from mpfgvc.inference.explanation_picture import draw
+
     content = io.BytesIO()
-    model.picture(photograph, title=title, top=top).save(content, format="PNG")
+    draw([(title, model.explain(photograph, top=top))]).save(content, format="PNG")
     return content.getvalue()
 
 

@@ -174,7 +174,7 @@ async def _nearest(
         if len(uploads) > 1:
             raise RefusedError(413, f"one photograph at a time is compared, got {len(uploads)}")
         (outcome,) = await desk.answers(request, uploads)
-    if isinstance(outcome.result, Unreadable) or outcome.result.embedding is None:
+    if isinstance(outcome.result, Unreadable):
         raise RefusedError(501, "this model has no embeddings")
     (found,) = index.nearest(np.stack([outcome.result.embedding]), top=top)
     return [

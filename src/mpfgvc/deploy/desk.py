@@ -19,10 +19,11 @@ from mpfgvc.deploy.admission import Admission
 from mpfgvc.deploy.batcher import Batcher
 from mpfgvc.deploy.measures import Measures
 from mpfgvc.deploy.refusals import CLIENT_GONE, RefusedError
-from mpfgvc.deploy.served_model import Answer, Pixels, ServedModel
 from mpfgvc.deploy.settings import Limits
 from mpfgvc.deploy.uploads import Upload
 from mpfgvc.errors import DataError, MpfgvcError
+from mpfgvc.inference.backends import Pixels
+from mpfgvc.inference.predictor import PhotoOutput, Predictor
 
 Result = TypeVar("Result")
 
@@ -46,12 +47,12 @@ class Outcome(Generic[Result]):
 class Desk:
     """One model, its queue and its threads. `start` and `close` it in the event loop of the server."""
 
-    def __init__(self, model: ServedModel, *, limits: Limits, measures: Measures) -> None:
+    def __init__(self, model: Predictor, *, limits: Limits, measures: Measures) -> None:
         self.model, self.limits, self._measures = model, limits, measures
         self._decoders = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decoder")
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._batcher = Batcher[Pixels, Answer](
-            model.answers,
+        self._batcher = Batcher[Pixels, PhotoOutput](
+            model.run,
             worker=self._worker,
             largest=limits.batch_size,
             longest_wait=limits.wait / 1000,
@@ -74,7 +75,7 @@ class Desk:
         self._decoders.shutdown(cancel_futures=True)
         self._worker.shutdown()
 
-    async def answers(self, request: Request, uploads: Sequence[Upload]) -> list[Outcome[Answer]]:
+    async def answers(self, request: Request, uploads: Sequence[Upload]) -> list[Outcome[PhotoOutput]]:
         """An answer about each upload, in order.
 
         Raises RefusedError: 504 after the time limit, and what `_alone` says if no photograph could be read.
@@ -89,7 +90,7 @@ class Desk:
             raise RefusedError(outcome.result.status, outcome.result.reason)
         return outcome.result
 
-    async def _answer(self, upload: Upload) -> Answer:
+    async def _answer(self, upload: Upload) -> PhotoOutput:
         return await self._batcher.submit(await self._decode(self._prepared, upload))
 
     async def _work(self, upload: Upload, work: Callable[[Image.Image], Result]) -> Result:
@@ -109,7 +110,7 @@ class Desk:
         if height * width > self.limits.pixels:
             size = f"{width} x {height} pixels are more than {self.limits.max_megapixels:g} megapixels"
             raise RefusedError(413, f"{size}; scale the photograph down")
-        return read_image(io.BytesIO(content), at_least=self.model.at_least)
+        return read_image(io.BytesIO(content), at_least=self.model.preprocessing.at_least)
 
     async def _together(
         self, request: Request, works: Sequence[Coroutine[Any, Any, Result]]
@@ -163,3 +164,8 @@ async def _client_gone(request: Request) -> None:
     """Returns when the client has closed its connection."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def warm_up(model: Predictor) -> None:
+    """Compute once, so that the first request is as fast as the others, and a damaged model is found now."""
+    model.run([model.prepare(Image.new("RGB", (64, 64), "gray"))])

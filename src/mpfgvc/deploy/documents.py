@@ -6,14 +6,17 @@ The models describe the documents in the OpenAPI page; the functions make them.
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpfgvc.deploy.desk import Outcome, Unreadable
-from mpfgvc.deploy.served_model import Answer, Explained
 from mpfgvc.inference.answering import Answering, AnswerRules
+from mpfgvc.inference.predictor import PhotoOutput
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.explain import Explanation
 
 MOST_VIEW = 1024
 
@@ -131,7 +134,7 @@ class ExplainDocument(BaseModel):
     kept: list[tuple[int, int]]
     attention: list[list[float]]
     chosen_by: str
-    evidence: EvidenceDocument | None = None
+    evidence: EvidenceDocument
     view: str | None = None
 
 
@@ -148,32 +151,36 @@ class StateDocument(BaseModel):
     status: str
 
 
-def classified(outcomes: Sequence[Outcome[Answer]], answering: Answering, *, top: int) -> Any:
+def classified(outcomes: Sequence[Outcome[PhotoOutput]], answering: Answering, *, top: int) -> Any:
     """The document of /classify."""
     return {"photographs": [_classified(each, answering, top) for each in outcomes]}
 
 
-def embedded(outcomes: Sequence[Outcome[Answer]], digest: str) -> Any:
+def embedded(outcomes: Sequence[Outcome[PhotoOutput]], digest: str) -> Any:
     """The document of /embed."""
     return {"digest": digest, "photographs": [_embedded(each) for each in outcomes]}
 
 
-def explained(name: str, explanation: Explained, view: Image.Image | None) -> Any:
+def explained(name: str, explanation: "Explanation", view: Image.Image | None) -> Any:
     """The document of /explain."""
-    evidence = explanation.evidence
     return {
         "name": name,
         "guesses": [vars(guess) for guess in explanation.guesses],
         "grid": list(explanation.attention.shape),
-        "kept": [list(place) for place in explanation.kept],
+        "kept": [list(patch) for patch in explanation.kept],
         "attention": [[round(float(value), 6) for value in row] for row in explanation.attention],
-        "chosen_by": explanation.chosen_by,
-        "evidence": None if evidence is None else vars(evidence),
+        "chosen_by": explanation.selection,
+        "evidence": {
+            "answer": explanation.answer,
+            "against": explanation.against,
+            "difference": explanation.difference,
+            "change": explanation.change,
+        },
         "view": None if view is None else _data_address(view),
     }
 
 
-def _classified(outcome: Outcome[Answer], answering: Answering, top: int) -> Any:
+def _classified(outcome: Outcome[PhotoOutput], answering: Answering, top: int) -> Any:
     result = outcome.result
     if isinstance(result, Unreadable):
         return {"name": outcome.name, "error": result.reason}
@@ -190,11 +197,10 @@ def _classified(outcome: Outcome[Answer], answering: Answering, top: int) -> Any
     return document
 
 
-def _embedded(outcome: Outcome[Answer]) -> Any:
+def _embedded(outcome: Outcome[PhotoOutput]) -> Any:
     if isinstance(outcome.result, Unreadable):
         return {"name": outcome.name, "error": outcome.result.reason}
-    embedding = outcome.result.embedding
-    return {"name": outcome.name, "embedding": None if embedding is None else embedding.tolist()}
+    return {"name": outcome.name, "embedding": outcome.result.embedding.tolist()}
 
 
 def _data_address(image: Image.Image) -> str:

@@ -1,7 +1,7 @@
 """`mpfgvc export`: a trained model as one file that needs neither this package nor its text tower.
 
-A `.onnx` file for onnxruntime or OpenVINO, or a `.pt2` file for torch, by the suffix of `out`. It is compared
-with the model on photographs before it gets its name; an export that is off leaves nothing behind.
+A `.onnx` file for onnxruntime or OpenVINO. It is compared with the model on photographs before it gets its
+name; an export that is off leaves nothing behind.
 """
 
 from collections.abc import Sequence
@@ -16,19 +16,20 @@ from numpy.typing import NDArray
 import mpfgvc
 from mpfgvc.data.preprocessing import Preprocessing, prepared_pixels
 from mpfgvc.data.samples import Photograph
-from mpfgvc.deploy.answers import exported_answers, model_answers, program_answers
-from mpfgvc.deploy.description import ExportedDescription
 from mpfgvc.deploy.export_photos import photos_for_export
-from mpfgvc.deploy.graph import ExportedNetwork, onnx_bytes, save_torch_program
+from mpfgvc.deploy.graph import ExportedNetwork, onnx_bytes
 from mpfgvc.deploy.onnx_model import described, quantised, tidied, with_half_weights
 from mpfgvc.deploy.parity import FASTER, LIMITS, Limits, Parity, compare
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
+from mpfgvc.inference.calibration import softmax
+from mpfgvc.inference.exported import ExportedBackend, ExportedDescription
+from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, load_model
+from mpfgvc.progress import Bar
 from mpfgvc.storage.whole_files import new_file
 from mpfgvc.terms import Engine, ExportPrecision
 
-SUFFIXES = (".onnx", ".pt2")
 MOST_PHOTOS = 200
 
 
@@ -40,7 +41,7 @@ class Exported:
     bytes: int
     precision: ExportPrecision
     engine: str
-    """What ran it for the comparison: onnxruntime, openvino or torch."""
+    """What ran it for the comparison: onnxruntime or openvino."""
     parity: Parity
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def export(
     limits: Limits | None = None,
     root: str | Path | None = None,
 ) -> Exported:
-    """Write a run, a model folder or a model of the hub as `out`, a .onnx or a .pt2 file.
+    """Write a run, a model folder or a model of the hub as `out`, a .onnx file.
 
     At most `most` photographs are compared: those below `photos`, or validation or training photographs of
     the run, whose dataset is at `root` if it has moved. `engine` runs the file for that; `limits` None are
@@ -80,19 +81,32 @@ def export(
     chosen = photos_for_export(
         model, saved.network.classes, photos=photos, most=most, calibrate=precision == "int8", root=root
     )
-    is_program = out.suffix == ".pt2"
     with new_file(out) as part:
-        write_export(saved, part, precision, chosen.calibration, is_program=is_program)
-        if is_program:
-            after = program_answers(saved, part, chosen.compared)
-        else:
-            after = exported_answers(part, engine, chosen.compared)
-        before = model_answers(saved, chosen.compared)
+        write_export(saved, part, precision, chosen.calibration)
+        after = answers_of(Predictor(ExportedBackend(part, engine=engine)), chosen.compared, "the export")
+        before = answers_of(Predictor.of(saved), chosen.compared, "the model")
         parity = compare(before, after, chosen.labels, limits or usual_limits(precision, engine))
         parity.refuse_off(str(out))
         size = part.stat().st_size
-    used = "torch" if is_program else engine
-    return Exported(path=out, bytes=size, precision=precision, engine=used, parity=parity)
+    return Exported(path=out, bytes=size, precision=precision, engine=engine, parity=parity)
+
+
+def answers_of(predictor: Predictor, photographs: Sequence[Photograph], name: str) -> NDArray[np.float64]:
+    """The probability of each class for each photograph, one after the other. (photographs, classes)
+
+    Without a temperature, which would only hide a difference.
+    """
+    bar = Bar(name, total=len(photographs))
+    rows = []
+    try:
+        for photograph in photographs:
+            image = photograph.read(at_least=predictor.preprocessing.at_least)
+            (output,) = predictor.run([predictor.prepare(image)], [str(photograph.path)])
+            rows.append(softmax(output.logits[None]))
+            bar.advance(1)
+    finally:
+        bar.close()
+    return np.concatenate(rows)
 
 
 def usual_limits(precision: ExportPrecision, engine: Engine) -> Limits:
@@ -101,13 +115,11 @@ def usual_limits(precision: ExportPrecision, engine: Engine) -> Limits:
 
 
 def _check(out: Path, precision: str, engine: str, most: int) -> None:
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"--out must end with {' or '.join(SUFFIXES)}, got {out}")
+    if out.suffix != ".onnx":
+        raise ConfigError(f"--out must end with .onnx, got {out}")
     refuse_unknown("precision", precision, get_args(ExportPrecision))
     refuse_unknown("engine", engine, get_args(Engine))
     refuse_below(1, "most", most)
-    if out.suffix == ".pt2" and precision != "fp32":
-        raise ConfigError(f"--precision must be fp32 for a .pt2 file, got {precision}; write a .onnx file")
 
 
 def write_export(
@@ -115,8 +127,6 @@ def write_export(
     part: Path,
     precision: ExportPrecision,
     calibration: Sequence[Photograph] = (),
-    *,
-    is_program: bool = False,
 ) -> None:
     """Write a model to a path, without any comparison; int8 needs photographs to calibrate on.
 
@@ -125,9 +135,6 @@ def write_export(
     network = ExportedNetwork(saved.network, saved.preprocessing)
     example = torch.zeros(2, *saved.preprocessing.image_size, 3, dtype=torch.uint8)
     description = _describe(saved, precision)
-    if is_program:
-        save_torch_program(network, example, part, description.to_json())
-        return
     graph = _loaded(onnx_bytes(network, example))
     if precision == "int8":
         graph = quantised(graph, [_pixels(each, saved.preprocessing) for each in calibration])

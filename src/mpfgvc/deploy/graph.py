@@ -5,12 +5,10 @@ module. The graph normalises the pixels itself, so what runs it needs no numbers
 """
 
 import copy
-import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +16,8 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.deploy.description import INPUT, KEY, OUTPUTS
 from mpfgvc.errors import ConfigError, one_line
+from mpfgvc.inference.engines import INPUT, OUTPUTS
 from mpfgvc.model.fusion import TextMemory
 from mpfgvc.model.network import MPFGVC
 
@@ -88,24 +86,6 @@ def onnx_bytes(network: ExportedNetwork, example: Tensor) -> bytes:
             raise RuntimeError("torch gave no program")
         model: bytes = program.model_proto.SerializeToString()
         return model
-
-
-@torch.no_grad()
-def save_torch_program(network: ExportedNetwork, example: Tensor, path: Path, description: str) -> None:
-    """Write the graph as a program of torch.export, for any batch, with its description inside.
-
-    Raises ConfigError for a network that cannot be exported.
-    """
-    buffer = io.BytesIO()  # torch wants a path that ends with .pt2
-    with _quiet(), _refusal():
-        program = torch.export.export(network, (example,), dynamic_shapes=_any_batch())
-        torch.export.save(program, buffer, extra_files={KEY: description})
-    path.write_bytes(buffer.getvalue())
-
-
-def load_torch_program(path: Path) -> nn.Module:
-    """What `save_torch_program` wrote, ready to run."""
-    return torch.export.load(io.BytesIO(path.read_bytes())).module()
 
 
 def _any_batch() -> dict[str, dict[int, object]]:

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from mpfgvc.deploy.description import INPUT, KEY, ExportedDescription
 from mpfgvc.errors import OutputError
+from mpfgvc.inference.engines import INPUT
+from mpfgvc.inference.exported import KEY, ExportedDescription
 
 MOST_BYTES = 2**31 - 1
 """What one protobuf message can hold."""
@@ -46,7 +47,7 @@ def described(model: Any, description: ExportedDescription) -> bytes:
     from onnx import helper
 
     if (size := model.ByteSize()) > MOST_BYTES:
-        hint = "use --precision fp16, or a .pt2 file"
+        hint = "use --precision fp16"
         raise OutputError(f"an ONNX file holds at most {MOST_BYTES} bytes, this model needs {size}; {hint}")
     model.producer_name, model.producer_version = "mpfgvc", description.version
     helper.set_model_props(model, {KEY: description.to_json()})

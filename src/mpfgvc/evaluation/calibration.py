@@ -101,7 +101,7 @@ def calibrate(
     if taxonomy is not None:
         found = read_taxonomy(taxonomy, saved.network.classes)
         saved, notes = replace(saved, taxonomy=found.taxonomy), (*notes, *found.notes)
-    predictor = Predictor.packed(saved, device=find_device(device))
+    predictor = Predictor.of(saved, device=find_device(device))
     refuse_other_classes(predictor, choice, folder)
     loader = run_loader(predictor, choice.samples, config)
     logits, labels, unreadable = collect(predictor.inference, loader, labels_of(choice.samples))

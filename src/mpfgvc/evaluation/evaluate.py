@@ -27,6 +27,7 @@ from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
 from mpfgvc.data.samples import Sample, Split, counted
+from mpfgvc.data.transforms import eval_transform
 from mpfgvc.devices import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.labels import nearest_others
@@ -80,7 +81,7 @@ def evaluate(
         labels_of(choice.samples),
         split=split,
         recall=recall,
-        calibration=predictor.calibration,
+        calibration=predictor.backend.facts.calibration,
     )
     evaluation = replace(
         found,
@@ -268,11 +269,11 @@ def run_loader(predictor: Predictor, samples: Sequence[Sample], config: Config) 
     """This process's share of the photographs, prepared for the model, as the settings of its run say."""
     return EvaluationLoader(
         samples,
-        predictor.transform,
+        eval_transform(predictor.preprocessing),
         batch_size=config.stage1.batch_size,
         processes=Processes.here(),
         workers=config.data.workers,
-        model_on_cpu=predictor.device.type == "cpu",
+        model_on_cpu=predictor.backend.on_cpu,
         on_error=config.data.on_error,
     )
 

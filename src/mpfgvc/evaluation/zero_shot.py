@@ -49,7 +49,7 @@ def evaluate_zero_shot(
     fabric = start_fabric(config.device, precision)
     preprocessing = preprocessing_of(network.image_encoder.tower.input, config.data)
     saved = SavedModel(network=network.deployed(), preprocessing=preprocessing, config=config.model)
-    predictor = Predictor.packed(saved, device=fabric.device, precision=precision)
+    predictor = Predictor.of(saved, device=fabric.device, precision=precision)
     loader = run_loader(predictor, samples, config)
     found = evaluate_photos(predictor.inference, loader, labels_of(samples), split=split, sources=("text",))
     notes = [*photos.notes, *network.start.notes]

@@ -16,10 +16,41 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.taxonomy import CLASS, Taxonomy, classes_within
+from mpfgvc.data.taxonomy import Taxonomy, classes_within
 from mpfgvc.errors import ConfigError
-from mpfgvc.inference.calibration import SourceCalibration, softmax
-from mpfgvc.inference.guess import Answer, Guess, Prediction
+from mpfgvc.inference.calibration import Calibration, softmax
+from mpfgvc.terms import CLASS, Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guess:
+    """A class and how probable the model takes it to be, 0..1."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer to a photograph under rules (answering.py)."""
+
+    label: str | None
+    """A class, or a group of the taxonomy; None: unsure."""
+    level: str = CLASS
+    """The level of the label: class, or one of the taxonomy."""
+    classes: tuple[str, ...] | None = None
+    """The set of classes that holds the right one in the asked share of the cases; None if not asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The guesses for one file, best first; for one that cannot be read there are none, but a `failure`."""
+
+    path: Path
+    guesses: tuple[Guess, ...]
+    failure: str = ""
+    answer: Answer | None = None
+    """None where no rules asked for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,37 +81,33 @@ class AnswerRules:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What the rules need to know of a model; `name` is what errors call it."""
+    """What a model is, whatever computes it; `name` is what errors call it."""
 
     name: str
     classes: tuple[str, ...]
-    calibration: SourceCalibration | None = None
+    digest: str = ""
+    """SHA-256 of its weights, "" if unknown."""
+    prediction: Source = "fusion"
+    """The source of logits that it answers with."""
+    calibration: Calibration | None = None
     taxonomy: Taxonomy | None = None
-
-    @property
-    def temperature(self) -> float:
-        """Divides the logits before the softmax; 1 without a calibration."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
-
-
-Answered = tuple[tuple[Guess, ...], Answer | None]
-"""The guesses for a photograph, and the answer under the rules if there are some."""
-
-
-def prediction_of(path: Path, answered: Answered | None, failure: str) -> Prediction:
-    """What is said about a file; `answered` is None for one that cannot be read."""
-    guesses, answer = ((), None) if answered is None else answered
-    return Prediction(path=path, guesses=guesses, failure=failure, answer=answer)
 
 
 class Answering:
-    """Rules for one model. Raises ConfigError for rules that it cannot keep.
+    """Rules for the answers of one source of a model. Raises ConfigError for rules that it cannot keep.
 
-    `notes` are lines for people about what the rules cannot promise.
+    `source` None: what the model answers with. `notes` are lines for people about what the rules cannot
+    promise.
     """
 
-    def __init__(self, facts: ModelFacts, rules: AnswerRules | None = None):
+    def __init__(
+        self, facts: ModelFacts, rules: AnswerRules | None = None, *, source: Source | None = None
+    ) -> None:
         self.facts, self.rules = facts, AnswerRules() if rules is None else rules
+        self.source: Source = facts.prediction if source is None else source
+        self.calibration = None if facts.calibration is None else facts.calibration.of(self.source)
+        self.temperature = 1.0 if self.calibration is None else self.calibration.temperature
+        """Divides the logits before the softmax; 1 without a calibration."""
         self._within = classes_within(self.rules.within, facts.classes, facts.taxonomy)
         self._thresholds, self._set_bound = self._promises()
 
@@ -102,7 +129,7 @@ class Answering:
         """Of each class, 0 for those that the rules leave out. (batch, classes)"""
         if self.rules.within:
             logits = np.where(self._within, logits, -np.inf)
-        return softmax(logits, self.facts.temperature)
+        return softmax(logits, self.temperature)
 
     def guesses(self, probabilities: NDArray[np.float64], top: int) -> list[Guess]:
         """The `top` most probable classes of a row, best first."""
@@ -110,13 +137,13 @@ class Answering:
         if self.rules.within:
             order = order[self._within[order]]
         classes = self.facts.classes
-        return [Guess(label=classes[place], probability=float(probabilities[place])) for place in order[:top]]
+        return [Guess(label=classes[index], probability=float(probabilities[index])) for index in order[:top]]
 
-    def answered(self, logits: NDArray[np.floating], top: int) -> list[Answered]:
-        """The guesses for each row of logits, and its answer if the rules ask for one."""
-        rows = self.probabilities(logits)
-        asked = self.rules.needs_calibration
-        return [(tuple(self.guesses(row, top)), self.answer(row) if asked else None) for row in rows]
+    def prediction(self, path: Path, logits: NDArray[np.floating], top: int) -> Prediction:
+        """The guesses for one photograph, and its answer if the rules ask for one. (classes,)"""
+        (row,) = self.probabilities(logits[None])
+        answer = self.answer(row) if self.rules.needs_calibration else None
+        return Prediction(path=path, guesses=tuple(self.guesses(row, top)), answer=answer)
 
     def answer(self, probabilities: NDArray[np.float64]) -> Answer:
         """The answer to a row of probabilities; the best guess if no rule asks for more."""
@@ -127,21 +154,21 @@ class Answering:
         """The finest level whose best group is sure enough, and that group; None where no level is."""
         if self.rules.abstain is None:
             return CLASS, self.facts.classes[int(probabilities.argmax())]
-        for place, bound in enumerate(self._thresholds):
-            level, groups, shares = self._level(place, probabilities)
+        for index, bound in enumerate(self._thresholds):
+            level, groups, shares = self._level(index, probabilities)
             if shares.max() >= bound:
                 return level, groups[int(shares.argmax())]
         return CLASS, None
 
     def _level(
-        self, place: int, probabilities: NDArray[np.float64]
+        self, index: int, probabilities: NDArray[np.float64]
     ) -> tuple[str, Sequence[str], NDArray[np.float64]]:
         """A level, its groups and their probabilities; 0 is that of the classes."""
         taxonomy = self.facts.taxonomy
-        if place == 0 or taxonomy is None:
+        if index == 0 or taxonomy is None:
             return CLASS, self.facts.classes, probabilities
-        shares = taxonomy.probabilities(place - 1, probabilities[None])[0]
-        return taxonomy.levels[place - 1], taxonomy.groups_of(place - 1), shares
+        shares = taxonomy.probabilities(index - 1, probabilities[None])[0]
+        return taxonomy.levels[index - 1], taxonomy.groups_of(index - 1), shares
 
     def _set(self, probabilities: NDArray[np.float64]) -> tuple[str, ...] | None:
         """The classes of the set, most probable first: never empty, for the best guess is always in it."""
@@ -151,10 +178,10 @@ class Answering:
         if self.rules.within:
             order = order[self._within[order]]
         count = max(1, int((probabilities[order] >= self._set_bound).sum()))
-        return tuple(self.facts.classes[place] for place in order[:count])
+        return tuple(self.facts.classes[index] for index in order[:count])
 
     def _promises(self) -> tuple[tuple[float, ...], float]:
-        rules, calibration = self.rules, self.facts.calibration
+        rules, calibration = self.rules, self.calibration
         if not rules.needs_calibration:
             return (), 0.0
         if calibration is None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import Sample, counted
+from mpfgvc.data.samples import Photograph, Sample, counted
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.embedding_file import EmbeddedPhoto, write_embeddings
-from mpfgvc.inference.file_stream import FileAnswer
-from mpfgvc.inference.predictor import Predictor
+from mpfgvc.inference.predictor import Embedded, Predictor
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.terms import Precision
 
@@ -60,7 +60,7 @@ def embed_run(
     restored = photos_of_run(folder, root=root, manifest=manifest)
     samples = [sample for split in ("train", "validation", "test") for sample in restored.found(split)]
     predictor = Predictor.from_pretrained(run, device=device, precision=precision)
-    answers = predictor.embedder(batch_size=batch_size).about(samples)
+    answers = predictor.embed_files(samples, batch_size=batch_size)
     embedded = _write(
         predictor,
         answers,
@@ -73,27 +73,26 @@ def embed_run(
 
 def _write(
     predictor: Predictor,
-    answers: Iterable[FileAnswer[Tensor]],
+    answers: Iterable[Embedded],
     *,
     out: Path,
     classes: Sequence[str],
     notes: Sequence[str] = (),
 ) -> EmbeddedPhotos:
     unreadable = []
-    width = predictor.network.image_encoder.tower.width
+    width = predictor.backend.width
     with write_embeddings(out, width=width, model=predictor.digest) as file:
         for each in answers:
-            if each.answer is None:
-                unreadable.append(str(each.path))
+            if each.embedding is None:
+                unreadable.append(str(each.photograph.path))
             else:
-                file.add(_row(each, each.answer, classes))
+                file.add(_row(each.photograph, each.embedding, classes))
     what = "photographs that cannot be read, left out"
     more = [counted(what, unreadable, file.count + len(unreadable))] if unreadable else []
     return EmbeddedPhotos(path=out, count=file.count, unreadable=tuple(unreadable), notes=(*notes, *more))
 
 
-def _row(each: FileAnswer[Tensor], embedding: Tensor, classes: Sequence[str]) -> EmbeddedPhoto:
-    photo, values = each.photograph, embedding.numpy()
+def _row(photo: Photograph, values: NDArray[np.float32], classes: Sequence[str]) -> EmbeddedPhoto:
     if not isinstance(photo, Sample):
         return EmbeddedPhoto(path=str(photo.path), embedding=values)
     return EmbeddedPhoto(

@@ -10,7 +10,7 @@ answer and which against it is computed in evidence.py. `explanation_picture.py`
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,13 +21,15 @@ from mpfgvc.config import Selection
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.inference.evidence import Evidence, evidence_in
-from mpfgvc.inference.guess import Guess
-from mpfgvc.inference.image_source import ImageSource
 from mpfgvc.inference.nearest_photos import LikePhoto, RunPhotos
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.sources import ImageSource
 
 DIGITS = 5
 """Significant digits of the numbers in documents."""
@@ -98,7 +100,7 @@ class Explanation:
 
 def explain(
     predictor: Predictor,
-    image: ImageSource,
+    image: "ImageSource",
     *,
     top: int = 3,
     photos: RunPhotos | None = None,
@@ -115,12 +117,14 @@ def explain(
     name = str(image) if isinstance(image, str | Path) else "the given image"
     pixels = torch.from_numpy(normalise(seen, preprocessing))
     found = evidence_in(predictor.inference, pixels, name, source=predictor.source)
-    grid = predictor.network.image_encoder.tower.grid
-    answer, against = (predictor.classes[place] for place in (found.answer, found.against))
+    encoder = predictor.inference.network.image_encoder
+    grid = encoder.tower.grid
+    answer, against = (predictor.classes[index] for index in (found.answer, found.against))
+    logits = getattr(found.output, predictor.source).float().cpu().numpy()
     scores = found.output.scores[0].float().cpu().numpy().reshape(grid)
     return Explanation(
         image=seen,
-        guesses=predictor.rank(found.output, top)[0],
+        guesses=predictor.answering.guesses(predictor.answering.probabilities(logits)[0], top),
         kept=_places(found, grid),
         attention=scores / scores.sum(),
         heads=found.heads.numpy().reshape(-1, *grid),
@@ -129,7 +133,7 @@ def explain(
         difference=found.difference,
         change=found.change.tolist(),
         nearest=_nearest(photos, found, (answer, against), nearest, name),
-        selection=predictor.network.image_encoder.selection,
+        selection=encoder.selection,
     )
 
 

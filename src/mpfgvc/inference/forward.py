@@ -10,14 +10,21 @@ layer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, get_args
 
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
+from PIL.Image import Image
 from torch import Tensor
 
-from mpfgvc.devices import send
-from mpfgvc.errors import CheckpointError
+from mpfgvc.data.preprocessing import prepare
+from mpfgvc.devices import find_device, send
+from mpfgvc.inference.answering import ModelFacts
+from mpfgvc.inference.arguments import refuse_unknown
+from mpfgvc.inference.backends import Outputs, Pixels, check_finite
+from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
 from mpfgvc.terms import Precision
@@ -62,10 +69,66 @@ class Inference:
     def check(self, output: Output, names: Sequence[str]) -> None:
         """Raise CheckpointError that names the first photograph of which a logit is not finite."""
         finite = torch.stack([getattr(output, source).isfinite().all(dim=1) for source in SOURCES]).all(dim=0)
-        if not finite.all():
-            first = names[int(finite.logical_not().nonzero()[0])]
-            reason = f"{self.model}: its output for {first} is not finite"
-            raise CheckpointError(f"{reason}; its weights are damaged, restore them or train again")
+        hint = "restore them or train again"
+        check_finite(finite.cpu().numpy(), names, model=self.model, hint=hint)
+
+
+class TorchBackend:
+    """The backend of a trained network (backends.py). It can be copied, pickled and sent to another process.
+
+    On a CPU the network is packed for inference, in place (packed_linear.py), unless it is trained further.
+    Raises ConfigError for a device or a precision that is not there.
+    """
+
+    def __init__(
+        self,
+        saved: SavedModel,
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        packed: bool = True,
+    ) -> None:
+        refuse_unknown("precision", precision, get_args(Precision))
+        place = torch.device(find_device(str(device)))
+        network = saved.network
+        self.on_cpu = place.type == "cpu"
+        if self.on_cpu and packed:
+            network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
+        self.network = network.to(place).eval()
+        self.compute = Compute(device=place, precision=precision)
+        self.inference = Inference(network=self.network, compute=self.compute, model=saved.name)
+        self.preprocessing = saved.preprocessing
+        self.width, self.how = network.image_encoder.tower.width, str(precision)
+        self.facts = ModelFacts(
+            name=saved.name,
+            classes=network.classes,
+            digest=saved.digest,
+            prediction=network.prediction,
+            calibration=saved.calibration,
+            taxonomy=saved.taxonomy,
+        )
+
+    def prepare(self, photograph: Image) -> Pixels:
+        """The normalised pixels, float32 (3, height, width)."""
+        return prepare(photograph, self.preprocessing)
+
+    def run(self, pixels: Pixels, names: Sequence[str]) -> Outputs:
+        """The outputs for prepared photographs. Raises CheckpointError where a logit is not finite."""
+        output = self.inference(torch.from_numpy(pixels), names)
+        logits = (getattr(output, source).float() for source in ("vision", "text", "fusion"))
+        parts = (*logits, output.embedding.float(), output.kept)
+        return Outputs(*(part.cpu().numpy() for part in parts))
+
+    def trained(self) -> Self:
+        """This backend."""
+        return self
+
+
+def load_backend(model: str | Path, *, device: str, precision: Precision) -> TorchBackend:
+    """The backend of a saved model (saved_model.py). A wrong option is refused before anything is read."""
+    refuse_unknown("precision", precision, get_args(Precision))
+    found = find_device(device)
+    return TorchBackend(load_model(model), device=found, precision=precision)
 
 
 @torch.inference_mode()

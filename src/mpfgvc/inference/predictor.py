@@ -1,6 +1,6 @@
-"""From images to ranked guesses with a trained model.
+"""From images to ranked guesses, by a trained model or an exported one. No torch is imported for the latter.
 
-    predictor = Predictor.from_pretrained("runs/cub")
+    predictor = Predictor.from_pretrained("runs/cub")       # or "cub.onnx"
     predictor("bird.jpg", top=5)            # a list of Guess, best first
     predictor(["a.jpg", pil_image, array])  # a list of such lists
     predictor.predict_files(paths)          # a stream, for any number of files
@@ -15,66 +15,74 @@ the source that the model answers with (`model.prediction`; the paper's is `fusi
 `source` names.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, get_args, overload
+from typing import TYPE_CHECKING, Any, Self, get_args, overload
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
-from PIL.Image import Image
-from torch import Tensor
+from PIL import Image
 
-from mpfgvc.data.transforms import eval_transform
-from mpfgvc.devices import find_device
-from mpfgvc.inference.answering import Answered, Answering, AnswerRules, ModelFacts, prediction_of
+from mpfgvc.data.preprocessing import view_box
+from mpfgvc.data.samples import Photograph
+from mpfgvc.errors import DataError
+from mpfgvc.inference.answering import Answer, Answering, AnswerRules, Guess, Prediction
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
-from mpfgvc.inference.file_stream import FileAnswer, FileStream, Found
-from mpfgvc.inference.forward import Compute, Inference
-from mpfgvc.inference.guess import Answer, Guess, Prediction
-from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
-from mpfgvc.inference.plain_source import name_of
-from mpfgvc.inference.saved_model import SavedModel, load_model
-from mpfgvc.model.network import Output
-from mpfgvc.terms import Precision, Source
+from mpfgvc.inference.backends import Backend, Pixels, open_backend
+from mpfgvc.inference.sources import as_images, as_photographs, name_of, open_image
+from mpfgvc.inference.stream import stream
+from mpfgvc.terms import Engine, Precision, Source
 
 if TYPE_CHECKING:
+    import torch
+
     from mpfgvc.inference.explain import Explanation
+    from mpfgvc.inference.forward import Inference
+    from mpfgvc.inference.saved_model import SavedModel
+    from mpfgvc.inference.sources import ImageSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoOutput:
+    """What the model says about one photograph."""
+
+    logits: NDArray[np.float32]
+    """Of the predictor's source, (classes,)."""
+    embedding: NDArray[np.float32]
+    """V, (width,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """The embedding V of a photograph, (width,); None, and why, for one that cannot be read."""
+
+    photograph: Photograph
+    embedding: NDArray[np.float32] | None = None
+    failure: str = ""
 
 
 class Predictor:
-    """A trained model, ready for images of any size and kind.
+    """A model, ready for images of any size and kind.
 
-    `network`, `classes`, `digest`, `preprocessing` and `transform` are the model's own; `inference` runs it.
-    A predictor can be copied, pickled and sent to another process.
+    `backend` computes; `classes`, `digest` and `preprocessing` are the model's own. `answering` makes its
+    logits into probabilities and answers, under `rules` (answering.py). The predictor of a trained model can
+    be copied, pickled and sent to another process.
 
-    `answering` makes its logits into probabilities and answers, under `rules` (answering.py).
-
-    Raises ConfigError for an unknown source, device or precision, and for rules that the model cannot keep.
+    Raises ConfigError for an unknown source, and for rules that the model cannot keep.
     """
 
     def __init__(
-        self,
-        saved: SavedModel,
-        *,
-        device: torch.device | str = "cpu",
-        source: Source | None = None,
-        precision: Precision = "fp32",
-        rules: AnswerRules | None = None,
-    ):
-        _check_options(source, precision)
-        place = torch.device(find_device(str(device)))
-        self.network = saved.network.to(place).eval()
-        self.inference = Inference(
-            network=self.network, compute=Compute(device=place, precision=precision), model=saved.name
-        )
-        self.preprocessing = saved.preprocessing
-        self.transform = eval_transform(saved.preprocessing)
-        self.classes, self.digest = self.network.classes, saved.digest
-        self.calibration = saved.calibration
-        self.source: Source = self.network.prediction if source is None else source
-        self.answering = Answering(_facts(saved, self.source), rules)
+        self, backend: Backend, *, source: Source | None = None, rules: AnswerRules | None = None
+    ) -> None:
+        if source is not None:
+            refuse_unknown("source", source, get_args(Source))
+        self.backend, self.preprocessing = backend, backend.preprocessing
+        self.classes, self.digest = backend.facts.classes, backend.facts.digest
+        self.answering = Answering(backend.facts, rules, source=source)
+        self.source: Source = self.answering.source
 
     @classmethod
     def from_pretrained(
@@ -84,21 +92,26 @@ class Predictor:
         device: torch.device | str = "auto",
         source: Source | None = None,
         precision: Precision = "fp32",
+        engine: Engine | None = None,
+        threads: int | None = None,
         rules: AnswerRules | None = None,
     ) -> Self:
-        """Read a run folder, a model folder, or a repository of the hub (`hf://user/name[@revision]`).
+        """Read a run folder, a model folder, a repository of the hub (`hf://user/name[@revision]`), or a
+        `.onnx` file of `mpfgvc export`.
 
-        `device` auto takes an accelerator if there is one. `precision` is the same on every
-        device unless you choose bf16. On a CPU the network is packed for inference
-        (packed_linear.py); to train it or to move it, use `load_model`. Raises CheckpointError
-        for a model that is missing or damaged, ConfigError for a setting that is not available.
+        `device` auto takes an accelerator if there is one. `precision` is the same on every device unless you
+        choose bf16. On a CPU the network is packed for inference; to train it or to move it, use
+        `load_model`. `engine` (onnxruntime) and `threads` (one per core) are for a `.onnx` file. Raises
+        CheckpointError for a model that is missing or damaged, ConfigError for a setting that is not
+        available, or not for this kind of model.
         """
-        _check_options(source, precision)
-        found = find_device(str(device))
-        return cls.packed(load_model(model), device=found, source=source, precision=precision, rules=rules)
+        if source is not None:
+            refuse_unknown("source", source, get_args(Source))
+        backend = open_backend(model, engine=engine, threads=threads, device=str(device), precision=precision)
+        return cls(backend, source=source, rules=rules)
 
     @classmethod
-    def packed(
+    def of(
         cls,
         saved: SavedModel,
         *,
@@ -106,21 +119,18 @@ class Predictor:
         source: Source | None = None,
         precision: Precision = "fp32",
         rules: AnswerRules | None = None,
+        packed: bool = True,
     ) -> Self:
-        """The predictor of a model in memory; on a CPU its network is packed, in place."""
-        if torch.device(device).type == "cpu":
-            saved.network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
-        return cls(saved, device=device, source=source, precision=precision, rules=rules)
+        """The predictor of a model in memory, whose network it takes; on a CPU it is packed, in place."""
+        from mpfgvc.inference.forward import TorchBackend
+
+        backend = TorchBackend(saved, device=device, precision=precision, packed=packed)
+        return cls(backend, source=source, rules=rules)
 
     @property
-    def device(self) -> torch.device:
-        """Where the network computes."""
-        return self.inference.compute.device
-
-    @property
-    def precision(self) -> Precision:
-        """The precision that the network computes in."""
-        return self.inference.compute.precision
+    def inference(self) -> Inference:
+        """How the network of a trained model is run. Raises ConfigError for an exported model."""
+        return self.backend.trained().inference
 
     @overload
     def __call__(self, images: ImageSource, *, top: int = 5) -> list[Guess]: ...  # type: ignore[overload-overlap]
@@ -132,40 +142,14 @@ class Predictor:
     ) -> list[Guess] | list[list[Guess]]:
         """The `top` best guesses for an image, or for each of several; all of several go in one batch.
 
-        image_source.py says what an image may be. Raises ConfigError for `top`, DataError for what is
-        not an image or cannot be read.
+        sources.py says what an image may be. Raises ConfigError for `top`, DataError for what is not an
+        image or cannot be read.
         """
         refuse_below(1, "top", top)
-        if is_one_image(images):
-            return self([images], top=top)[0]  # type: ignore[list-item]
-        sources = several_images(images)  # type: ignore[arg-type]
-        if not sources:
-            return []
-        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
-        return self.rank(self.inference(pixels, [name_of(*each) for each in enumerate(sources)]), top)
-
-    def predict_files(
-        self, paths: Iterable[str | Path], *, top: int = 5, batch_size: int = 32, workers: int | None = None
-    ) -> Iterator[Prediction]:
-        """A prediction for each file, in the order of `paths`, made while the results are consumed.
-
-        Memory does not grow with the number of files (file_stream.py). A file that cannot be read has no
-        guesses but a `failure`. Raises ConfigError or DataError for the arguments at once, and DataError
-        later for what is not a path in the iterable.
-        """
-        stream = self.answerer(top=top, batch_size=batch_size, workers=workers)
-        return (prediction_of(each.path, each.answer, each.failure) for each in stream.answers(paths))
-
-    def answerer(
-        self, *, top: int = 5, batch_size: int = 32, workers: int | None = None
-    ) -> FileStream[Answered]:
-        """What answers files, or photographs from elsewhere, one after the other (file_stream.py)."""
-        refuse_below(1, "top", top)
-
-        def answered(images: Tensor, names: Sequence[str]) -> list[Answered]:
-            return self.answering.answered(self._logits(self.inference(images, names)), top)
-
-        return self._stream("predict_files", answered, batch_size, workers)
+        answers: list[Guess] | list[list[Guess]] = self._answered(
+            images, lambda output: self.answering.guesses(self._probabilities(output), top)
+        )
+        return answers
 
     @overload
     def answer(self, images: ImageSource) -> Answer: ...  # type: ignore[overload-overlap]
@@ -177,91 +161,123 @@ class Predictor:
 
         Without rules it is the best guess. Raises DataError as a prediction does.
         """
-        if is_one_image(images):
-            return self.answer([images])[0]  # type: ignore[list-item]
-        sources = several_images(images)  # type: ignore[arg-type]
-        if not sources:
-            return []
-        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
-        output = self.inference(pixels, [name_of(*each) for each in enumerate(sources)])
-        return [self.answering.answer(row) for row in self.answering.probabilities(self._logits(output))]
+        answers: Answer | list[Answer] = self._answered(
+            images, lambda output: self.answering.answer(self._probabilities(output))
+        )
+        return answers
 
-    def embed(self, images: ImageSource | Iterable[ImageSource]) -> Float[Tensor, "..."]:
-        """The embedding V of an image, (width,), or of each of several, (images, width); float32, on the CPU.
+    def embed(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
+        """The embedding V of an image, (width,), or of each of several, (images, width).
 
         Its cosine says how alike two photographs are to the model. Raises DataError as a prediction does.
         """
-        if is_one_image(images):
-            return self.embed([images])[0]  # type: ignore[list-item]
-        sources = several_images(images)  # type: ignore[arg-type]
-        if not sources:
-            return torch.zeros(0, self.network.image_encoder.tower.width)
-        pixels = torch.stack([self.transform(self.open(source)) for source in sources])
-        return self._embeddings(pixels, [name_of(*each) for each in enumerate(sources)])
+        rows = self._answered(images, lambda output: output.embedding)
+        if isinstance(rows, np.ndarray):
+            return rows
+        return np.stack(rows) if rows else np.zeros((0, self.backend.width), dtype=np.float32)
+
+    def predict_files(
+        self,
+        paths: Iterable[str | Path | Photograph],
+        *,
+        top: int = 5,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """A prediction for each file, in the order of `paths`, made while the results are consumed.
+
+        Memory does not grow with the number of files (stream.py); `workers` threads decode them. A file that
+        cannot be read has no guesses but a `failure`. Raises ConfigError or DataError for the arguments at
+        once, and DataError later for what is not a path in the iterable.
+        """
+        refuse_below(1, "top", top)
+        outputs = self._stream(paths, batch_size, workers, method="predict_files")
+        return (
+            Prediction(path=each.path, guesses=(), failure=str(output))
+            if isinstance(output, DataError)
+            else self.answering.prediction(each.path, output.logits, top)
+            for each, output in outputs
+        )
 
     def embed_files(
-        self, paths: Iterable[str | Path], *, batch_size: int = 32, workers: int | None = None
-    ) -> Iterator[FileAnswer[Tensor]]:
-        """The embedding of each file, as `predict_files` streams predictions: `answer` is V, (width,)."""
-        return self.embedder(batch_size=batch_size, workers=workers).answers(paths)
+        self,
+        paths: Iterable[str | Path | Photograph],
+        *,
+        batch_size: int = 32,
+        workers: int | None = None,
+    ) -> Iterator[Embedded]:
+        """The embedding of each file, as `predict_files` streams predictions."""
+        outputs = self._stream(paths, batch_size, workers, method="embed_files")
+        return (
+            Embedded(photograph=each, failure=str(output))
+            if isinstance(output, DataError)
+            else Embedded(photograph=each, embedding=output.embedding)
+            for each, output in outputs
+        )
 
-    def embedder(self, *, batch_size: int = 32, workers: int | None = None) -> FileStream[Tensor]:
-        """What embeds files, or the photographs of a dataset, one after the other (file_stream.py)."""
+    def explain(self, image: ImageSource, *, top: int = 3) -> Explanation:
+        """What the prediction for an image rests on (explain.py). Raises what a prediction raises.
 
-        def rows(images: Tensor, names: Sequence[str]) -> list[Tensor]:
-            return list(self._embeddings(images, names))
-
-        return self._stream("embed_files", rows, batch_size, workers)
-
-    def explain(self, image: ImageSource, *, top: int = 3) -> "Explanation":
-        """What the prediction for an image rests on (explain.py). Raises what a prediction raises."""
+        Raises ConfigError for an exported model, which has no attention to show.
+        """
+        self.backend.trained()
         from mpfgvc.inference.explain import explain
 
         return explain(self, image, top=top)
 
-    def rank(self, output: Output, top: int) -> list[list[Guess]]:
-        """The `top` best guesses for each image that an output of the network is about."""
-        rows = self.answering.probabilities(self._logits(output))
-        return [self.answering.guesses(row, top) for row in rows]
-
-    def open(self, image: ImageSource) -> Image:
+    def open(self, image: ImageSource) -> Image.Image:
         """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""
-        return open_image(image, at_least=self.transform.at_least)
+        return open_image(image, at_least=self.preprocessing.at_least)
 
-    def _logits(self, output: Output) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = getattr(output, self.source).float().cpu().numpy()
-        return logits
+    def prepare(self, photograph: Image.Image) -> Pixels:
+        """The numbers that the model sees of an upright RGB photograph, from any thread."""
+        return self.backend.prepare(photograph)
 
-    def _embeddings(self, images: Tensor, names: Sequence[str]) -> Float[Tensor, "batch width"]:
-        return self.inference(images, names).embedding.float().cpu()
+    def view(self, photograph: Image.Image) -> Image.Image:
+        """The part of a photograph that the model sees, in the shape in which it sees it."""
+        part = photograph.crop(view_box((photograph.height, photograph.width), self.preprocessing))
+        height, width = self.preprocessing.image_size
+        factor = max(1.0, min(part.height / height, part.width / width))
+        return part.resize((round(width * factor), round(height * factor)), Image.Resampling.BICUBIC)
+
+    def run(self, pixels: Sequence[Pixels], names: Sequence[str] | None = None) -> list[PhotoOutput]:
+        """What the model says about each of some prepared photographs, which errors call by `names`.
+
+        Raises CheckpointError that names the photograph where a logit is not finite.
+        """
+        if not pixels:
+            return []
+        batch: Pixels = np.stack(pixels)  # type: ignore[assignment]  # all of one type
+        outputs = self.backend.run(batch, names or ["a photograph"] * len(pixels))
+        logits = getattr(outputs, self.source)
+        return [
+            PhotoOutput(logits=row, embedding=embedding)
+            for row, embedding in zip(logits, outputs.embedding, strict=True)
+        ]
+
+    def _probabilities(self, output: PhotoOutput) -> NDArray[np.float64]:
+        row: NDArray[np.float64] = self.answering.probabilities(output.logits[None])[0]
+        return row
+
+    def _answered(
+        self, images: ImageSource | Iterable[ImageSource], answer: Callable[[PhotoOutput], object]
+    ) -> Any:
+        """What `answer` makes of an image, or of each of several."""
+        sources, is_one = as_images(images)
+        pixels = [self.prepare(self.open(source)) for source in sources]
+        names = [name_of(*each) for each in enumerate(sources)]
+        answers = [answer(output) for output in self.run(pixels, names)]
+        return answers[0] if is_one else answers
 
     def _stream(
         self,
-        name: str,
-        run: Callable[[Tensor, Sequence[str]], Sequence[Found]],
+        paths: Iterable[str | Path | Photograph],
         batch_size: int,
         workers: int | None,
-    ) -> FileStream[Found]:
-        return FileStream(
-            name=name,
-            transform=self.transform,
-            run=run,
-            on_cpu=self.device.type == "cpu",
-            batch_size=batch_size,
-            workers=workers,
-        )
-
-
-def _facts(saved: SavedModel, source: Source) -> ModelFacts:
-    return ModelFacts(
-        name=saved.name,
-        classes=saved.network.classes,
-        calibration=None if saved.calibration is None else saved.calibration.of(source),
-        taxonomy=saved.taxonomy,
-    )
-
-
-def _check_options(source: str | None, precision: str) -> None:
-    if source is not None:
-        refuse_unknown("source", source, get_args(Source))
-    refuse_unknown("precision", precision, get_args(Precision))
+        *,
+        method: str,
+    ) -> Iterator[tuple[Photograph, PhotoOutput | DataError]]:
+        refuse_below(1, "batch_size", batch_size)
+        if workers is not None:
+            refuse_below(0, "workers", workers)
+        return stream(self, as_photographs(paths, method), batch_size=batch_size, workers=workers)

@@ -73,7 +73,7 @@ def index_for(predictor: Predictor, path: Path) -> EmbeddingIndex:
     """
     table = read_embeddings(path)
     if table.model != predictor.digest:
-        hint = f"make it again: mpfgvc embed {predictor.inference.model} PHOTOS -o {path}"
+        hint = f"make it again: mpfgvc embed {predictor.backend.facts.name} PHOTOS -o {path}"
         raise DataError(f"{path} holds embeddings of another model, which cannot be compared; {hint}")
     return EmbeddingIndex(table)
 

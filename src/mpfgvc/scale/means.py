@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from mpfgvc.terms import Device
 
-MOST_LOADERS, CORES_PER_LOADER = 8, 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -14,12 +12,6 @@ class WorkerOptions:
     device: Device = "auto"
     batch_size: int = 32
     cores: int | None = None
-
-    def loaders(self, *, on_cpu: bool) -> int | None:
-        """Loader processes within the cores of a worker; None: as many as suit the machine."""
-        if self.cores is None:
-            return None
-        return min(MOST_LOADERS, self.cores // CORES_PER_LOADER if on_cpu else self.cores)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,22 +14,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mpfgvc.data.decoding.packed import Packed
+from mpfgvc.data.decoding.remote import Remote
 from mpfgvc.data.images import reason_only
-from mpfgvc.inference.answering import Answered, AnswerRules
+from mpfgvc.inference.answering import AnswerRules, Prediction
 from mpfgvc.inference.embedding_file import ERROR, about_embeddings
 from mpfgvc.storage.parquet import parquet_for, pyarrow_for
 from mpfgvc.storage.whole_files import new_file
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mpfgvc.inference.file_stream import FileAnswer
+    from mpfgvc.inference.predictor import Embedded
 
 PATH, ANSWER = "path", "answer"
+Source = Path | Packed | Remote
 _WHAT = "the results of a job"
 
 
-def guess_rows(names: Sequence[str], answers: Iterable[FileAnswer[Answered]], rules: AnswerRules) -> Any:
+def guess_rows(
+    names: Sequence[str], sources: Sequence[Source], answers: Iterable[Prediction], rules: AnswerRules
+) -> Any:
     """The table of some photographs and the guesses for them."""
     arrow = pyarrow_for(_WHAT)
     text, number = arrow.string(), arrow.float32()
@@ -37,24 +40,24 @@ def guess_rows(names: Sequence[str], answers: Iterable[FileAnswer[Answered]], ru
     fields |= {"labels": arrow.list_(text), "probabilities": arrow.list_(number), ERROR: text}
     fields |= {ANSWER: text, "level": text} if rules.abstain is not None else {}
     fields |= {"set": arrow.list_(text)} if rules.set is not None else {}
-    rows = [_guesses(*each) for each in zip(names, answers, strict=True)]
+    rows = [_guesses(*each) for each in zip(names, sources, answers, strict=True)]
     return arrow.table(
         {name: [row.get(name) for row in rows] for name in fields}, schema=arrow.schema(fields)
     )
 
 
 def embedding_rows(
-    names: Sequence[str], answers: Iterable[FileAnswer[Tensor]], *, width: int, model: str
+    names: Sequence[str], sources: Sequence[Source], answers: Iterable[Embedded], *, width: int, model: str
 ) -> Any:
     """The table of some photographs and their embeddings; `model` is the digest of the weights."""
     arrow = pyarrow_for(_WHAT)
     fields = {PATH: arrow.string(), "embedding": arrow.list_(arrow.float32(), width), ERROR: arrow.string()}
     schema = arrow.schema(fields, metadata=about_embeddings(width=width, model=model))
-    rows = list(zip(names, answers, strict=True))
+    rows = list(zip(names, sources, answers, strict=True))
     columns = {
-        PATH: [_text(name) for name, _ in rows],
-        "embedding": [None if each.answer is None else each.answer.numpy() for _, each in rows],
-        ERROR: [_error(each) for _, each in rows],
+        PATH: [_text(name) for name, _, _ in rows],
+        "embedding": [each.embedding for _, _, each in rows],
+        ERROR: [_error(source, each.failure) for _, source, each in rows],
     }
     return arrow.table(columns, schema=schema)
 
@@ -65,11 +68,11 @@ def write_rows(table: Any, file: Path) -> None:
         parquet_for(_WHAT).write_table(table, part)
 
 
-def _guesses(name: str, each: FileAnswer[Answered]) -> dict[str, Any]:
-    row: dict[str, Any] = {PATH: _text(name), ERROR: _error(each)}
-    if each.answer is None:
+def _guesses(name: str, source: Source, each: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = {PATH: _text(name), ERROR: _error(source, each.failure)}
+    if each.failure:
         return row
-    guesses, answer = each.answer
+    guesses, answer = each.guesses, each.answer
     row |= {"label": guesses[0].label, "probability": guesses[0].probability}
     row |= {"labels": [guess.label for guess in guesses]}
     row |= {"probabilities": [guess.probability for guess in guesses]}
@@ -78,8 +81,8 @@ def _guesses(name: str, each: FileAnswer[Answered]) -> dict[str, Any]:
     return row
 
 
-def _error(each: FileAnswer[Any]) -> str | None:
-    return _text(reason_only(each.failure, each.photograph.source)) if each.failure else None
+def _error(source: Source, failure: str) -> str | None:
+    return _text(reason_only(failure, source)) if failure else None
 
 
 def _text(name: str) -> str:

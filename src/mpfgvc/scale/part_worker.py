@@ -39,17 +39,20 @@ class PartWorker:
 
     def _table(self, names: Sequence[str]) -> Any:
         photographs = [photograph(name, self.job.base) for name in names]
+        sources = [each.source for each in photographs]
         task, predictor = self.job.task, self._predictor
-        batch_size = self.means.batch_size
-        loaders = self.means.loaders(on_cpu=predictor.device.type == "cpu")
+        size, cores = self.means.batch_size, self.means.cores
         if task.what == "guesses":
-            answers = predictor.answerer(top=task.top, batch_size=batch_size, workers=loaders).about(
-                photographs
+            return guess_rows(
+                names,
+                sources,
+                predictor.predict_files(photographs, top=task.top, batch_size=size, workers=cores),
+                task.rules,
             )
-            return guess_rows(names, answers, task.rules)
-        width = predictor.network.image_encoder.tower.width
-        embeddings = predictor.embedder(batch_size=batch_size, workers=loaders).about(photographs)
-        return embedding_rows(names, embeddings, width=width, model=predictor.digest)
+        embeddings = predictor.embed_files(photographs, batch_size=size, workers=cores)
+        return embedding_rows(
+            names, sources, embeddings, width=predictor.backend.width, model=predictor.digest
+        )
 
     @cached_property
     def _predictor(self) -> Predictor:

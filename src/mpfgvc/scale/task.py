@@ -50,19 +50,19 @@ class Task:
         refuse_below(1, "top", top)
         folder = find_model_folder(model, description=DESCRIPTION, files=FILES)
         description = ModelDescription.read(folder / DESCRIPTION)
-        answers_by = source or description.model.prediction
         facts = ModelFacts(
             name=str(folder),
             classes=description.classes,
-            calibration=None if description.calibration is None else description.calibration.of(answers_by),
+            prediction=description.model.prediction,
+            calibration=description.calibration,
             taxonomy=description.taxonomy,
         )
-        answering = Answering(facts, rules)
+        answering = Answering(facts, rules, source=source)
         return cls(
             what=what,
             model=model if model.startswith(HUB) else str(Path(model).absolute()),
             digest=_digest(folder),
-            source=answers_by,
+            source=answering.source,
             precision=precision,
             top=top,
             rules=answering.rules,

@@ -73,12 +73,12 @@ def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCh
     """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
     predictor = Predictor.from_pretrained(run)
     samples, rows, unreadable = [], [], []
-    for each, sample in zip(predictor.embedder().about(photos.samples), photos.samples, strict=True):
-        if each.answer is None:
+    for each, sample in zip(predictor.embed_files(photos.samples), photos.samples, strict=True):
+        if each.embedding is None:
             unreadable.append(str(sample.path))
         else:
             samples.append(sample)
-            rows.append(each.answer)
+            rows.append(torch.from_numpy(each.embedding))
     members = Counter(sample.label for sample in samples)
     judged = [place for place, sample in enumerate(samples) if members[sample.label] >= FOLDS]
     rare = [samples[place] for place in range(len(samples)) if members[samples[place].label] < FOLDS]

@@ -185,7 +185,7 @@ def _carry_out(run: OpenRun) -> Run:
     if run.is_first:
         save_model(saved, run.folder.model)
         _write_page(run)
-    metrics = _test(run, Predictor.packed(saved, device=run.fabric.device))
+    metrics = _test(run, Predictor.of(saved, device=run.fabric.device))
     return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
 
 
@@ -195,7 +195,7 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     if not (run.config.calibrate and samples):
         return None
     chosen = at_most(samples, MOST_PHOTOGRAPHS)
-    predictor = Predictor(saved, device=run.fabric.device)
+    predictor = Predictor.of(saved, device=run.fabric.device, packed=False)
     calibration = calibrate_photos(
         predictor.inference,
         run.loaders.evaluation(chosen),

@@ -5,14 +5,15 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from mpfgvc.cli import predictions
 from mpfgvc.data import image_files
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
-from mpfgvc.inference.answering import Answering, ModelFacts
-from mpfgvc.inference.guess import Guess, Prediction
+from mpfgvc.inference.answering import Answering, Guess, ModelFacts, Prediction
 
 Cli = Callable[..., tuple[int, str, str]]
 Predictions = Callable[[], Iterator[Prediction]]
@@ -32,15 +33,16 @@ def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
         photographs = tuple(Path(each) for each in patterns)
         return image_files.Listing(photographs=photographs, hidden=(Path(".thumbnails/a.jpg"),))
 
-    def use(predictions: Predictions) -> None:
+    def use(made: Predictions) -> None:
         class Fake:
             answering = Answering(ModelFacts(name="run", classes=("a", "b")))
+            backend = SimpleNamespace(how="fp32")
 
             def predict_files(self, paths: object, **options: object) -> Iterator[Prediction]:
-                return predictions()
+                return made()
 
         monkeypatch.setattr(predictor.Predictor, "from_pretrained", lambda *words, **options: Fake())
-        monkeypatch.setattr(image_files, "find_images", find)
+        monkeypatch.setattr(predictions, "find_images", find)
 
     return use
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.deploy.description import ExportedDescription
 from mpfgvc.errors import CheckpointError
+from mpfgvc.inference.exported import ExportedDescription
 
 DESCRIPTION = ExportedDescription(
     version="0.1.0",

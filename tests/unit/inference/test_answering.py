@@ -5,9 +5,8 @@ import pytest
 
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import ConfigError
-from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts
-from mpfgvc.inference.calibration import LevelScores, SourceCalibration
-from mpfgvc.inference.guess import Answer
+from mpfgvc.inference.answering import Answer, Answering, AnswerRules, ModelFacts
+from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 
 CLASSES = ("Western Gull", "California Gull", "Barn Owl")
 TREE = Taxonomy(levels=("genus",), groups=(("Larus", "Larus", "Tyto"),))
@@ -39,7 +38,8 @@ def _facts(*, taxonomy: Taxonomy | None = TREE, temperature: float = 1.0) -> Mod
             ),
         ),
     )
-    return ModelFacts(name="runs/gulls", classes=CLASSES, calibration=calibration, taxonomy=taxonomy)
+    whole = Calibration(photographs="validation split", sources=(calibration,))
+    return ModelFacts(name="runs/gulls", classes=CLASSES, calibration=whole, taxonomy=taxonomy)
 
 
 def _answer(shares: tuple[float, ...], rules: AnswerRules) -> Answer:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import Selection
+from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.explain import Explanation
 from mpfgvc.inference.explanation_picture import (
     contact_sheet,
@@ -19,7 +20,6 @@ from mpfgvc.inference.explanation_picture import (
     save_picture,
 )
 from mpfgvc.inference.explanation_views import View, change_view, evidence_view, head_views, views
-from mpfgvc.inference.guess import Guess
 from mpfgvc.inference.kept_change import kept_change
 from mpfgvc.inference.lettering import Lettering
 from mpfgvc.inference.nearest_photos import LikePhoto

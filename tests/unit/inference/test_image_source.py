@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mpfgvc.errors import DataError
-from mpfgvc.inference.image_source import ImageSource, is_one_image, open_image, several_images
+from mpfgvc.inference.sources import ImageSource, is_one_image, open_image, several_images
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 CHANNELS_FIRST = np.ascontiguousarray(PIXELS.transpose(2, 0, 1))

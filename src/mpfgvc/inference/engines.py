@@ -17,19 +17,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mpfgvc.deploy.description import INPUT, OUTPUTS
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.inference.backends import Outputs
 from mpfgvc.launcher import core_count
 from mpfgvc.terms import Engine
 
 AT_ONCE = 4
 """Photographs that go through one thread together."""
-Outputs = Mapping[str, np.ndarray]
-"""By the names of `OUTPUTS`."""
+INPUT, OUTPUTS = "images", Outputs._fields
+"""The names in the graph: uint8 pixels (batch, height, width, 3), RGB, and what is said about them."""
 
 
 class Session(Protocol):
-    """A model that an engine has loaded."""
+    """A model that an engine has loaded, with the metadata of its file."""
+
+    metadata: Mapping[str, str]
+    width: int
+    """Of an embedding."""
 
     def run(self, pixels: np.ndarray) -> Outputs:
         """The outputs for uint8 pixels, (batch, height, width, 3)."""
@@ -46,6 +50,10 @@ def open_session(path: Path, *, engine: Engine, threads: int | None = None) -> S
         "onnxruntime": _OnnxRuntime,
         "openvino": _OpenVino,
     }
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; check the path") from None
     try:
         return kinds[engine](path, count)
     except ImportError:
@@ -78,9 +86,14 @@ class _ModelFile:
 
 
 class _OnnxRuntime:
+    metadata: Mapping[str, str]
+    width: int
+
     def __init__(self, path: Path, threads: int):
         self._file, self._threads = _ModelFile(path), threads
         self._together = self._session(threads)
+        self.metadata = self._together.get_modelmeta().custom_metadata_map
+        self.width = self._together.get_outputs()[OUTPUTS.index("embedding")].shape[1]
         self._apart: Any = self._together if threads == 1 else None
         self._opening = threading.Lock()
         self._crew = ThreadPoolExecutor(threads)
@@ -89,7 +102,7 @@ class _OnnxRuntime:
         if len(pixels) == 1:
             return self._of(self._together, pixels)
         size = min(AT_ONCE, -(-len(pixels) // self._threads))
-        parts = [pixels[place : place + size] for place in range(0, len(pixels), size)]
+        parts = [pixels[first : first + size] for first in range(0, len(pixels), size)]
         session = self._of_one_thread()
         mapped = map if self._threads == 1 else self._crew.map
         return _joined(list(mapped(lambda part: self._of(session, part), parts)))
@@ -114,17 +127,25 @@ class _OnnxRuntime:
 
     @staticmethod
     def _of(session: Any, pixels: np.ndarray) -> Outputs:
-        return dict(zip(OUTPUTS, session.run(list(OUTPUTS), {INPUT: pixels}), strict=True))
+        return Outputs(*session.run(list(OUTPUTS), {INPUT: pixels}))
 
 
 class _OpenVino:
+    metadata: Mapping[str, str]
+    width: int
+
     def __init__(self, path: Path, threads: int):
         core = _openvino_core()
         precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
         self._core, self._file, self._threads = core, _ModelFile(path), threads
         self._settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
         self._queues: dict[int, Any] = {}
-        self._turn = threading.Lock()  # a compiled model has one place for its inputs
+        self._turn = threading.Lock()  # a compiled model holds one input at a time
+        model = core.read_model(path)
+        about = model.get_rt_info()
+        framework = about["framework"].items() if "framework" in about else ()
+        self.metadata = {key: each.value for key, each in framework}
+        self.width = model.output("embedding").partial_shape[1].get_length()
         self._together: Any = self._compile(1, {"PERFORMANCE_HINT": "LATENCY"})
         if threads > 1 and not self._has_the_same_bits():
             self._together = None
@@ -143,29 +164,29 @@ class _OpenVino:
         _, *shape = self._together.input(0).shape
         noise = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
         together, (apart,) = self._by_all_threads(noise), self._by_streams(noise)
-        return all(np.array_equal(together[name], apart[name]) for name in OUTPUTS)
+        return np.array_equal(np.concatenate(together, axis=1), np.concatenate(apart, axis=1))
 
     def _by_all_threads(self, pixels: np.ndarray) -> Outputs:
         row = self._together({INPUT: pixels})
-        return {name: row[name].copy() for name in OUTPUTS}
+        return Outputs(*(row[name].copy() for name in OUTPUTS))
 
     def _by_streams(self, pixels: np.ndarray) -> list[Outputs]:
         """AT_ONCE for each thread as long as there are so many, then one for each."""
         round_ = AT_ONCE * self._threads
         whole = len(pixels) - len(pixels) % round_
-        parts = [pixels[place : place + AT_ONCE] for place in range(0, whole, AT_ONCE)]
-        parts += [pixels[place : place + 1] for place in range(whole, len(pixels))]
-        rows: list[Outputs] = [{}] * len(parts)
+        parts = [pixels[first : first + AT_ONCE] for first in range(0, whole, AT_ONCE)]
+        parts += [pixels[first : first + 1] for first in range(whole, len(pixels))]
+        rows: dict[int, Outputs] = {}
 
-        def keep(request: Any, place: int) -> None:
-            rows[place] = {name: request.get_tensor(name).data.copy() for name in OUTPUTS}
+        def keep(request: Any, index: int) -> None:
+            rows[index] = Outputs(*(request.get_tensor(name).data.copy() for name in OUTPUTS))
 
         queues = {size: self._queue(size) for size in {len(part) for part in parts}}
         try:
             for queue in queues.values():
                 queue.set_callback(keep)
-            for place, part in enumerate(parts):
-                queues[len(part)].start_async({INPUT: part}, place)
+            for index, part in enumerate(parts):
+                queues[len(part)].start_async({INPUT: part}, index)
             for queue in queues.values():
                 queue.wait_all()
         except Exception:  # a queue would keep what failed in it, so the next photographs get new ones
@@ -174,7 +195,7 @@ class _OpenVino:
                 with suppress(Exception):
                     queue.wait_all()
             raise
-        return rows
+        return [rows[index] for index in range(len(parts))]
 
     def _queue(self, size: int) -> Any:
         """A stream for each thread that takes so many photographs; they share the weights."""
@@ -206,7 +227,7 @@ def _openvino_core() -> Any:
 
 
 def _joined(rows: list[Outputs]) -> Outputs:
-    return {name: np.concatenate([row[name] for row in rows]) for name in OUTPUTS}
+    return Outputs(*map(np.concatenate, zip(*rows, strict=True)))
 
 
 def _threads() -> int:
