@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpfgvc.data.decoding.packed import Packed
-from mpfgvc.data.decoding.remote import Remote
 from mpfgvc.data.images import reason_only
+from mpfgvc.data.remote import Remote
+from mpfgvc.data.tars import Packed
 from mpfgvc.inference.answering import AnswerRules, Prediction
 from mpfgvc.inference.embedding_file import ERROR, about_embeddings
 from mpfgvc.storage.parquet import parquet_for, pyarrow_for

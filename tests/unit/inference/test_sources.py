@@ -1,6 +1,7 @@
 """Whatever holds an image is read alike; what is not an image is refused in one line."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,13 +9,13 @@ import torch
 from PIL import Image
 
 from mpfgvc.errors import DataError
-from mpfgvc.inference.sources import ImageSource, is_one_image, open_image, several_images
+from mpfgvc.inference.sources import as_images, open_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 CHANNELS_FIRST = np.ascontiguousarray(PIXELS.transpose(2, 0, 1))
 
 
-def _opened(source: ImageSource) -> np.ndarray:
+def _opened(source: Any) -> np.ndarray:
     return np.asarray(open_image(source, at_least=(9, 9)))
 
 
@@ -32,9 +33,9 @@ def _opened(source: ImageSource) -> np.ndarray:
     ],
     ids=["array", "array first", "floats", "Pillow", "last", "first", "tensor floats", "gradient"],
 )
-def test_every_kind_of_source_shows_the_same_pixels(source: ImageSource) -> None:
+def test_every_kind_of_source_shows_the_same_pixels(source: Any) -> None:
     assert (_opened(source) == PIXELS).all()
-    assert is_one_image(source)
+    assert as_images(source)[1]
 
 
 def test_a_file_is_read_by_its_path_or_name(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_shape_that_fits_both_orders_is_taken_as_channels_first() -> None:
         (torch.zeros(8, 8).to_sparse(), "must be dense and hold values"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(source: ImageSource, reason: str) -> None:
+def test_what_is_no_image_is_refused_in_one_line(source: Any, reason: str) -> None:
     with pytest.raises(DataError) as refusal:
         open_image(source, at_least=(9, 9))
     assert reason in str(refusal.value)
@@ -90,15 +91,15 @@ def test_a_closed_image_is_refused_by_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [list, tuple, iter, lambda images: (image for image in images)])
 def test_several_images_come_in_any_iterable(kind: type) -> None:
     images = [PIXELS, "a.jpg"]
-    assert not is_one_image(kind(images))
-    assert several_images(kind(images)) == images
-    assert several_images(kind([])) == []
+    assert as_images(kind(images)) == (images, False)
+    assert as_images(kind([])) == ([], False)
 
 
 def test_four_dimensions_are_several_images() -> None:
     batch = torch.from_numpy(np.stack([CHANNELS_FIRST, CHANNELS_FIRST[:, ::-1].copy()]))
-    assert not is_one_image(batch)
-    assert [(_opened(image) == PIXELS).all() for image in several_images(batch)] == [True, False]
+    images, is_one = as_images(batch)
+    assert not is_one
+    assert [(_opened(image) == PIXELS).all() for image in images] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -114,4 +115,4 @@ def test_four_dimensions_are_several_images() -> None:
 )
 def test_what_holds_no_images_is_refused_before_one_is_opened(images: object, reason: str) -> None:
     with pytest.raises(DataError, match=reason):
-        several_images(images)  # type: ignore[arg-type]
+        as_images(images)  # type: ignore[arg-type]
