@@ -1,5 +1,7 @@
 """Answers under rules: unsure, backed off to a group, sets, and only some classes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -71,7 +73,8 @@ def test_a_set_holds_the_classes_above_its_bound_and_never_none() -> None:
 
 def test_within_leaves_out_the_other_classes_and_shares_their_probability() -> None:
     answering = Answering(_facts(), AnswerRules(within=("genus Larus",)))
-    ((guesses, answer),) = answering.answered(np.log([(0.1, 0.3, 0.6)]), top=5)
+    prediction = answering.prediction(Path("a.jpg"), np.log((0.1, 0.3, 0.6)), top=5)
+    guesses, answer = prediction.guesses, prediction.answer
     assert answer is None
     assert [guess.label for guess in guesses] == ["California Gull", "Western Gull"]
     assert [guess.probability for guess in guesses] == pytest.approx([0.75, 0.25])
