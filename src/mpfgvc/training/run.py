@@ -233,7 +233,7 @@ def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
         run.loaders.evaluation(samples),
         labels_of(samples),
         split="test",
-        calibration=predictor.calibration,
+        calibration=predictor.backend.facts.calibration,
     )
     evaluation = replace(evaluation, taxonomy=run.photos.taxonomy)
     if run.is_first:
