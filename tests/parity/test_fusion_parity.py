@@ -24,7 +24,7 @@ def test_attention_equals_torchs_when_image_and_text_share_their_projections() -
     embedding, text_features = _inputs(WIDTH)
     sources = torch.cat([embedding.unsqueeze(1), text_features.expand(BATCH, -1, -1)], dim=1)
     expected = attention(embedding.unsqueeze(1), sources, sources)[0].squeeze(1)
-    _assert_close(fusion.attend(embedding, text_features), expected)
+    _assert_close(fusion.attend(embedding, fusion.memory(text_features)), expected)
 
 
 @pytest.mark.parametrize("text_width", [WIDTH, 9, 20])
@@ -47,13 +47,13 @@ def test_attention_equals_torchs_with_projections_of_its_own_for_text(text_width
     texts = torch.cat([torch.zeros(CLASSES, WIDTH + 1), text_features, torch.ones(CLASSES, 1)], dim=1)
     sources = torch.cat([images.unsqueeze(1), texts.expand(BATCH, -1, -1)], dim=1)
     expected = attention(embedding.unsqueeze(1), sources, sources)[0].squeeze(1)
-    _assert_close(fusion.attend(embedding, text_features), expected)
+    _assert_close(fusion.attend(embedding, fusion.memory(text_features)), expected)
 
 
 def test_the_transform_widens_fourfold_then_narrows() -> None:
     fusion = _fusion(text_width=9)
     embedding, text_features = _inputs(9)
-    attended = fusion.attend(embedding, text_features)
+    attended = fusion.attend(embedding, fusion.memory(text_features))
     wide, narrow = fusion.transform[0], fusion.transform[-1]
     assert wide.weight.shape == (4 * WIDTH, WIDTH)
     assert narrow.weight.shape == (WIDTH, 4 * WIDTH)
@@ -80,7 +80,7 @@ def test_attention_starts_uniform_over_the_image_and_every_text() -> None:
     fusion = Fusion(width=WIDTH, text_width=9, classes=CLASSES)
     embedding, text_features = _inputs(9)
     values = fusion.value(embedding) + fusion.text_value(text_features).sum(dim=0)
-    torch.testing.assert_close(fusion.attend(embedding, text_features), values / (CLASSES + 1))
+    torch.testing.assert_close(fusion.attend(embedding, fusion.memory(text_features)), values / (CLASSES + 1))
 
 
 def _fusion(*, text_width: int) -> Fusion:

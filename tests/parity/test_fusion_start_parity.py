@@ -1,4 +1,4 @@
-"""Before its first step the fusion module says what `fusion_start.py` states; computed here by hand."""
+"""Before its first step the fusion module says what `fusion.py` states; computed here by hand."""
 
 import math
 from types import SimpleNamespace
@@ -8,23 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpfgvc.model.fusion import Fusion
-from mpfgvc.model.fusion_start import start_fusion
+from mpfgvc.model.fusion import Fusion, start_fusion
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassEmbeddings
 
 PHOTOGRAPHS, CLASSES, TEMPERATURE = 60, 7, 0.3
 
 
-@pytest.mark.parametrize("loudness", [1.0, 4.0])
+@pytest.mark.parametrize("gain", [1.0, 4.0])
 @pytest.mark.parametrize(("width", "embed"), [(12, 12), (16, 9), (10, 24)])
 def test_the_logits_are_stage_1s_vision_logits_and_a_vote_of_each_text(
-    width: int, embed: int, loudness: float
+    width: int, embed: int, gain: float
 ) -> None:
     network, embeddings = _trained_network(width, embed)
-    start_fusion(network, embeddings, loudness=loudness)
+    start_fusion(network, embeddings, gain=gain)
     fusion = network.logits(embeddings).fusion
-    expected = _expected(network, embeddings, loudness=loudness)
+    expected = _expected(network, embeddings, gain=gain)
     torch.testing.assert_close(fusion, expected, atol=1e-4, rtol=1e-4)
 
 
@@ -51,7 +50,7 @@ def test_it_draws_no_random_numbers_and_leaves_stage_1_as_it_was() -> None:
         assert torch.equal(value, network.state_dict()[name]), name
 
 
-def _expected(network: MPFGVC, embeddings: Tensor, *, loudness: float) -> Tensor:
+def _expected(network: MPFGVC, embeddings: Tensor, *, gain: float) -> Tensor:
     """own / mean own * W V + b, and for each class the share of its text above the mean, times the height."""
     projected = list(network.projection(embeddings))
     norm = torch.stack([vector.norm() for vector in projected]).mean()
@@ -68,7 +67,7 @@ def _expected(network: MPFGVC, embeddings: Tensor, *, loudness: float) -> Tensor
     own = torch.sigmoid(fitted[:, 0] - target)
     votes = shares[:, 1:] - shares[:, 1:].mean(dim=1, keepdim=True)
     image = (own / own.mean())[:, None] * vision + network.classifier.bias
-    return image + loudness * height * votes / (1 - own.mean())
+    return image + gain * height * votes / (1 - own.mean())
 
 
 def _trained_network(width: int, embed: int) -> tuple[MPFGVC, Tensor]:

@@ -15,7 +15,7 @@ from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.inference.embeddings import embed_photos
 from mpfgvc.inference.forward import Compute, Inference
-from mpfgvc.model.fusion_start import start_fusion
+from mpfgvc.model.fusion import start_fusion
 from mpfgvc.model.losses import Objective, balanced_weights
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.terms import Source
@@ -74,7 +74,7 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     views, size = settings.views, settings.batch_size
     batches = _embedded_batches(run, network, Stage2.name, views=views, batch_size=size)
     if settings.start == "stage1":
-        start_fusion(network, batches.embeddings, loudness=settings.text_gain)
+        start_fusion(network, batches.embeddings, gain=settings.text_gain)
     stage = Stage2(network.fusion, network.text(), settings, objective_of(run, settings))
     loop_of(run, stage, batches, _embedded_validation(run, network)).run()
 
