@@ -18,7 +18,7 @@ SHARED = (
     "data/__init__.py",
     "data/remote.py",
     "data/tars.py",
-    "data/image_files.py",
+    "data/listing.py",
     "data/images.py",
     "data/preprocessing.py",
     "data/taxonomy.py",

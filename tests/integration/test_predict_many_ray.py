@@ -152,7 +152,7 @@ def _on(cluster: str) -> list[str]:
 @contextmanager
 def _job(out: Path, finished: Path, many: Path) -> Iterator[Job]:
     """What `words` ask for."""
-    from mpfgvc.data.photo_names import photo_names
+    from mpfgvc.data.listing import photo_names
 
     names = photo_names([f"{many}/photos", f"{many}/broken.png"], lambda _: None)
     with open_job(out, Task.of("guesses", str(finished)), names, part_size=4) as job:

@@ -54,7 +54,7 @@ def _run(options: Namespace) -> int:
     from mpfgvc.inference.embedding_file import refuse_missing_pyarrow
 
     refuse_missing_pyarrow()
-    from mpfgvc.data.image_files import find_images
+    from mpfgvc.data.listing import find_images
     from mpfgvc.inference.embed import embed_paths, embed_run
     from mpfgvc.inference.predictor import Predictor
 

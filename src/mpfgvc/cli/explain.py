@@ -94,7 +94,7 @@ def _check(options: Namespace) -> None:
 
 def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
     """The photographs with their titles; says how many of those that were named are left out."""
-    from mpfgvc.data.image_files import find_images
+    from mpfgvc.data.listing import find_images
     from mpfgvc.inference.explain import named_test_images
 
     if not options.photos:

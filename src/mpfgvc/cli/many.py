@@ -69,7 +69,7 @@ def run_many(options: Namespace, task: Task) -> int:
     """Carry out a job; the exit code. Raises what a job raises."""
     given = [name for name in _NUMBERS if getattr(options, name.replace("-", "_")) is not None]
     check_positive(options, *given)
-    from mpfgvc.data.photo_names import photo_names
+    from mpfgvc.data.listing import photo_names
     from mpfgvc.scale.job import open_job
     from mpfgvc.scale.means import WorkerOptions
     from mpfgvc.scale.predict_many import summary

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mpfgvc.cli import output
-from mpfgvc.data.image_files import find_images
 from mpfgvc.data.images import reason_only
+from mpfgvc.data.listing import find_images
 from mpfgvc.errors import DataError, printable
 from mpfgvc.inference.answering import Answer, AnswerRules, Prediction
 from mpfgvc.terms import CLASS, Engine

@@ -30,7 +30,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> None:
     check_positive(options, "top")
-    from mpfgvc.data.image_files import find_images
+    from mpfgvc.data.listing import find_images
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.inference.search import index_for
 

@@ -27,7 +27,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mpfgvc.birds.plumage import ATTRIBUTES, caption
 from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
-from mpfgvc.data.image_files import readable
+from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
 from mpfgvc.data.readers.csv_table import read_csv_rows
 from mpfgvc.data.readers.index_files import decode

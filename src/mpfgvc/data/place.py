@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.image_files import readable
+from mpfgvc.data.listing import readable
 from mpfgvc.errors import ConfigError, DataError
 
 

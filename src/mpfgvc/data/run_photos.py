@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mpfgvc.config import Config, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.image_files import missing_files
 from mpfgvc.data.listed_shards import ListedPhoto, ListedShards
+from mpfgvc.data.listing import missing_files
 from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
 from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.readers.manifest import read_labelled_manifest

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpfgvc.config import NESTED_FOLDERS
-from mpfgvc.data.image_files import readable
+from mpfgvc.data.listing import readable
 from mpfgvc.data.names import bird_name, look, nabird_name
 from mpfgvc.data.readers.csv_table import read_csv_rows
 from mpfgvc.data.readers.index_files import decode, read_names, read_numbers

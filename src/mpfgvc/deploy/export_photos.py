@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mpfgvc.data.image_files import find_images
+from mpfgvc.data.listing import find_images
 from mpfgvc.data.names import look
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Photograph, Sample

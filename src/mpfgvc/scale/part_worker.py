@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mpfgvc.data.photo_names import photograph
+from mpfgvc.data.listing import photograph
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.scale.job import Job
 from mpfgvc.scale.means import WorkerOptions

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpfgvc.cli import predictions
-from mpfgvc.data import image_files
+from mpfgvc.data import listing
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
 from mpfgvc.inference.answering import Answering, Guess, ModelFacts, Prediction

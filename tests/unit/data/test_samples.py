@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.image_files import natural_key
+from mpfgvc.data.listing import natural_key
 from mpfgvc.data.samples import PhotoSet, Sample
 from mpfgvc.errors import DataError
 

@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from mpfgvc.data.image_files import list_folder
+from mpfgvc.data.listing import list_folder
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.matlab_files import read_variables, whole_numbers
 from mpfgvc.data.samples import PhotoSet, Sample, Split, counted, in_short

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mpfgvc.data.image_files import Listing, list_folder, merged, natural_key, photographs_below, readable
+from mpfgvc.data.listing import Listing, list_folder, merged, natural_key, photographs_below, readable
 from mpfgvc.data.samples import (
     SPLIT_NAMES,
     LabelledPhoto,

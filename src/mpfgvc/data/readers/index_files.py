@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mpfgvc.data.image_files import missing_files
+from mpfgvc.data.listing import missing_files
 from mpfgvc.data.samples import in_short
 from mpfgvc.errors import DataError
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpfgvc.data.image_files import natural_key, readable
+from mpfgvc.data.listing import natural_key, readable
 from mpfgvc.data.names import look
 from mpfgvc.data.readers.csv_table import read_csv_rows, refuse_columns
 from mpfgvc.data.readers.index_files import decode, refuse_missing

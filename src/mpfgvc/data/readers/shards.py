@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.image_files import IMAGE_SUFFIXES, list_folder, natural_key
+from mpfgvc.data.listing import IMAGE_SUFFIXES, list_folder, natural_key
 from mpfgvc.data.place import dataset_root, is_remote
 from mpfgvc.data.readers.index_files import read_lines
 from mpfgvc.data.remote import fetch, is_fetched, write_origin

@@ -16,8 +16,8 @@ import torch
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.doctor import check_dataset
-from mpfgvc.data.image_files import find_images
 from mpfgvc.data.images import read_image
+from mpfgvc.data.listing import find_images
 from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
 from mpfgvc.data.pack import Pack
 from mpfgvc.data.preprocessing import Preprocessing

@@ -1,0 +1,340 @@
+"""Which files are photographs: one answer for training, evaluation, prediction and checks.
+
+    photos/  'photos/*.jpg'  a.jpg  a.tar   folders (to the bottom), globs, files, the members of a tar file
+    list.parquet  s3://bucket/list.parquet  the column `path`: from the folder of the table, or URLs
+    s3://bucket/birds  s3://bucket/*.jpg    what a store has below a prefix, or that fits a glob
+    https://host/bird.jpg                   one photograph, as nothing can be listed there
+
+A photograph is a file with one of `IMAGE_SUFFIXES`. Left out are what starts with a dot (macOS writes
+`._x.jpg` beside `x.jpg`) and the folders that systems make for thumbnails and deleted files. Links are
+followed; each real folder is visited once, so a loop ends. Whatever is left out is returned, so that it can
+be counted and said. A folder that cannot be listed is an error.
+"""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from mpfgvc.data.remote import Remote, is_http, is_url, open_url
+from mpfgvc.data.samples import Photograph
+from mpfgvc.data.tars import inside, is_packed, members, missing_members, tar_of
+from mpfgvc.errors import DataError, one_line
+
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".jp2", ".avif", *HEIC_SUFFIXES}
+)
+"""Names of files that are taken for photographs, in lower case."""
+_SYSTEM_NAMES = frozenset(
+    {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
+    | {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+)
+"""Folders and files that operating systems and storage devices make, in lower case."""
+_TABLES = (".parquet", ".pq")
+_COLUMN = "path"
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """What is in a folder, or below it: each kind in natural order."""
+
+    folders: tuple[Path, ...] = ()
+    """Folders that may hold photographs."""
+    photographs: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+    """Files that are not photographs; those that the system made are not listed."""
+    hidden: tuple[Path, ...] = ()
+    """Hidden photographs, and folders that are hidden or made by the system."""
+    dead_links: tuple[Path, ...] = ()
+    """Links that lead nowhere, or to a folder that is listed already or is above this one."""
+
+    def left_out(self) -> list[str]:
+        """A line for every kind of file that is not taken, or cannot be read: how many, and the first."""
+        kinds = {
+            "files that are not photographs": self.others,
+            "hidden or system files and folders": self.hidden,
+            "links that lead nowhere or in a circle": self.dead_links,
+        }
+        lines = [f"ignored {len(paths)} {what}: {_in_short(paths)}" for what, paths in kinds.items() if paths]
+        heic = [path for path in self.photographs if path.suffix.lower() in HEIC_SUFFIXES]
+        if heic and find_spec("pillow_heif") is None:
+            what = f"{len(heic)} HEIC photographs need one more package"
+            lines.append(f"{what}: pip install 'mpfgvc[heic]' ({_in_short(heic)})")
+        return lines
+
+
+def merged(listings: Iterable[Listing]) -> Listing:
+    """Several listings as one, each path once, each kind in natural order."""
+    parts = list(listings)
+    return Listing(
+        **{
+            name: _in_order({path for part in parts for path in getattr(part, name)})
+            for name in Listing.__dataclass_fields__
+        }
+    )
+
+
+def list_folder(folder: Path) -> Listing:
+    """What is in a folder, without what is in the folders of it. Raises DataError for an unreadable one."""
+    return Listing(**{kind: _in_order(paths) for kind, paths in _scan(folder).items()})
+
+
+def photographs_below(folder: Path) -> Listing:
+    """The photographs in a folder and in all folders below it. Raises DataError for an unreadable one."""
+    with readable(folder):
+        seen = {_identity(above) for above in folder.resolve().parents}
+    found: dict[str, list[Path]] = {name: [] for name in Listing.__dataclass_fields__}
+    waiting, links = [folder], list[Path]()  # links last, as they may lead to a folder here
+    while waiting or links:
+        below = waiting.pop() if waiting else links.pop(0)
+        with readable(below):
+            identity = _identity(below)
+        if identity in seen:
+            found["dead_links"].append(below)
+            continue
+        seen.add(identity)
+        kinds = _scan(below)
+        for kind, paths in kinds.items():
+            found[kind] += paths
+        for path in _in_order(kinds.get("folders", ())):
+            (links if path.is_symlink() else waiting).append(path)
+    return Listing(**{kind: _in_order(paths) for kind, paths in found.items()})
+
+
+def find_images(patterns: Sequence[str]) -> Listing:
+    """The photographs in files, folders (searched to the bottom) and globs, and what was left out there.
+
+    Photographs are in the order of the patterns, each once. A file that is named is taken whatever its
+    name. Raises DataError for a pattern that names none.
+    """
+    listings = [_match(pattern) for pattern in patterns]
+    for pattern, listing in zip(patterns, listings, strict=True):
+        if not listing.photographs:
+            hint = "give a file, a folder or a glob such as 'photos/*.jpg'"
+            raise DataError(f"no photographs in {pattern}; {hint}")
+    photographs = dict.fromkeys(path for listing in listings for path in listing.photographs)
+    return replace(merged(listings), photographs=tuple(photographs))
+
+
+def missing_files(paths: Sequence[Path]) -> list[Path]:
+    """Those of some paths that are not regular files. Raises DataError for an unreadable folder."""
+    gone = []
+    for path in itertools.filterfalse(is_packed, paths):
+        with readable(path.parent):
+            if not path.is_file():
+                gone.append(path)
+    return gone + missing_members(filter(is_packed, paths))
+
+
+def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterator[str]:
+    """The names that some patterns stand for, in their order. `note` gets a line for what is left out.
+
+    A row of a table is a name, also one that comes twice. A table is read piece by piece, so its length
+    costs no memory. Raises DataError for a pattern that names none.
+    """
+    for kind, group in itertools.groupby(patterns, key=_pattern_kind):
+        if kind == "files":
+            listing = find_images(list(group))
+            yield from map(str, listing.photographs)
+            for line in listing.left_out():
+                note(line)
+        else:
+            for pattern in group:
+                yield from _rows(pattern) if kind == "table" else _at(pattern, note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemotePhotograph(Photograph):
+    """A photograph at a URL; `path` is the URL as a path, for messages only."""
+
+    url: str
+
+    @property
+    def source(self) -> Remote:
+        """What its bytes are read from."""
+        return Remote(self.url)
+
+
+def photograph(name: str, base: Path) -> Photograph:
+    """The photograph of a name; a path starts from `base`."""
+    return RemotePhotograph(path=Path(name), url=name) if is_url(name) else Photograph(path=base / name)
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A sort key that puts `class 2` before `class 10`, whatever the case of the letters."""
+    parts = re.split(r"([0-9]+)", name)
+    parts[::2] = [part.casefold() for part in parts[::2]]
+    numbers = [digits.lstrip("0") for digits in parts[1::2]]  # of any length, so they stay text
+    key = [(0, part) for part in parts]
+    key[1::2] = [(len(number), number) for number in numbers]
+    return key, name
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or made by the system."""
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn the OSError of a folder that cannot be looked into within the block into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot list the folder {folder}: {error.strerror}; check its permissions") from None
+
+
+def _match(pattern: str) -> Listing:
+    path = Path(pattern).expanduser()
+    with readable(path.parent):
+        is_folder = path.is_dir()
+    if is_folder:
+        return photographs_below(path)
+    if path.suffix.lower() == ".tar" and path.is_file():
+        return _in_tar(path)
+    if os.path.lexists(path) or (is_packed(path) and tar_of(path).is_file()):
+        return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong
+    matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    fixed = next((index for index, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
+    matches = [match for match in matches if not any(map(is_left_out, match.parts[fixed:]))]
+    below = [photographs_below(match) for match in matches if match.is_dir()]
+    named = Listing(photographs=tuple(match for match in matches if _kind(match) == "photographs"))
+    return merged([*below, named])
+
+
+def _in_tar(tar: Path) -> Listing:
+    """The photographs in a tar file, in its order."""
+    try:
+        names = members(tar)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read the shard {tar}: {reason}") from None
+    photographs = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    return Listing(photographs=tuple(inside(tar, name) for name in photographs))
+
+
+def _scan(folder: Path) -> dict[str, list[Path]]:
+    """What is in a folder, by the field of a listing."""
+    kinds: dict[str, list[Path]] = {}
+    with readable(folder), os.scandir(folder) as entries:
+        for entry in entries:
+            if kind := _kind(entry):
+                kinds.setdefault(kind, []).append(folder / entry.name)
+    return kinds
+
+
+def _kind(entry: os.DirEntry[str] | Path) -> str | None:
+    """The field of a listing that a file or folder belongs to; None for a file that the system made."""
+    left_out = is_left_out(entry.name)
+    with suppress(OSError):  # a link to itself
+        if entry.is_dir():
+            return "hidden" if left_out else "folders"
+    is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+    if entry.is_symlink() and not os.path.exists(entry) and (is_image or not left_out):  # noqa: PTH110
+        return "dead_links"
+    if is_image:
+        return "hidden" if left_out else "photographs"
+    return None if left_out else "others"
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _in_order(paths: Iterable[Path]) -> tuple[Path, ...]:
+    return tuple(sorted(paths, key=lambda path: natural_key(path.as_posix())))
+
+
+def _in_short(paths: Sequence[Path], most: int = 3) -> str:
+    return ", ".join(map(str, paths[:most])) + (", ..." if len(paths) > most else "")
+
+
+def _pattern_kind(pattern: str) -> str:
+    is_file = is_url(pattern) or Path(pattern).is_file()
+    if is_file and PurePosixPath(pattern).suffix.lower() in _TABLES:
+        return "table"
+    return "url" if is_url(pattern) else "files"
+
+
+def _rows(table: str) -> Iterator[str]:
+    """The names in the rows of a table. Raises DataError naming the row."""
+    base = table.rpartition("/")[0] if is_url(table) else str(Path(table).parent)
+    count = 0
+    for count, name in enumerate(_cells(table), start=1):
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{table} row {count} has no {_COLUMN}; fill it in or remove the row")
+        if is_url(name):
+            yield name
+        else:
+            yield f"{base}/{name}" if is_url(base) else os.path.normpath(Path(base) / name)
+    if not count:
+        raise DataError(f"{table} has no rows; list the photographs, one in a row")
+
+
+def _cells(table: str) -> Iterator[Any]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{table} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
+    try:
+        with open_url(table) if is_url(table) else Path(table).open("rb") as file:
+            parquet = pyarrow.parquet.ParquetFile(
+                pyarrow.BufferReader(file.read()) if is_http(table) else file
+            )
+            if _COLUMN not in parquet.schema_arrow.names:
+                raise DataError(f"{table} has no column {_COLUMN}; name the photographs in one")
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[_COLUMN]):
+                yield from batch[0].to_pylist()
+    except DataError:
+        raise
+    except Exception as error:  # stores fail in as many ways as they are made
+        raise DataError(
+            f"cannot read {table}: {one_line(error)}; export it again or check the address"
+        ) from None
+
+
+def _at(url: str, note: Callable[[str], None]) -> Iterator[str]:
+    """The photographs at a URL, in natural order. Raises DataError where there are none."""
+    if is_http(url):
+        yield url
+        return
+    names, others = _listed(url)
+    if not names:
+        raise DataError(f"no photographs at {url}; give a photograph, a prefix or a glob of the store")
+    if others:
+        note(f"ignored {others} files at {url} that are hidden or not photographs")
+    yield from names
+
+
+def _listed(url: str) -> tuple[list[str], int]:
+    """The photographs below a URL, and how many other files there are."""
+    try:
+        from fsspec.core import url_to_fs
+
+        store, path = url_to_fs(url)
+        if not glob.has_magic(path) and store.isfile(path):
+            return [url], 0
+        found = store.glob(path) if glob.has_magic(path) else store.find(path)
+        files = [name for name in found if not store.isdir(name)] if glob.has_magic(path) else found
+        fixed = len(PurePosixPath(path.partition("*")[0]).parts)  # these parts were named by the caller
+        paths = map(PurePosixPath, sorted(files, key=natural_key))
+        taken = [
+            str(store.unstrip_protocol(str(path)))
+            for path in paths
+            if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_out, path.parts[fixed:]))
+        ]
+        return taken, len(files) - len(taken)
+    except Exception as error:  # as above; a missing package of the store, too
+        raise DataError(f"cannot list {url}: {one_line(error)}; check the address and the access") from None
