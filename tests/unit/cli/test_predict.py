@@ -29,9 +29,9 @@ SECOND = Prediction(path=Path("b.jpg"), guesses=(), failure="cannot read the pho
 def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Put given predictions in place of a model's."""
 
-    def find(patterns: list[str]) -> image_files.Listing:
+    def find(patterns: list[str]) -> listing.Listing:
         photographs = tuple(Path(each) for each in patterns)
-        return image_files.Listing(photographs=photographs, hidden=(Path(".thumbnails/a.jpg"),))
+        return listing.Listing(photographs=photographs, hidden=(Path(".thumbnails/a.jpg"),))
 
     def use(made: Predictions) -> None:
         class Fake:
