@@ -8,20 +8,8 @@ import pytest
 import torch
 
 from mpfgvc.config import Selection
-from mpfgvc.errors import ConfigError
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower
-
-
-def test_more_kept_tokens_than_patches_are_refused(image_tower: ImageTower) -> None:
-    with pytest.raises(ConfigError) as refusal:
-        ImageEncoder(tower=image_tower, kept_tokens=16)
-    rule = "model.kept_tokens must be at most 15 (the patches of a 48 x 80-pixel image), got 16"
-    assert str(refusal.value) == f"{rule}; a quarter of them is 3, null keeps all"
-
-
-def test_no_number_keeps_every_patch(image_tower: ImageTower) -> None:
-    assert ImageEncoder(tower=image_tower).kept_tokens == 15
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3"])
@@ -30,18 +18,6 @@ def test_images_of_another_size_are_refused(name: str, encoder_of: Callable[[str
     encoder, images = encoder_of(name)
     with pytest.raises(AssertionError, match="doesn't match model"):
         encoder(images.repeat(1, 1, 2, 2))
-
-
-def test_it_returns_the_embedding_the_kept_patches_and_all_scores(image_tower: ImageTower) -> None:
-    images = torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        encoded = ImageEncoder(tower=image_tower, kept_tokens=4)(images)
-    assert encoded.embedding.shape == (2, 64)
-    assert encoded.kept.shape == (2, 4)
-    assert encoded.scores.shape == (2, 15)
-    assert (encoded.scores.sum(dim=1) < 2).all(), "two heads share their attention with the class token"
-    others = encoded.scores.scatter(1, encoded.kept, -1)
-    assert (encoded.scores.gather(1, encoded.kept).amin(dim=1) >= others.amax(dim=1)).all()
 
 
 def test_it_says_how_many_images_keep_the_widest_layer_in_the_cache(image_tower: ImageTower) -> None:

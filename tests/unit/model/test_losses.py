@@ -15,14 +15,6 @@ TEMPERATURE = 0.07
 LABELS = torch.tensor([0, 3, 1, 1, 2, 0])
 
 
-def test_the_classification_loss_is_minus_the_log_of_the_labels_share() -> None:
-    logits = _logits(0)
-    expected = 0.0
-    for row, label in zip(logits.tolist(), LABELS.tolist(), strict=True):
-        expected += -math.log(math.exp(row[label]) / sum(math.exp(value) for value in row)) / BATCH
-    assert classification_loss(logits, LABELS, Objective()).item() == pytest.approx(expected, abs=1e-6)
-
-
 def test_the_image_to_text_loss_is_that_of_cosines_over_the_temperature() -> None:
     generator = torch.Generator().manual_seed(1)
     embeddings = torch.randn(BATCH, WIDTH, generator=generator).tolist()
@@ -69,14 +61,6 @@ def test_balanced_weights_make_every_class_count_the_same(counts: list[int]) -> 
         assert weight == 0 or count > 0
     mean = sum(weight * count for weight, count in zip(weights.tolist(), counts, strict=True)) / photographs
     assert mean == pytest.approx(1, rel=1e-5)
-
-
-def test_equal_counts_are_weighed_by_one() -> None:
-    assert balanced_weights(torch.tensor([7, 7, 7])).tolist() == [1, 1, 1]
-
-
-def test_no_photographs_at_all_give_no_weight() -> None:
-    assert balanced_weights(torch.tensor([0, 0])).tolist() == [0, 0]
 
 
 def _logits(seed: int) -> Tensor:

@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from beartype import beartype
-from beartype.roar import BeartypeCallHintParamViolation
-from jaxtyping import Float, Int, TypeCheckError, jaxtyped
 from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, MpfgvcError
 from mpfgvc.model.network import MPFGVC, check_settings
-from mpfgvc.model.prompts import ClassEmbeddings
 from mpfgvc.terms import Source
 
 CLASSES = ["crow", "rock wren", "barn owl", "blue jay", "red kite"]
@@ -24,17 +20,6 @@ def network(model_config: ModelConfig) -> MPFGVC:
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     return torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(0))
-
-
-def test_an_output_has_the_shapes_it_says(network: MPFGVC, images: Tensor) -> None:
-    output = network(images)
-    _check_shapes(*output[:6])
-    assert output.vision.shape == (2, 5)
-    assert output.embedding.shape == (2, 64)
-    assert output.kept.shape == (2, 4)
-    assert output.scores.shape == (2, 15)
-    with pytest.raises((TypeCheckError, BeartypeCallHintParamViolation)):
-        _check_shapes(*output._replace(text=output.text[:, :4])[:6])
 
 
 def test_the_prediction_is_the_fusion_classifier(network: MPFGVC, images: Tensor) -> None:
@@ -64,25 +49,6 @@ def test_text_logits_are_cosines_over_the_temperature(network: MPFGVC, images: T
             dot = (projected * text_features[index]).sum()
             cosine = dot / (projected.square().sum().sqrt() * text_features[index].square().sum().sqrt())
             torch.testing.assert_close(output.text[image, index], cosine / 0.07, atol=1e-5, rtol=0)
-
-
-def test_the_temperature_divides_the_cosines(model_config: ModelConfig, images: Tensor) -> None:
-    cold, warm = (
-        MPFGVC.from_config(model_config.replaced(temperature=value), CLASSES, seed=1).eval()(images).text
-        for value in (0.07, 0.14)
-    )
-    torch.testing.assert_close(cold, 2 * warm, atol=1e-5, rtol=0)
-
-
-def test_equal_widths_need_no_projection(network: MPFGVC) -> None:
-    same = MPFGVC(
-        image_encoder=network.image_encoder,
-        text=ClassEmbeddings(torch.randn(5, 64)),
-        embed=64,
-        fusion=network.fusion,
-        classes=CLASSES,
-    )
-    assert not list(same.projection.parameters())
 
 
 def test_the_same_seed_gives_the_same_weights(model_config: ModelConfig, network: MPFGVC) -> None:
@@ -122,13 +88,6 @@ def test_a_deployed_network_agrees_and_holds_no_text_tower(network: MPFGVC, imag
     assert deployed.deployed() is deployed
 
 
-def test_deploying_keeps_the_mode_of_training(network: MPFGVC, model_config: ModelConfig) -> None:
-    assert not network.deployed().training
-    training = MPFGVC.from_config(model_config, CLASSES).train()
-    assert training.deployed().training
-    assert training.training
-
-
 def test_a_deployed_network_is_built_again_from_its_config(
     model_config: ModelConfig, network: MPFGVC, images: Tensor
 ) -> None:
@@ -138,23 +97,6 @@ def test_a_deployed_network_is_built_again_from_its_config(
     again.load_state_dict(network.deployed().state_dict(), strict=True)
     with torch.no_grad():
         torch.testing.assert_close(again(images).logits, network(images).logits, atol=1e-6, rtol=0)
-
-
-def test_more_kept_tokens_than_patches_are_refused(model_config: ModelConfig) -> None:
-    with pytest.raises(ConfigError, match=r"model\.kept_tokens must be at most 15 .*, got 400"):
-        MPFGVC.from_config(model_config.replaced(kept_tokens=400), CLASSES)
-
-
-@jaxtyped(typechecker=beartype)
-def _check_shapes(
-    vision: Float[Tensor, "batch classes"],
-    text: Float[Tensor, "batch classes"],
-    fusion: Float[Tensor, "batch classes"],
-    embedding: Float[Tensor, "batch width"],
-    kept: Int[Tensor, "batch kept"],
-    scores: Float[Tensor, "batch patches"],
-) -> None:
-    """Raise where a size disagrees."""
 
 
 @pytest.mark.parametrize(

@@ -33,14 +33,6 @@ def test_every_class_has_a_context_of_its_own(tiny_text_tower: TextTower) -> Non
     assert not gradient[[0, 1, 2, 4]].any()
 
 
-def test_the_context_follows_its_seed_and_leaves_the_global_state(tiny_text_tower: TextTower) -> None:
-    before = torch.get_rng_state()
-    first, same, other = (_prompts(tiny_text_tower, seed=seed).context for seed in (3, 3, 4))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, same)
-    assert not torch.equal(first, other)
-
-
 def test_the_context_can_start_from_words(tiny_text_tower: TextTower) -> None:
     prompts = _prompts(tiny_text_tower, context_tokens=4, context_init="a photo of the")
     table = tiny_text_tower.transformer.token_embedding.weight
@@ -129,10 +121,7 @@ def test_class_embeddings_are_constants_of_their_own() -> None:
 def test_a_prompt_ends_with_supercategory_class_or_both(ending: Any, expected: list[str]) -> None:
     config = ModelConfig(supercategory="sea bird", prompt_ending=ending)
     assert prompt_endings(config, ["crow", "rock wren"]) == expected
-
-
-def test_without_a_supercategory_everything_is_an_object() -> None:
-    assert prompt_endings(ModelConfig(), ["crow", "wren", "owl"]) == ["object"] * 3
+    assert prompt_endings(ModelConfig(), ["crow", "wren"]) == ["object"] * 2
 
 
 def _prompts(

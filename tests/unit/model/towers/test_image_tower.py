@@ -16,7 +16,7 @@ from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 
 SMALL: dict[str, Any] = {"embed_dim": 48, "num_heads": 3, "depth": 3, "num_classes": 0}
-TRUE_NAMES = ["test_vit", "vit_tiny_patch16_224", "eva02_tiny_patch14_224"]
+TRUE_NAMES = ["test_vit", "eva02_tiny_patch14_224"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_gated_attention_is_refused() -> None:
         ("vit_tiny_patch16_22", "near: vit_tiny_patch16_224"),
         ("someone/model", "hf-hub:someone/model"),
         ("resnet18", "it is a ResNet"),
-        ("vgg11", "not a vision transformer of a known form"),
+        ("vgg11", "it is a VGG, not a plain vision transformer"),
         ("vit_tiny_patch16_224.no_such_tag", "no_such_tag"),
     ],
 )
@@ -162,11 +162,6 @@ def test_local_weights_give_timms_features(stored: tuple[str, Path], image_size:
     torch.testing.assert_close(embedding, expected, atol=1e-5, rtol=0)
 
 
-def test_weights_can_be_left_out_to_be_loaded_later(image_config: ImageTowerConfig) -> None:
-    config = ImageTowerConfig(name="test_vit", pretrained=True, weights="/no/such/file")
-    assert build_image_tower(config, load_weights=False).width == 64
-
-
 def test_an_unknown_tag_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"got vit_tiny_patch16_224\.mine; known: .*augreg_in21k"):
         build_image_tower(ImageTowerConfig(name="vit_tiny_patch16_224.mine"))
@@ -204,18 +199,3 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match=r"must be a readable \.safetensors file") as refusal:
             build_image_tower(ImageTowerConfig(name="test_vit", weights=str(path)))
         assert str(path) in str(refusal.value)
-
-
-def test_the_pretrained_tiny_tower_gives_timms_features(shared: Path) -> None:
-    path = shared / "weights" / "vit_tiny_patch16_224.safetensors"
-    if not path.is_file():
-        pytest.skip(f"needs the pretrained tower {path}")
-    reference = timm.create_model("vit_tiny_patch16_224").eval()
-    reference.load_state_dict(load_file(path), strict=True)
-    config = ImageTowerConfig(name="vit_tiny_patch16_224", weights=str(path))
-    encoder = ImageEncoder(tower=build_image_tower(config)).eval()
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        expected = reference.forward_head(reference.forward_features(images), pre_logits=True)
-        embedding = encoder(images).embedding
-    torch.testing.assert_close(embedding, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
