@@ -68,6 +68,12 @@ def finished(tiny: Callable[..., Config], once: Once) -> Path:
     return once("finished", lambda folder: train(tiny({"stage1.start": "features"}), out=folder))
 
 
+@pytest.fixture(scope="session")
+def plain(tiny: Callable[..., Config], once: Once) -> Path:
+    """A run of `tiny` with two random views in stage 2. Tests that change it work on a copy."""
+    return once("plain", lambda folder: train(tiny({"stage2.views": 2}), out=folder))
+
+
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
     """A copy of `finished`, for what is changed in it or written into it."""

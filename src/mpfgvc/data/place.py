@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from mpfgvc.config import DataConfig
@@ -60,8 +59,7 @@ def existing_folder(root: Path) -> Path:
 
 def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:
     """The settings of a dataset that is in another place now; None leaves a setting as it is."""
-    return replace(
-        config,
+    return config.replaced(
         root=str(root) if root else config.root,
         manifest=str(manifest) if manifest else config.manifest,
     )
