@@ -12,12 +12,13 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from mpfgvc.errors import OutputError
+from mpfgvc.errors import OutputError, printable
 from mpfgvc.launcher import Processes
 
 _KEEP_NAMES = "mpfgvc.keep-names"
@@ -75,6 +76,31 @@ def write_csv_row(cells: Iterable[object]) -> None:
     row = io.StringIO()
     csv.writer(row, lineterminator="\n").writerow(cells)
     write(row.getvalue())
+
+
+def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequence[int] = (0,)) -> None:
+    """Write a table without lines; the columns `text` are aligned left, the others right.
+
+    Names in it are data: no control character reaches the terminal.
+    """
+    cells = [[printable(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        room = [" " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        parts = [
+            cell + gap if number in text else gap + cell
+            for number, (cell, gap) in enumerate(zip(row, room, strict=True))
+        ]
+        lines.append("  ".join(parts).rstrip() + "\n")
+    write("".join(lines))
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes; Chinese, Japanese and Korean signs take two."""
+    return sum(unicodedata.east_asian_width(sign) in "WF" for sign in text) + sum(
+        not unicodedata.combining(sign) for sign in text
+    )
 
 
 class JsonArray:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.table import Table
 
 from mpfgvc.cli import output
 from mpfgvc.errors import printable
@@ -26,7 +21,6 @@ if TYPE_CHECKING:
 
 WORST_CLASSES = 5
 CONFUSED_PAIRS = 5
-WIDTH_OF_FILES = 240
 
 
 def write_run(run: Run) -> None:
@@ -48,11 +42,11 @@ def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> No
     what = f"{evaluation.split} split" if evaluation.set == "run" else "another labelled set"
     numbers = f"{evaluation.count} photographs, {len(evaluation.classes)} classes"
     output.write_line(f"{what}, {numbers}, {evaluation.precision}")
-    table = _table("source", "top-1 %", "top-5 %", "mean class %")
-    for source, metrics in evaluation.sources.items():
-        accuracies = (metrics.top1, metrics.top5, metrics.mean_class)
-        table.add_row(source, *(f"{100 * accuracy:.1f}" for accuracy in accuracies))
-    write_table(table)
+    rows = [
+        [source, *(f"{100 * accuracy:.1f}" for accuracy in metrics.to_dict().values())]
+        for source, metrics in evaluation.sources.items()
+    ]
+    output.write_table(["source", "top-1 %", "top-5 %", "mean class %"], rows)
     if (hierarchy := evaluation.hierarchy) is not None:
         shares = ", ".join(f"{100 * share:.1f} {level}" for level, share in hierarchy.accuracy.items())
         output.write_line(f"right at each level, %: {printable(shares)}")
@@ -71,16 +65,18 @@ def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> No
 
 def write_prompts(learned: LearnedPrompts) -> None:
     """A row for each class, then the closest pairs, and what the columns mean."""
-    table = _table("class", "moved", "nearest words of the learned tokens")
-    for prompt in learned.prompts:
-        words = " | ".join(", ".join(near.word.strip() for near in token) for token in prompt.tokens)
-        table.add_row(printable(prompt.label), f"{prompt.moved:.2f}", printable(words))
-    write_table(table)
-    table = _table("closest classes by their texts", "cosine", "at the start")
-    for pair in learned.pairs:
-        names = printable(" and ".join(pair.labels))
-        table.add_row(names, f"{pair.cosine:.3f}", f"{pair.at_start:.3f}")
-    write_table(table)
+    words = [
+        " | ".join(", ".join(near.word.strip() for near in token) for token in prompt.tokens)
+        for prompt in learned.prompts
+    ]
+    rows = [
+        (each.label, f"{each.moved:.2f}", said) for each, said in zip(learned.prompts, words, strict=True)
+    ]
+    output.write_table(["class", "moved", "nearest words of the learned tokens"], rows, text=(0, 2))
+    pairs = [
+        (" and ".join(each.labels), f"{each.cosine:.3f}", f"{each.at_start:.3f}") for each in learned.pairs
+    ]
+    output.write_table(["closest classes by their texts", "cosine", "at the start"], pairs)
     output.write_line(
         "moved: distance of the learned tokens from their start, over the length they started with"
     )
@@ -90,12 +86,7 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
     """A row for each recipe, what the columns mean, and where the page is."""
     from mpfgvc.evaluation.comparison import COLUMNS, caption, table_rows
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "recipe" else "right", overflow="fold")
-    for cells in table_rows(comparison):
-        table.add_row(*map(printable, cells))
-    write_table(table)
+    output.write_table(COLUMNS, table_rows(comparison))
     output.write_line(caption(comparison))
     output.write_line(f"page        {printable(folder)}/index.html")
 
@@ -103,10 +94,9 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
 def write_check(report: Report) -> None:
     """What is in a dataset, then each finding."""
     output.write_line(f"{printable(report.name)}, {report.classes} classes")
-    table = _table("split", "photographs")
-    for split, count in report.counts.items():
-        table.add_row(split, str(count))
-    write_table(table)
+    output.write_table(
+        ["split", "photographs"], [(name, str(count)) for name, count in report.counts.items()]
+    )
     lines = [
         f"smallest class  {report.smallest.name} ({report.smallest.count})",
         f"largest class   {report.largest.name} ({report.largest.count})",
@@ -157,23 +147,3 @@ def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:
     ]
     if pairs:
         output.write_line(f"most frequent mistakes: {', '.join(pairs)}")
-
-
-def _table(*columns: str) -> Table:
-    """A table without lines; columns named after a unit or a count hold numbers, aligned right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        is_number = column.endswith("%") or column == "photographs"
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    return table
-
-
-def write_table(table: Table) -> None:
-    """Write a table: to a terminal in its width, elsewhere wide enough for whole paths."""
-    terminal = sys.stdout.isatty()
-    text = io.StringIO()
-    width = None if terminal else WIDTH_OF_FILES
-    # The table goes through `output`, for the sake of closed pipes; names are printed as they are.
-    console = Console(file=text, force_terminal=terminal, width=width, highlight=False, markup=False)
-    console.print(table)
-    output.write(text.getvalue())
