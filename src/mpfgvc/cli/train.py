@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_config, add_json
+from mpfgvc.config import Config
 from mpfgvc.errors import ConfigError
+from mpfgvc.progress import say
 from mpfgvc.recipes_io import default_recipe, load_config, parse_overrides
 from mpfgvc.run_folder import RESUMABLE
 
@@ -44,6 +46,12 @@ def _add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", metavar="FOLDER", help="new run folder (default: runs/<dataset>-<number>)")
     parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train nothing, but say what this training will take: time, memory and disk, measured here in "
+        "three steps of each stage",
+    )
+    parser.add_argument(
         "--auto-resume",
         action="store_true",
         help="go on with the run that --out holds, if there is one with the same settings: the same command "
@@ -73,6 +81,9 @@ def _run(options: Namespace) -> None:
         from mpfgvc.data.place import dataset_root
 
         dataset_root(config.data)  # refused here, it costs no import of torch
+        if options.dry_run:
+            _dry_run(options, recipe, config)
+            return
         from mpfgvc.training.run import train
 
         run = train(config, out=options.out, auto_resume=options.auto_resume)
@@ -86,10 +97,49 @@ def _run(options: Namespace) -> None:
     write_run(run)
 
 
+def _dry_run(options: Namespace, recipe: str, config: Config) -> None:
+    from mpfgvc.training.dry_run import dry_run
+
+    result = dry_run(config, out=options.out)
+    if not output.is_first_process():
+        return
+    if options.json:
+        output.write_json({"recipe": recipe} | result.to_dict())
+        return
+    is_default = options.config is None and config.data.dataset == "synthetic"
+    note = " (the default, synthetic birds: name your photographs with --data.root)" if is_default else ""
+    photographs = ", ".join(f"{count} {split}" for split, count in result.photographs.items())
+    many = "one process" if result.processes == 1 else f"{result.processes} processes"
+    output.write_line(f"recipe       {recipe}{note}")
+    output.write_line(f"towers       {result.image_tower} and {result.text_tower}")
+    output.write_line(f"photographs  {photographs}; {result.classes} classes")
+    output.write_line(f"computed on  {result.device}, {result.precision}, {many}")
+    for part in result.parts:
+        each = f"{part.count} {part.unit}, {1000 * part.seconds_each:.3g} ms each"
+        output.write_line(f"  {part.name:<28} {_duration(part.seconds):>8}   {each}")
+    output.write_line(f"in all       {_duration(result.seconds)}")
+    for store in result.stores:
+        what = f"{store.needs / 1e9:.3g} of {store.has / 1e9:.3g} GB, most of it for {store.part}"
+        output.write_line(f"{store.name:<12} {what}")
+    for line in result.advice or ("it fits",):
+        output.write_line(line)
+    busy = (
+        f", where {result.load_average:.1f} programs wanted a core" if result.load_average is not None else ""
+    )
+    say(f"measured now on {result.cores} cores{busy}; a busy machine is slower than a quiet one")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
     others = [f"--{name}" for name in overrides if name not in RESUMABLE]
     others += [f"--{name}" for name in ("config", "base", "out") if getattr(options, name) is not None]
     others += ["--auto-resume"] if options.auto_resume else []
+    others += ["--dry-run"] if options.dry_run else []
     if others:
         raise ConfigError(f"--resume keeps the run's own settings; leave out {others[0]}, or start a new run")
     from mpfgvc.training.run import resume

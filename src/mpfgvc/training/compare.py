@@ -40,6 +40,7 @@ from mpfgvc.recipes_io import changed_settings
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.storage.metric_rows import read_rows, training_seconds
 from mpfgvc.storage.whole_files import write_text
+from mpfgvc.training.environment import peak_of_this_process
 from mpfgvc.training.run import resolve, resume, train
 
 RECORD_SECONDS = 5.0
@@ -230,13 +231,3 @@ def _recorded_peak(folder: RunFolder) -> int | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         return int(json.loads(folder.memory.read_bytes())["peak_bytes"])
     return None
-
-
-def peak_of_this_process() -> int | None:
-    """The most bytes of memory that it has had; None where the system does not say (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

@@ -69,6 +69,16 @@ def commit_of(file: Path, *, results: Sequence[str] = ()) -> str | None:
     return commit if changed == "" else f"{commit}-dirty"
 
 
+def peak_of_this_process() -> int | None:
+    """The most bytes of memory that it has had; None where the system does not say (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import chain, count, islice
 from typing import Protocol, cast
 
 import numpy as np
@@ -102,6 +103,19 @@ class Loop:
         self.placement.put_back()
         return {name: weight.detach().cpu().clone() for name, weight in self.stage.trained().items()}
 
+    def rehearse(self, steps: int) -> list[float]:
+        """Do a few steps without log and checkpoint; the seconds of each, with the wait for its batch."""
+        self.wrapped.train()
+        epochs = chain.from_iterable(self.batches.epoch(number) for number in count())
+        seconds, asked = [], time.perf_counter()
+        for inputs, labels in islice(epochs, steps):
+            self._train_step(send(inputs, self.fabric.device), send(labels, self.fabric.device))
+            self.state.step += 1
+            self._refuse_divergence()  # waits for the device
+            seconds.append(time.perf_counter() - asked)
+            asked = time.perf_counter()
+        return seconds
+
     def _progress(self) -> AbstractContextManager[None]:
         """The bar of the stage."""
         if self.log is None:
@@ -145,8 +159,8 @@ class Loop:
         )
         warmup = round(self.settings.warmup_epochs * self.batches.steps)
         set_learning_rate(self.optimizer, schedule(self.state.step, warmup=warmup, total=self.total_steps))
-        count = self.stage.micro_batches
-        parts = list(zip(inputs.chunk(count), labels.chunk(count), strict=True))
+        number = self.stage.micro_batches
+        parts = list(zip(inputs.chunk(number), labels.chunk(number), strict=True))
         for index, (part, part_labels) in enumerate(parts):
             waits = index < len(parts) - 1 and not self.placement.is_sharded  # whole gradients take memory
             with self.fabric.no_backward_sync(self.wrapped, enabled=waits):

@@ -61,7 +61,7 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
 
     Raises ConfigError, DataError, CheckpointError or OutputError for a user error.
     """
-    _refuse_unfit(config)
+    refuse_unfit(config)
     if auto_resume and out is None:
         raise ConfigError("--auto-resume needs --out, the folder of the run that may be there already")
     config, photos = resolve(config)
@@ -76,12 +76,13 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
     photos, descriptions = checked(config, photos)
     fabric = fabric_of(config)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
-    with _claimed(folder, fabric, new=True):
+    with claimed(folder, fabric, new=True):
         photo_list = list_photographs(config, photos, fabric)
         return _carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
 
 
-def _refuse_unfit(config: Config) -> None:
+def refuse_unfit(config: Config) -> None:
+    """Raise ConfigError for what is no Config, and in a loader process that imports the script again."""
     refuse_unguarded_script()
     if not isinstance(config, Config):
         raise ConfigError(f"train takes the settings that load_config gives, got {config!r:.80}")
@@ -139,7 +140,7 @@ def resume(
     photos = replace(restored.photos, notes=restored.notes, taxonomy=taxonomy)
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
     fabric = fabric_of(config)
-    with _claimed(folder, fabric):
+    with claimed(folder, fabric):
         photo_list = list_photographs(config, photos, fabric)
         restored.refuse_changed(photo_list)
         opened = open_run(
@@ -249,7 +250,7 @@ def _free_folder(config: Config, fabric: Fabric) -> RunFolder:
 
 
 @contextmanager
-def _claimed(folder: RunFolder, fabric: Fabric, *, new: bool = False) -> Iterator[None]:
+def claimed(folder: RunFolder, fabric: Fabric, *, new: bool = False) -> Iterator[None]:
     """Own the folder within the block, through the first process.
 
     `new` refuses a folder that holds a run. Raises CheckpointError or OutputError in every process.

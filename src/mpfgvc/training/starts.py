@@ -36,6 +36,7 @@ def fit_logistic_regression(
     *,
     objective: Objective = PLAIN,
     penalty: float = PENALTY,
+    most_steps: int = MOST_STEPS,
 ) -> None:
     """Set a linear classifier to the logistic regression on `embeddings`, in place."""
     weights = None if objective.class_weights is None else objective.class_weights.cpu().double()
@@ -46,7 +47,7 @@ def fit_logistic_regression(
     weight = torch.zeros(classifier.out_features, vectors.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(classifier.out_features, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=MOST_STEPS, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=most_steps, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
