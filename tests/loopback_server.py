@@ -14,9 +14,9 @@ from fastapi import FastAPI
 from PIL import Image
 
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.deploy.app import create_app
-from mpfgvc.deploy.server import address, listen, server_of
-from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.server.app import create_app
+from mpfgvc.deploy.server.run import address, listen, server_of
+from mpfgvc.deploy.server.settings import Limits
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.answering import ModelFacts
 from mpfgvc.inference.backends import Outputs, Pixels

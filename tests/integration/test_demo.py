@@ -11,10 +11,9 @@ from PIL import Image
 from tests.loopback_server import ColorModel, Running, form, photograph, running
 
 from mpfgvc import Config, Predictor, train
-from mpfgvc.deploy.app import create_app
-from mpfgvc.deploy.demo import add_demo, page_policy
-from mpfgvc.deploy.run_content import content_of
-from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.demo import add_demo, content_of, page_policy
+from mpfgvc.deploy.server.app import create_app
+from mpfgvc.deploy.server.settings import Limits
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -116,7 +115,7 @@ def test_drawn_birds_are_examples_too(tiny: Callable[..., Config], tmp_path: Pat
     app = create_app(ColorModel(), limits=Limits())
     add_demo(app, content)
     with running(app=app) as started:
-        shown = started.client.get(f"/shown/{content.examples[0]}")
+        shown = started.client.get(f"/shown/{len(content.trained)}")
         assert Image.open(io.BytesIO(shown.content)).size == (48, 48)
 
 

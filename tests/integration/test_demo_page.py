@@ -9,9 +9,9 @@ import pytest
 from tests.loopback_server import CLASSES, ColorModel, Running, photograph, running
 
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.app import create_app
 from mpfgvc.deploy.demo import DemoContent, add_demo
-from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.server.app import create_app
+from mpfgvc.deploy.server.settings import Limits
 from mpfgvc.inference.embedding_file import EmbeddingTable
 from mpfgvc.inference.search import EmbeddingIndex
 
@@ -43,13 +43,13 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> DemoContent:
         path.write_bytes(photograph(color, size=(60, 40)))
         samples.append(Sample(path=path, label=number % 2, split="train" if number < 2 else "test"))
     table = EmbeddingTable(
-        paths=("0", "1"),
+        paths=tuple(str(sample.path) for sample in samples[:2]),
         labels=("red", "green"),
         splits=("train", "train"),
         values=np.array(colors[:2], dtype=np.float32),
     )
     return DemoContent(
-        classes=CLASSES, photographs=samples, examples=(2, 3), index=EmbeddingIndex(table), notes=()
+        classes=CLASSES, trained=samples[:2], examples=samples[2:], index=EmbeddingIndex(table)
     )
 
 

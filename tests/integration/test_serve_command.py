@@ -6,9 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -100,29 +99,33 @@ def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(
         assert errors == "mpfgvc: stopped; every request that was accepted has been answered\n"
 
 
-def test_what_was_accepted_before_the_stop_is_answered_and_the_next_is_refused(
+def test_what_was_sent_before_the_stop_is_answered_and_the_next_is_refused(
     finished: Path, photos: Path
 ) -> None:
+    """The process is halted while clients send, as on a busy machine, and told to stop before it goes on."""
     content = (photos / "test" / "disc" / "0.png").read_bytes()
-    with serving(finished, "--device", "cpu", "--wait", "1500") as (url, process):
-        codes: list[int] = []
-
-        def ask() -> None:
-            codes.append(httpx.post(f"{url}/classify", files={"photograph": content}, timeout=60).status_code)
-
-        asking = [threading.Thread(target=ask) for _ in range(5)]
-        for thread in asking:
-            thread.start()
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            while "mpfgvc_photographs_inside 5.0" not in client.get("/metrics").text:
+    request = httpx.Request("POST", "http://localhost/classify", files={"photograph": content})
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    sent = f"POST /classify HTTP/1.1\r\n{head}\r\n".encode() + request.read()
+    with serving(finished, "--device", "cpu", "--wait", "300") as (url, process), ExitStack() as stack:
+        address = ("127.0.0.1", int(url.rpartition(":")[2]))
+        connect = lambda: stack.enter_context(socket.create_connection(address, timeout=60))  # noqa: E731
+        kept = [connect() for _ in range(8)]
+        for connection in kept:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while b'{"status": "ok"}' not in connection.recv(1000):
                 pass
+        process.send_signal(signal.SIGSTOP)
+        clients = kept + [connect() for _ in range(100)]
+        for connection in clients:
+            connection.sendall(sent)
         process.send_signal(signal.SIGINT)
-        process.wait(60)
-        for thread in asking:
-            thread.join()
-        assert (codes, process.returncode) == ([200] * 5, 130)
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/health")
+        process.send_signal(signal.SIGCONT)
+        answers = [connection.recv(12) for connection in clients]
+        assert answers == [b"HTTP/1.1 200"] * 108
+        assert process.wait(60) == 130
+        with pytest.raises(ConnectionRefusedError):
+            connect()
 
 
 def test_the_token_comes_from_the_environment_and_other_names_of_this_machine_are_refused(

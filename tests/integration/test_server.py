@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from tests.loopback_server import BROKEN_PIXEL, CLASSES, ColorModel, Running, form, photograph, running
 
-from mpfgvc.deploy import server as server_module
+from mpfgvc.deploy.server import run as server_module
 
 TOKEN = "a-token-for-tests"  # noqa: S105  # a token of nothing
 
@@ -107,7 +107,7 @@ def test_explain_gives_patches_attention_and_evidence_and_a_picture(server: Runn
     assert server.client.post("/explain", files=files).json()["view"] is None
     drawn = server.client.post("/explain?format=png", files=files)
     assert drawn.headers["content-type"] == "image/png"
-    assert Image.open(io.BytesIO(drawn.content)).size == (30, 20)
+    assert Image.open(io.BytesIO(drawn.content)).format == "PNG"
 
 
 def test_class_names_that_utf_8_lacks_arrive_as_escapes(server: Running) -> None:
@@ -172,7 +172,7 @@ def test_an_error_of_the_model_about_one_photograph_is_a_500_of_that_request_onl
         (b"MZ no photograph", 422, "not an image of a known format"),
         (photograph(size=(200, 200), kind="JPEG")[:900], 422, "truncated"),
         (photograph()[:-30], 422, "cannot read the given image"),
-        (png_that_claims(60_000, 60_000), 422, "megapixels are more than 1000"),
+        (png_that_claims(60_000, 60_000), 422, "megapixels are more than 250"),
         (png_that_claims(8_000, 5_000), 413, "8000 x 5000 pixels are more than 1 megapixels"),
         (png_that_claims(50, 50_000), 422, "more elongated than"),
         (photograph(size=(1200, 900)), 413, "1200 x 900 pixels are more than 1 megapixels"),
@@ -294,7 +294,7 @@ def test_a_full_server_answers_503_with_the_time_to_wait_and_then_goes_on() -> N
         ]
         for thread in inside:
             thread.start()
-        _wait_until(lambda: started.app.state.desk.admission.photographs == 2)
+        _wait_until(lambda: started.app.state.desk.places.photographs == 2)
         refused = started.client.post("/classify", files=form(photograph()))
         assert refused.status_code == 503
         assert re.fullmatch(r"\d+", refused.headers["retry-after"])
@@ -312,7 +312,7 @@ def test_an_answer_that_takes_too_long_is_a_504_and_gives_its_place_back() -> No
     with running(timeout=0.4, queue=1) as started:
         started.model.free.clear()
         assert started.client.post("/classify", files=form(photograph())).status_code == 504
-        _wait_until(lambda: started.app.state.desk.admission.photographs == 0)
+        _wait_until(lambda: started.app.state.desk.places.photographs == 0)
 
 
 def test_an_upload_that_takes_too_long_is_a_408() -> None:
@@ -332,7 +332,7 @@ def test_a_client_that_goes_away_leaves_the_queue() -> None:
         started.model.free.clear()
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{started.url}/classify", files=form(photograph(), photograph()), timeout=0.5)
-        _wait_until(lambda: started.app.state.desk.admission.photographs == 0)
+        _wait_until(lambda: started.app.state.desk.places.photographs == 0)
         started.model.free.set()
         assert started.client.post("/classify", files=form(photograph())).status_code == 200
         assert sum(started.model.batches) <= 2  # one was in the model already, the other was given up

@@ -15,7 +15,7 @@ from tests.readme.blocks import Block, blocks_of, columns
 from tests.readme.conftest import REPOSITORY, Python
 from tests.readme.test_readme import README, SMALL
 
-from mpfgvc.deploy.settings import Limits
+from mpfgvc.deploy.server.settings import Limits
 
 PAGE = REPOSITORY / "docs" / "serving.md"
 BLOCKS = blocks_of(PAGE)

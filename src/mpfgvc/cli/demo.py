@@ -1,19 +1,18 @@
 """`mpfgvc demo`: the server of `mpfgvc serve`, with a page for people."""
 
+from __future__ import annotations
+
 from argparse import ArgumentParser, Namespace
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
-from mpfgvc.cli.predictions import load_predictor
-from mpfgvc.cli.serving import (
-    STOPPED,
-    add_server_options,
-    limits_of,
-    listen,
-    serve_until_stopped,
-    token_of,
-)
+from mpfgvc.cli.serving import STOPPED, add_server_options, serve_model
 from mpfgvc.progress import say
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from mpfgvc.inference.predictor import Predictor
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -24,22 +23,15 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    limits, token = limits_of(options), token_of(options)
-    with listen(options) as bound:
-        from mpfgvc.deploy.app import create_app
-        from mpfgvc.deploy.demo import add_demo
-        from mpfgvc.deploy.desk import warm_up
-        from mpfgvc.deploy.run_content import content_of
+    def add_page(app: FastAPI, predictor: Predictor) -> None:
+        from mpfgvc.deploy.demo import add_demo, content_of
 
-        predictor = load_predictor(options)
-        warm_up(predictor)
         content = content_of(options.model, predictor, root=options.root, manifest=options.manifest)
         for note in content.notes:
             say(note)
-        app = create_app(predictor, limits=limits, token=token)
         add_demo(app, content)
-        page = "/" if token is None else f"/#token={quote(token)}"
-        serve_until_stopped(app, bound, options, say=say, page=page)
+
+    serve_model(options, say=say, add_page=add_page)
 
 
 COMMAND = Command(

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import NoReturn, get_args
 
 from mpfgvc.cli import output, predictions
-from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, load_predictor
+from mpfgvc.cli.predictions import add_engine, add_photos, add_rules
 from mpfgvc.cli.serving import add_server_options, serve_model
 from mpfgvc.errors import ConfigError, MpfgvcError, printable
 from mpfgvc.terms import Source
@@ -79,7 +79,7 @@ def _parser() -> ArgumentParser:
 
 
 def _serve(options: Namespace) -> int:
-    serve_model(options, lambda: load_predictor(options), say=_say, package="mpfgvc-runtime")
+    serve_model(options, say=_say, package="mpfgvc-runtime")
     return 0
 
 

@@ -3,17 +3,11 @@
 An exported model (.onnx) is served by the same code as in mpfgvc-runtime; torch is not imported then.
 """
 
-from __future__ import annotations
-
 from argparse import ArgumentParser, Namespace
 
 from mpfgvc.cli.command import Command, add_device, add_model
-from mpfgvc.cli.predictions import add_engine, load_predictor
-from mpfgvc.cli.serving import (
-    STOPPED,
-    add_server_options,
-    serve_model,
-)
+from mpfgvc.cli.predictions import add_engine
+from mpfgvc.cli.serving import STOPPED, add_server_options, serve_model
 from mpfgvc.progress import say
 
 
@@ -25,7 +19,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 
 def _run(options: Namespace) -> None:
-    serve_model(options, lambda: load_predictor(options), say=say)
+    serve_model(options, say=say)
 
 
 COMMAND = Command(

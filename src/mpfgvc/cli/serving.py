@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, get_args
+from urllib.parse import quote
 
 from mpfgvc.cli import output
-from mpfgvc.deploy.settings import LOOPBACK, Limits, checked_token
+from mpfgvc.cli.predictions import load_predictor
+from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_token
 from mpfgvc.errors import ConfigError
 from mpfgvc.launcher import core_count
 from mpfgvc.terms import Source
 
 if TYPE_CHECKING:
-    import socket
-
     from fastapi import FastAPI
 
     from mpfgvc.inference.predictor import Predictor
@@ -53,68 +53,55 @@ def add_server_options(parser: ArgumentParser) -> None:
         help=f"what clients send as Authorization: Bearer TOKEN (default: the variable {TOKEN_VARIABLE}, "
         "which is not seen in the list of processes; without both, no token is needed)",
     )
-    for each in fields(Limits):
-        default = min(8, core_count()) if each.name == "decoders" else each.default
-        kind = float if isinstance(each.default, float) else int
-        text = f"{_HELP[each.name]} (default: {default:g})"
-        parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default, help=text)
+    for limit in fields(Limits):
+        default = min(8, core_count()) if limit.name == "decoders" else limit.default
+        kind = float if isinstance(limit.default, float) else int
+        text = f"{_HELP[limit.name]} (default: {default:g})"
+        parser.add_argument(f"--{limit.name.replace('_', '-')}", type=kind, default=default, help=text)
     parser.add_argument(
         "--source", choices=get_args(Source), help="classifier to use (default: the model's own)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
-def limits_of(options: Namespace) -> Limits:
-    """The limits that the options set. Raises ConfigError."""
-    return Limits(**{each.name: getattr(options, each.name) for each in fields(Limits)})
+def serve_model(
+    options: Namespace,
+    *,
+    say: Callable[[str], None],
+    package: str = "mpfgvc",
+    add_page: Callable[[FastAPI, Predictor], None] | None = None,
+) -> None:
+    """Serve a model until the server is stopped; `add_page` gives the application a page for people.
 
-
-def token_of(options: Namespace) -> str | None:
-    """The token of the option, or else of the environment. Raises ConfigError for one that cannot be."""
-    return checked_token(options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE))
-
-
-def listen(options: Namespace, *, package: str = "mpfgvc") -> socket.socket:
-    """The socket of the server, before anything is loaded. Raises ConfigError, also for a missing package."""
+    Raises ConfigError for a wrong option, a missing package or an address that is taken, before the model is
+    loaded.
+    """
+    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
+    token = checked_token(options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE))
     for name in _NEEDED:
         if find_spec(name) is None:
             raise ConfigError(f"a server needs {name}: pip install '{package}[serve]'")
-    from mpfgvc.deploy.server import listen
+    from mpfgvc.deploy.server.run import address, listen, run
 
-    return listen(options.host, options.port)
+    with listen(options.host, options.port) as bound:
+        from mpfgvc.deploy.server.app import create_app, warm_up
 
-
-def serve_model(
-    options: Namespace, load: Callable[[], Predictor], *, say: Callable[[str], None], package: str = "mpfgvc"
-) -> None:
-    """Serve a model until the server is stopped."""
-    limits, token = limits_of(options), token_of(options)
-    with listen(options, package=package) as bound:
-        from mpfgvc.deploy.app import create_app
-        from mpfgvc.deploy.desk import warm_up
-
-        model = load()
+        model = load_predictor(options)
         warm_up(model)
-        serve_until_stopped(create_app(model, limits=limits, token=token), bound, options, say=say)
-
-
-def serve_until_stopped(
-    app: FastAPI, bound: socket.socket, options: Namespace, *, say: Callable[[str], None], page: str = ""
-) -> None:
-    """Say where the server is, and serve. `page` is the path that people open, or "" if there is none."""
-    from mpfgvc.deploy.access import answer_only_to
-    from mpfgvc.deploy.server import address, run
-
-    url, token = address(bound), token_of(options)
-    if options.host in LOOPBACK:
-        answer_only_to(app, LOOPBACK)
-    elif token is None:
-        say(f"anyone who can reach {url} can use the model; set a token with --token or {TOKEN_VARIABLE}")
-    if options.json:
-        output.write_json({"url": url, "page": f"{url}{page}" if page else None, "token": token is not None})
-    else:
-        output.write_line(
-            f"open        {url}{page}" if page else f"listening   {url}   (routes: {url}/openapi.json)"
-        )
-    run(app, bound, stop_seconds=options.timeout)
+        local = options.host in LOOPBACK
+        app = create_app(model, limits=limits, token=token, names=LOOPBACK if local else ())
+        url, path = address(bound), ""
+        if add_page is not None:
+            add_page(app, model)
+            path = "/" if token is None else f"/#token={quote(token)}"
+        if not local and token is None:
+            say(f"anyone who can reach {url} can use the model; set a token with --token or {TOKEN_VARIABLE}")
+        page = f"{url}{path}" if path else None
+        if options.json:
+            output.write_json({"url": url, "page": page, "token": token is not None})
+        elif page is not None:
+            output.write_line(f"open        {page}")
+        else:
+            output.write_line(f"listening   {url}   (routes: {url}/openapi.json)")
+        run(app, bound, stop_seconds=limits.timeout)
     say(STOPPED)

@@ -14,44 +14,99 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
+from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.app import answers, desk_of
-from mpfgvc.deploy.desk import Unreadable
-from mpfgvc.deploy.documents import NoOptions
-from mpfgvc.deploy.refusals import RefusedError, json_response
-from mpfgvc.deploy.uploads import UPLOAD_SCHEMA, read_uploads
-from mpfgvc.errors import DataError
-from mpfgvc.inference.search import EmbeddingIndex
+from mpfgvc.deploy.server.app import answers, takes_photographs
+from mpfgvc.deploy.server.documents import NoOptions, RefusedError, json_response
+from mpfgvc.errors import DataError, MpfgvcError
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.inference.search import EmbeddingIndex, index_for
+from mpfgvc.run_folder import RunFolder
 
-PAGE = "demo.html"
-_SHOWN_SIDE = 1024
-_SMALL_SIDE = 256
+EXAMPLES = 8
+_SHOWN_SIDE, _SMALL_SIDE = 1024, 256
 _KEPT_PICTURES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoContent:
-    """What the page shows beside the answers: photographs of the run, of which some are examples.
-
-    `index` holds embeddings of the first of `photographs`, in their order; None if the run has none.
-    """
+    """What the page shows beside the answers: photographs of the run. `index` is None without embeddings."""
 
     classes: Sequence[str] = ()
-    photographs: Sequence[Sample] = ()
-    examples: Sequence[int] = ()
+    trained: Sequence[Sample] = ()
+    examples: Sequence[Sample] = ()
     index: EmbeddingIndex | None = None
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
     """Lines for who starts the demo: what it goes without, and how to get it."""
+
+    @cached_property
+    def photographs(self) -> Sequence[Sample]:
+        """All of them, by number: the training photographs, then the examples."""
+        return (*self.trained, *self.examples)
+
+    def nearest(self, embedding: Sequence[float], top: int) -> list[dict[str, Any]]:
+        """The training photographs that look most like an embedding. Raises RefusedError (501)."""
+        if self.index is None:
+            raise RefusedError(501, "the run has no embeddings; make them with mpfgvc embed RUN")
+        (found,) = self.index.nearest(np.array([embedding]), top=top, split="train")
+        return [
+            {
+                "number": self._numbers[neighbour.path],
+                "label": self.classes[self.trained[self._numbers[neighbour.path]].label],
+                "similarity": max(-1.0, min(1.0, neighbour.similarity)),
+            }
+            for neighbour in found
+            if neighbour.path in self._numbers
+        ]
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {str(sample.path): number for number, sample in enumerate(self.trained)}
+
+
+def content_of(
+    run: str, predictor: Predictor, *, root: str | Path | None = None, manifest: str | Path | None = None
+) -> DemoContent:
+    """The content of a run's demo; an empty one, with a note, for a model that is not in a run folder.
+
+    Whatever is missing (the dataset, a test split, embeddings) is left out, with a line that says how to get
+    it. `root` and `manifest` say where the dataset is now, if it moved.
+    """
+    folder = RunFolder(run)
+    if not folder.is_run:
+        return DemoContent(notes=(f"{run} is not a run folder: there are no examples",))
+    try:
+        photos = photos_of_run(folder, root=root, manifest=manifest)
+    except MpfgvcError as error:
+        return DemoContent(notes=(f"there are no examples: {error}",))
+    index, notes, tested = None, list(photos.notes), photos.found("test")
+    try:
+        if folder.embeddings.is_file():
+            index = index_for(predictor, folder.embeddings)
+        else:
+            hint = f"make their embeddings with mpfgvc embed {folder.path}"
+            notes.append(f"the nearest training photographs are not shown; {hint}")
+    except MpfgvcError as error:
+        notes.append(f"the nearest training photographs are not shown: {error}")
+    rows = np.linspace(0, len(tested) - 1, min(EXAMPLES, len(tested))).round().astype(int)
+    return DemoContent(
+        classes=photos.photos.classes,
+        trained=photos.found("train"),
+        examples=[tested[row] for row in rows.tolist()],  # of classes far apart: samples are in their order
+        index=index,
+        notes=tuple(notes),
+    )
 
 
 class ExampleDocument(BaseModel):
@@ -68,11 +123,9 @@ class ExamplesDocument(BaseModel):
     similar: bool = Field(description="Whether /similar has anything to search.")
 
 
-class NeighbourDocument(BaseModel):
+class NeighbourDocument(ExampleDocument):
     """A training photograph, and the cosine of both embeddings."""
 
-    number: int
-    label: str
     similarity: float
 
 
@@ -96,8 +149,19 @@ class ShownOptions(NoOptions):
 
 def add_demo(app: FastAPI, content: DemoContent) -> None:
     """Give the page and its routes to an application of `create_app`."""
-    app.include_router(_page_route())
-    app.include_router(_run_routes(content), dependencies=[Depends(app.state.token_check)])
+    page = files("mpfgvc.deploy").joinpath("demo.html").read_text("utf-8")
+    headers = {
+        "Content-Security-Policy": page_policy(page),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-cache",
+    }
+
+    @app.get("/", include_in_schema=False)
+    async def show_page() -> Response:
+        return Response(page, media_type="text/html", headers=headers)
+
+    app.include_router(_run_routes(app, content), dependencies=[app.state.token])
 
 
 def page_policy(page: str) -> str:
@@ -115,31 +179,15 @@ def _digest(page: str, tag: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
-def _page_route() -> APIRouter:
-    routes = APIRouter()
-    page = files("mpfgvc.deploy").joinpath(PAGE).read_text("utf-8")
-    headers = {
-        "Content-Security-Policy": page_policy(page),
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
-
-    @routes.get("/", include_in_schema=False)
-    async def show_page() -> Response:
-        return Response(page, media_type="text/html", headers=headers)
-
-    return routes
-
-
-def _run_routes(content: DemoContent) -> APIRouter:
+def _run_routes(app: FastAPI, content: DemoContent) -> APIRouter:
     routes = APIRouter()
     pictures = lru_cache(maxsize=_KEPT_PICTURES)(lambda number, side: _picture(content, number, side))
 
     @routes.get("/examples", responses=answers(ExamplesDocument, 401))
     async def examples() -> Response:
         """Test photographs of the run to try, and their true classes."""
-        found = [{"number": each, "label": _label(content, each)} for each in content.examples]
+        numbered = enumerate(content.examples, start=len(content.trained))
+        found = [{"number": number, "label": content.classes[sample.label]} for number, sample in numbered]
         return json_response({"examples": found, "similar": content.index is not None})
 
     @routes.get("/shown/{number}", responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}})
@@ -151,44 +199,13 @@ def _run_routes(content: DemoContent) -> APIRouter:
         picture, kind = await run_in_threadpool(pictures, number, side)
         return Response(picture, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
-    @routes.post(
-        "/similar",
-        openapi_extra=UPLOAD_SCHEMA,
-        responses=answers(SimilarDocument, 400, 401, 408, 413, 415, 422, 501, 503, 504),
-    )
+    @routes.post("/similar", **takes_photographs(SimilarDocument, 501))
     async def similar(request: Request, options: Annotated[SimilarOptions, Query()]) -> Response:
         """The training photographs that look most like a photograph to the model."""
-        if content.index is None:
-            raise RefusedError(501, "the run has no embeddings; make them with mpfgvc embed RUN")
-        return json_response({"nearest": await _nearest(request, content, content.index, options.top)})
+        output = await app.state.desk.answer(request, "compared")
+        return json_response({"nearest": content.nearest(output.embedding, options.top)})
 
     return routes
-
-
-async def _nearest(
-    request: Request, content: DemoContent, index: EmbeddingIndex, top: int
-) -> list[dict[str, Any]]:
-    desk = desk_of(request)
-    with desk.admission.ticket() as ticket:
-        uploads = await read_uploads(request, ticket, desk.limits)
-        if len(uploads) > 1:
-            raise RefusedError(413, f"one photograph at a time is compared, got {len(uploads)}")
-        (outcome,) = await desk.answers(request, uploads)
-    if isinstance(outcome.result, Unreadable):
-        raise RefusedError(501, "this model has no embeddings")
-    (found,) = index.nearest(np.stack([outcome.result.embedding]), top=top)
-    return [
-        {
-            "number": int(each.path),
-            "label": _label(content, int(each.path)),
-            "similarity": max(-1.0, min(1.0, each.similarity)),
-        }
-        for each in found
-    ]
-
-
-def _label(content: DemoContent, number: int) -> str:
-    return content.classes[content.photographs[number].label]
 
 
 def _picture(content: DemoContent, number: int, side: int) -> tuple[bytes, str]:

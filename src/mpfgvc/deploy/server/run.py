@@ -1,13 +1,14 @@
 """Run an application on a socket until it is told to stop.
 
-SIGTERM and Ctrl-C stop it gracefully: new connections are refused, every request that was accepted is
-answered, then the process ends. A client that is slow with the head of a request is disconnected; uvicorn
-itself would wait for it for ever.
+SIGTERM and Ctrl-C stop it gracefully: what clients have sent by then is taken in and answered, new
+connections are refused, then the process ends. A client that is slow with the head of a request is
+disconnected; uvicorn itself would wait for it for ever.
 """
 
 import asyncio
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -21,6 +22,8 @@ HEAD_SECONDS = 10
 """For the head of a request, from the connection or the first byte on."""
 IDLE_SECONDS = 15
 """How long a connection without a request is kept."""
+DRAIN_SECONDS = 0.2
+"""For the heads of requests that were on their way when the server was told to stop."""
 _MOST_HEAD = 64 * 1024
 _BACKLOG = 1024
 
@@ -51,7 +54,7 @@ def address(bound: socket.socket) -> str:
 
 def server_of(app: FastAPI, *, stop_seconds: float) -> uvicorn.Server:
     """A server that waits at most `stop_seconds` for what it has accepted when it is stopped."""
-    return uvicorn.Server(
+    return _DrainingServer(
         uvicorn.Config(
             app,
             http=_ImpatientProtocol,
@@ -78,6 +81,35 @@ def run(app: FastAPI, bound: socket.socket, *, stop_seconds: float) -> None:
 
 def _stopped(_signal: int, _frame: FrameType | None) -> None:
     """Nothing: the server has stopped already."""
+
+
+class _DrainingServer(uvicorn.Server):
+    """Takes in what clients have sent before it stops; uvicorn would close on them unread."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept what waits in the kernel, refuse what comes later, read for a moment, then stop."""
+        listeners = [listener.dup() for listener in sockets or []]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            for connection in _waiting_at(listener):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+        await asyncio.sleep(DRAIN_SECONDS)
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> "_ImpatientProtocol":
+        state = self.lifespan.state
+        return _ImpatientProtocol(config=self.config, server_state=self.server_state, app_state=state)
+
+
+def _waiting_at(listener: socket.socket) -> list[socket.socket]:
+    """The connections that nobody has accepted yet; the listener is closed."""
+    found = []
+    with listener, suppress(OSError):
+        listener.setblocking(False)
+        while True:
+            found.append(listener.accept()[0])
+    return found
 
 
 class _ImpatientProtocol(H11Protocol):

@@ -1,4 +1,4 @@
-"""Batches: their order and size, who waits how long, and that no item suffers from another."""
+"""Places are bounded and given back; batches: their order, who waits how long, and whose error it is."""
 
 import asyncio
 import threading
@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from mpfgvc.deploy.batcher import BatchDone, Batcher
+from mpfgvc.deploy.server.documents import RefusedError
+from mpfgvc.deploy.server.queue import Batcher, Places
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 
 def batcher_of(model: Model, **options: Any) -> Batcher[int, int]:
     settings: dict[str, Any] = {"worker": ThreadPoolExecutor(1), "largest": 4, "longest_wait": 0.02}
+    settings["on_batch"] = lambda size, seconds: None
     made = Batcher[int, int](model, **{**settings, **options})
     made.start()
     return made
@@ -136,7 +138,6 @@ def test_a_caller_that_goes_away_leaves_the_queue_and_the_others_are_answered() 
         held[0].cancel()  # it is in the model by now
         gone.cancel()
         await asyncio.sleep(0.05)
-        assert batcher.waiting == 1
         model.free.set()
         answers = [await held[1], await stays]
         await batcher.close()
@@ -146,25 +147,6 @@ def test_a_caller_that_goes_away_leaves_the_queue_and_the_others_are_answered() 
 
     assert run(main()) == [-2, -4]
     assert model.batches == [[1, 2], [4]]
-
-
-def test_a_caller_that_waits_too_long_gives_up_alone() -> None:
-    model = Model()
-
-    async def main() -> int:
-        batcher = batcher_of(model, largest=1)
-        model.free.clear()
-        patient = asyncio.create_task(batcher.submit(1))
-        await asyncio.sleep(0)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(batcher.submit(2), 0.1)
-        model.free.set()
-        answer = await patient
-        await batcher.close()
-        return answer
-
-    assert run(main()) == -1
-    assert model.batches == [[1]]
 
 
 def test_closing_answers_what_waits_and_takes_nothing_more() -> None:
@@ -183,14 +165,67 @@ def test_closing_answers_what_waits_and_takes_nothing_more() -> None:
 
 
 def test_every_batch_is_told_with_its_size_and_its_seconds() -> None:
-    told: list[BatchDone] = []
+    told: list[tuple[int, float]] = []
 
     async def main() -> float:
-        batcher = batcher_of(Model(), on_batch=told.append)
+        batcher = batcher_of(Model(), on_batch=lambda *how: told.append(how))
         await asyncio.gather(*(batcher.submit(item) for item in range(6)))
         await batcher.close()
         return batcher.seconds_per_item
 
     assert run(main()) > 0
-    assert [each.size for each in told] == [4, 2]
-    assert all(each.seconds > 0 for each in told)
+    assert [size for size, _ in told] == [4, 2]
+    assert all(seconds > 0 for _, seconds in told)
+
+
+def places_for(seconds_each: float = 0.5) -> Places:
+    return Places(photographs=3, size=100, seconds_left=lambda inside: seconds_each * inside)
+
+
+def test_places_are_taken_given_back_and_refused_beyond_the_last() -> None:
+    places = places_for()
+    with places.ticket() as first:
+        first.take(photographs=1)
+        with places.ticket():
+            assert (places.photographs, places.is_open) == (3, False)
+            with (
+                pytest.raises(RefusedError, match="busy: 3 of 3 places are taken") as refused,
+                places.ticket(),
+            ):
+                raise AssertionError("no place was left")
+            assert (refused.value.status, refused.value.retry_after) == (503, 2)
+        assert (places.photographs, places.is_open) == (2, True)
+    assert places.photographs == 0
+
+
+def test_a_request_that_needs_too_many_places_gets_none_of_them() -> None:
+    places = places_for()
+    with places.ticket(), pytest.raises(RefusedError, match="busy"), places.ticket() as second:
+        second.take(photographs=2)
+    assert places.photographs == 0
+
+
+def test_bytes_are_bounded_over_all_requests() -> None:
+    places = places_for()
+    with places.ticket() as first, places.ticket() as second:
+        first.take(size=60)
+        with pytest.raises(RefusedError, match="memory"):
+            second.take(size=41)
+        second.take(size=40)
+        assert places.bytes == 100
+    assert places.bytes == 0
+
+
+@pytest.mark.parametrize(("seconds_each", "told"), [(0.0, 1), (4.4, 4), (500.0, 60)])
+def test_the_time_to_wait_is_that_of_what_is_inside_within_a_minute(seconds_each: float, told: int) -> None:
+    places = places_for(seconds_each)
+    with places.ticket():
+        assert places.retry_after() == told
+
+
+def test_a_stopping_server_admits_nobody() -> None:
+    places = places_for()
+    places.closed = True
+    assert not places.is_open
+    with pytest.raises(RefusedError, match="stopping"), places.ticket():
+        raise AssertionError("it was closed")

@@ -1,0 +1,317 @@
+"""What the server sends: JSON documents, refusals, and counters; and the options that shape them.
+
+The models describe the documents in the OpenAPI page; the functions make them. Every refusal has the same
+body, `{"error": "one line"}`, whoever makes it: a limit, a wrong option, an unknown path, or a photograph
+that cannot be read.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from PIL import Image
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from mpfgvc.errors import one_line
+from mpfgvc.inference.answering import Answering, AnswerRules
+from mpfgvc.inference.predictor import PhotoOutput
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.explain import Explanation
+
+MOST_VIEW = 1024
+CLIENT_GONE = 499
+"""What a request is counted as whose client went away; nobody receives it."""
+NO_ADDRESSES = "send the bytes of the photograph, not its address: this server fetches nothing"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ADDRESS_OPTIONS = {"url", "uri", "image_url", "href", "link"}
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class NoOptions(BaseModel):
+    """A request without options; any is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClassifyOptions(NoOptions):
+    """The options of /classify."""
+
+    top: int = Field(5, ge=1, le=1000, description="Guesses for each photograph, best first.")
+    set: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Adds the classes that hold the right one in this share of photographs, such as 0.9.",
+    )
+    abstain: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="The answer is null where more than this share of such answers would be wrong.",
+    )
+    back_off: bool = Field(
+        False, description="With abstain: a group of the taxonomy, such as a genus, where that is sure."
+    )
+    within: list[str] = Field(
+        [], max_length=1000, description="Only these classes, or the classes of these groups."
+    )
+
+    @property
+    def rules(self) -> AnswerRules:
+        """The rules that these options ask for. Raises ConfigError."""
+        return AnswerRules(
+            abstain=self.abstain, back_off=self.back_off, set=self.set, within=tuple(self.within)
+        )
+
+
+class ExplainOptions(NoOptions):
+    """The options of /explain."""
+
+    top: int = Field(5, ge=1, le=1000, description="Guesses, best first.")
+    format: Literal["json", "png"] = Field("json", description="A document, or a picture for people.")
+    view: int = Field(
+        0,
+        ge=0,
+        le=MOST_VIEW,
+        description="Adds what the model sees as a JPEG of at most so many pixels a side; 0 adds nothing.",
+    )
+
+
+class ErrorDocument(BaseModel):
+    """Why a request has no answer."""
+
+    error: str
+
+
+class GuessDocument(BaseModel):
+    """A class and how probable the model takes it to be."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class PhotographDocument(BaseModel):
+    """The answer about one photograph, or the reason why there is none."""
+
+    name: str
+    answer: str | None = None
+    level: str | None = None
+    guesses: list[GuessDocument] = []
+    set: list[str] | None = None
+    error: str | None = None
+
+
+class ClassifyDocument(BaseModel):
+    """The answer of /classify, in the order of the uploads."""
+
+    photographs: list[PhotographDocument]
+
+
+class EmbeddingDocument(BaseModel):
+    """The embedding of one photograph, or the reason why there is none."""
+
+    name: str
+    embedding: list[float] | None = None
+    error: str | None = None
+
+
+class EmbedDocument(BaseModel):
+    """The answer of /embed; embeddings of models with another digest cannot be compared."""
+
+    digest: str
+    photographs: list[EmbeddingDocument]
+
+
+class EvidenceDocument(BaseModel):
+    """Which kept patches speak for the answer (above 0) and for the runner-up (below 0)."""
+
+    answer: str
+    against: str
+    difference: float
+    change: list[float]
+
+
+class ExplainDocument(BaseModel):
+    """The answer of /explain."""
+
+    name: str
+    guesses: list[GuessDocument]
+    grid: tuple[int, int]
+    kept: list[tuple[int, int]]
+    attention: list[list[float]]
+    chosen_by: str
+    evidence: EvidenceDocument
+    view: str | None = None
+
+
+class ClassesDocument(BaseModel):
+    """The answer of /classes."""
+
+    digest: str
+    classes: list[str]
+
+
+class StateDocument(BaseModel):
+    """The answer of /health and /ready."""
+
+    status: str
+
+
+Outcomes = Sequence[tuple[str, "PhotoOutput | RefusedError"]]
+"""Name and output of each upload of a request, or the reason why there is none."""
+
+
+def classified(outcomes: Outcomes, rules: Answering, top: int) -> Any:
+    """The document of /classify."""
+    return {
+        "photographs": [
+            {"name": name, "error": outcome.line}
+            if isinstance(outcome, RefusedError)
+            else {"name": name, **_answer(outcome, rules, top)}
+            for name, outcome in outcomes
+        ]
+    }
+
+
+def _answer(output: PhotoOutput, rules: Answering, top: int) -> dict[str, Any]:
+    (row,) = rules.probabilities(output.logits[None])
+    answer = rules.answer(row)
+    return {
+        "answer": answer.label,
+        "level": None if answer.label is None else answer.level,
+        "guesses": [vars(guess) for guess in rules.guesses(row, top)],
+        **({} if answer.classes is None else {"set": list(answer.classes)}),
+    }
+
+
+def embedded(outcomes: Outcomes, digest: str) -> Any:
+    """The document of /embed."""
+    return {
+        "digest": digest,
+        "photographs": [
+            {"name": name, "error": outcome.line}
+            if isinstance(outcome, RefusedError)
+            else {"name": name, "embedding": outcome.embedding.tolist()}
+            for name, outcome in outcomes
+        ],
+    }
+
+
+def explained(name: str, explanation: "Explanation", view: Image.Image | None) -> Any:
+    """The document of /explain."""
+    return {
+        "name": name,
+        "guesses": [vars(guess) for guess in explanation.guesses],
+        "grid": list(explanation.attention.shape),
+        "kept": [list(patch) for patch in explanation.kept],
+        "attention": [[round(float(value), 6) for value in row] for row in explanation.attention],
+        "chosen_by": explanation.selection,
+        "evidence": {
+            "answer": explanation.answer,
+            "against": explanation.against,
+            "difference": explanation.difference,
+            "change": list(explanation.change),
+        },
+        "view": None if view is None else _data_address(view),
+    }
+
+
+def _data_address(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, format="JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+class RefusedError(Exception):
+    """A request that gets no answer; `retry_after` is in seconds."""
+
+    def __init__(self, status: int, line: str, *, retry_after: int | None = None) -> None:
+        super().__init__(line)
+        self.status, self.line, self.retry_after = status, line, retry_after
+
+    def response(self) -> Response:
+        """What the client gets."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return json_response({"error": self.line}, status=self.status, headers=headers)
+
+
+def json_response(document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A document as JSON in ASCII: names of classes and files may hold characters that UTF-8 cannot."""
+    body = json.dumps(document, allow_nan=False).encode("ascii")
+    return Response(body, status_code=status, headers=headers, media_type="application/json")
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every refusal leave the app in the same form."""
+
+    @app.exception_handler(RefusedError)
+    async def on_refusal(_request: Request, error: RefusedError) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(_request: Request, error: HTTPException) -> Response:
+        return json_response({"error": str(error.detail)}, status=error.status_code, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_wrong_option(_request: Request, error: RequestValidationError) -> Response:
+        """FastAPI's own handler puts the input into its answer, and fails where that is not text."""
+        return json_response({"error": "; ".join(map(_option_line, error.errors()))}, status=422)
+
+
+def _option_line(error: Any) -> str:
+    name = str(error["loc"][-1]) if error["loc"] else "request"
+    if error["type"] == "extra_forbidden":
+        rule = NO_ADDRESSES if name.lower() in _ADDRESS_OPTIONS else "is not an option of this request"
+    else:
+        rule = one_line(ValueError(error["msg"]))
+    return f"{name[:80]}: {rule}"
+
+
+class Measures:
+    """What one server counts, in the text form that Prometheus reads, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = own = CollectorRegistry()
+        ProcessCollector(registry=own)
+        about = "Requests by route and status."
+        self._requests = Counter("mpfgvc_requests", about, ["route", "status"], registry=own)
+        about = "Seconds from the head of a request to its answer."
+        self._seconds = Histogram("mpfgvc_request_seconds", about, ["route"], buckets=_SECONDS, registry=own)
+        about = "Photographs by outcome."
+        self._photographs = Counter("mpfgvc_photographs", about, ["outcome"], registry=own)
+        about = "Photographs in a batch."
+        self._batch = Histogram("mpfgvc_batch_photographs", about, buckets=_SIZES, registry=own)
+        self._model = Histogram("mpfgvc_model_seconds", "Seconds of a batch.", buckets=_SECONDS, registry=own)
+        about = "Photographs decoding, waiting or computing."
+        self._inside = Gauge("mpfgvc_photographs_inside", about, registry=own)
+
+    def request(self, *, route: str, status: int, seconds: float) -> None:
+        """Count a request; `route` is that of the table of routes, so that nobody can invent more."""
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def batch(self, size: int, seconds: float) -> None:
+        """Count a batch of the model."""
+        self._batch.observe(size)
+        self._model.observe(seconds)
+
+    def photographs(self, *, answered: int = 0, unreadable: int = 0) -> None:
+        """Count photographs that were answered, and those that could not be read."""
+        self._photographs.labels("answered").inc(answered)
+        self._photographs.labels("unreadable").inc(unreadable)
+
+    def text(self, *, inside: int) -> bytes:
+        """All of it; `inside` is the number of photographs now."""
+        self._inside.set(inside)
+        return generate_latest(self._registry)
