@@ -3,8 +3,6 @@
 Nothing in a description is trusted: every field must be there, of its exact type and in
 its range, before anything is built. The image tower must be one that timm or this package
 builds from its name, so that no saved model can go online or read another file.
-
-A setting that ModelConfig gains later gets its value for older files in `OLDER`.
 """
 
 import json
@@ -14,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from mpfgvc.config import ModelConfig
+from mpfgvc.config import ModelConfig, Settings
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy, check_taxonomy
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
@@ -31,16 +29,6 @@ MOST_BYTES = 64 * 2**20
 MOST_PIXELS = 4096
 """Longest side of the images that a tower may see."""
 MOST_EMBED = 2**16
-OLDER: dict[str, str | int | float | bool | None] = {
-    "descriptions": None,
-    "prompt_weight": 0.05,
-    "selection": "attention",
-    "prediction": "fusion",
-    "projection": "auto",
-}
-"""What a model was whose file does not name these settings, as they came after it."""
-LATER: dict[str, None] = {"calibration": None, "taxonomy": None}
-"""Fields that files of older versions do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +66,9 @@ class ModelDescription:
         if type(version) is int and version != FORMAT:
             hint = "use the version of mpfgvc that wrote it"
             raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT}; {hint}")
-        if isinstance(document, dict) and isinstance(document.get("model"), dict):
-            document = (
-                {"calibration": None, "taxonomy": None} | document | {"model": OLDER | document["model"]}
-            )
         try:
+            if isinstance(document, dict) and "model" in document:
+                document["model"] = _settings(ModelConfig, document["model"])
             description: Self = typed(cls, document, "")
         except (ConfigError, DataError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path}: {error}; restore the file or train again") from None
@@ -97,6 +83,20 @@ class ModelDescription:
             + "\n"
         )
         return text.encode("utf-8", errors="backslashreplace")
+
+
+def _settings(kind: type[Settings], value: object) -> Settings:
+    """Settings all of which are given: none is filled in by its default."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{kind.prefix.rstrip('.')} must be an object, got {json.dumps(value):.60}")
+    values = dict(value)
+    for name, field in kind.model_fields.items():
+        if name not in values:
+            raise ConfigError(f"{kind.prefix}{name} is missing")
+        inner, given = field.annotation, values[name]
+        if isinstance(inner, type) and issubclass(inner, Settings):
+            values[name] = _settings(inner, given)
+    return kind(**values)
 
 
 def _check_preprocessing(preprocessing: Preprocessing) -> None:

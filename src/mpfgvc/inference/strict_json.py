@@ -15,7 +15,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from mpfgvc.config import Settings
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
 
 _WORDS: dict[Any, str] = {
@@ -53,10 +52,10 @@ def typed(kind: Any, value: object, name: str) -> Any:
     Numbers are finite; a whole number may stand for a float, nothing else is converted. `name` is
     what errors call the value. Raises ConfigError.
     """
-    if isinstance(kind, type) and issubclass(kind, Settings):
-        return _settings(kind, value) if isinstance(value, Mapping) else _refuse(name, "an object", value)
     if is_dataclass(kind) and isinstance(kind, type):
         return _dataclass(kind, value, name)
+    if hasattr(kind, "model_fields"):  # settings, which were read already
+        return value
     origin = get_origin(kind)
     if origin is UnionType:
         return _one_of(get_args(kind), value, name)
@@ -85,18 +84,6 @@ def _dataclass(kind: type, value: object, name: str) -> Any:
     if unknown := sorted(set(value) - set(wanted)):
         raise ConfigError(f"{prefix}{_short(unknown[0])} is not a known field")
     return kind(**{field: typed(types[field], value[field], prefix + field) for field in wanted})
-
-
-def _settings(kind: type[Settings], value: Mapping[str, object]) -> Settings:
-    """Settings all of which are given: none is filled in by its default."""
-    values = dict(value)
-    for name, field in kind.model_fields.items():
-        if name not in values:
-            raise ConfigError(f"{kind.prefix}{name} is missing")
-        inner, given = field.annotation, values[name]
-        if isinstance(inner, type) and issubclass(inner, Settings) and isinstance(given, Mapping):
-            values[name] = _settings(inner, given)
-    return kind(**values)
 
 
 def _one_of(kinds: tuple[Any, ...], value: object, name: str) -> Any:

@@ -18,7 +18,6 @@ TOWER = ImageTowerConfig(name="test_vit", pretrained=False, image_size=[48, 80])
 @pytest.mark.parametrize(
     ("embed", "projection"),
     [
-        (20, nn.Linear(64, 20)),  # as version 0.1.0 had it
         (20, nn.Linear(64, 20, bias=False)),
         (64, nn.Linear(64, 64, bias=False)),  # of a CLIP whose towers have equal widths
         (64, nn.Identity()),
