@@ -38,7 +38,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run needs torch, which mpfgvc-runtime does without; install mpfgvc for it, or give a .onnx "
             "file of mpfgvc export",
         ),
-        ("['predict', 'none.onnx', 'photo.png', '--abstain', '2']", "abstain must be a share between 0 and 1"),
+        (
+            "['predict', 'none.onnx', 'photo.png', '--abstain', '2']",
+            "abstain must be a share between 0 and 1",
+        ),
     ],
 )
 def test_its_command_works_where_only_its_own_packages_are(
@@ -58,9 +61,7 @@ sys.exit(main({words}))
 """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", program]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stderr.startswith(f"mpfgvc: {line}")
     assert done.stderr.count("\n") == 1
     assert done.returncode == 2
