@@ -22,7 +22,7 @@ from torchvision.transforms import InterpolationMode, v2
 from common import photographs
 from mpfgvc.config import AugmentConfig
 from mpfgvc.data.images import read_image
-from mpfgvc.data.photos import Photos
+from mpfgvc.data.loading import Photos
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import train_transform
@@ -65,7 +65,7 @@ def _compare(name: str, paths: Sequence[Path], *, wanted: float, most_apart: flo
 
     def ours() -> None:
         for index in range(len(paths)):
-            photos[0, index]
+            photos[[(0, index)]]
 
     def reference() -> None:
         for path in paths:
@@ -98,8 +98,7 @@ def _usual_transform() -> v2.Compose:
 
 def _difference(photos: Photos, index: int, usual: v2.Compose, path: Path) -> float:
     """Mean difference in levels between ours and the reference from the same seed."""
-    shown = photos[0, index].image
-    assert shown is not None
+    shown = photos[[(0, index)]].images[0]
     whole = Image.open(path).convert("RGB")
     factor = whole.width // read_image(path, at_least=photos.transform.at_least).width
     torch.manual_seed(seed_of(0, 0, index))

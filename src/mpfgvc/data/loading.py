@@ -1,36 +1,127 @@
-"""Batches of photographs, the same whatever the number of workers and processes.
+"""Photographs as batches, the same whatever the number of workers and processes.
 
-The order of an epoch depends on (seed, epoch) only. So one optimiser step sees the same photographs on one
-process or on four, and a run that was killed in the middle of an epoch continues with the batches that it
-had not seen.
+The order of an epoch depends on (seed, epoch) only, what happens to a photograph in training on (seed,
+epoch, its index) only. So one optimiser step sees the same photographs on one process or on four, and a run
+that was killed in the middle of an epoch continues with the batches that it had not seen.
+
+A photograph that cannot be read is not an exception but a value (`Unreadable`), because an exception would
+arrive in the main process as a worker's traceback. What happens to loader processes from outside (killed,
+out of shared memory) is one line, too, and comes where the next batch is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Self
 
-import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mpfgvc.config import OnError
 from mpfgvc.data.images import reason_only
-from mpfgvc.data.loader_processes import iterate
-from mpfgvc.data.photos import Batch, ClassMembers, Collate, Key, Photos
-from mpfgvc.data.samples import Photograph, Sample, chunks, labels_at
+from mpfgvc.data.samples import Photograph, Sample, labels_at
 from mpfgvc.data.shard_table import shard_ends
 from mpfgvc.data.transforms import Transform
-from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.launcher import Processes, core_count, refuse_unguarded_script
-from mpfgvc.seeding import seed_of
+from mpfgvc.errors import ConfigError, DataError, one_line
+from mpfgvc.launcher import GUARD, Processes, core_count, refuse_unguarded_script
+from mpfgvc.seeding import seed_of, seeded
 
 ONE_PROCESS = Processes()
+Key = tuple[int, int]  # (epoch, index of the photograph)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photograph that cannot be read: its index among those of the loader, and the reason in one line."""
+
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Photographs as the tower expects them.
+
+    `indices` point into the photographs that the loader was made of, one for each image. A batch may be
+    smaller than asked for, or empty, if some of its photographs are unreadable.
+    """
+
+    images: Float[Tensor, "batch 3 height width"]
+    indices: tuple[int, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which a GPU copies faster."""
+        return replace(self, images=self.images.pin_memory())
+
+
+class Photos(Dataset[Batch]):
+    """Batches by a list of (epoch, index): read, transformed, with the randomness of that pair.
+
+    `seed` None promises a transform without randomness: such a batch is read on as many threads as torch has
+    here. In the main process these are the model's, idle meanwhile; in a loader process it is one. With
+    `labels`, the next readable photograph of its class takes the place of an unreadable one.
+    """
+
+    def __init__(
+        self,
+        photographs: Sequence[Photograph],
+        transform: Transform,
+        *,
+        seed: int | None,
+        labels: Int[Tensor, " photographs"] | None = None,
+    ) -> None:
+        self.photographs, self.transform, self.seed, self.labels = photographs, transform, seed, labels
+
+    def __len__(self) -> int:
+        return len(self.photographs)
+
+    def __getitem__(self, keys: list[Key]) -> Batch:
+        """The batch of these photographs, in their order."""
+        threads = torch.get_num_threads()
+        if self.seed is not None or threads == 1:  # random transforms share torch's one generator
+            items = [self._item(key) for key in keys]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                items = list(pool.map(self._item, keys))
+        found = [(index, image) for index, image, _ in items if image is not None]
+        return Batch(
+            images=_stacked([image for _, image in found], self.transform.image_size),
+            indices=tuple(index for index, _ in found),
+            unreadable=tuple(failure for _, _, failures in items for failure in failures),
+        )
+
+    def _item(self, key: Key) -> tuple[int, Tensor | None, list[Unreadable]]:
+        """The photograph or what takes its place, and what could not be read on the way."""
+        epoch, wanted = key
+        failures: list[Unreadable] = []
+        for index in self._candidates(wanted):
+            try:
+                return index, self._image(epoch, index), failures
+            except DataError as error:
+                failures.append(Unreadable(index, str(error)))
+        return wanted, None, failures
+
+    def _candidates(self, index: int) -> Iterator[int]:
+        yield index
+        if self.labels is not None:
+            same = torch.nonzero(self.labels == self.labels[index]).flatten()
+            yield from [*same[same > index].tolist(), *same[same < index].tolist()]
+
+    def _image(self, epoch: int, index: int) -> Tensor:
+        image = self.photographs[index].read(at_least=self.transform.at_least)
+        if self.seed is None:
+            return self.transform(image)
+        with seeded(seed_of(self.seed, epoch, index)):
+            return self.transform(image)
 
 
 class TrainingLoader:
@@ -60,31 +151,39 @@ class TrainingLoader:
             rule = f"must be a multiple of the {processes.world} processes"
             raise ConfigError(f"batch_size {rule}, got {batch_size}")
         self.samples, self.on_error, self.tell = samples, on_error, tell
+        self.batch_size, self.seed, self.processes = batch_size, seed, processes
+        self.steps = steps_per_epoch(len(samples), batch_size)
+        self.blocks: Blocks | None = None
+        self.labels = labels_of(samples)
         self.skipped: set[int] = set()
-        self.order = _Order(len(samples), batch_size=batch_size, seed=seed, processes=processes)
-        substitutes = ClassMembers(samples) if on_error == "skip" else None
-        photos = Photos(samples, transform, seed=seed, substitutes=substitutes)
+        self.order: list[list[Key]] = []
+        photos = Photos(samples, transform, seed=seed, labels=self.labels if on_error == "skip" else None)
         self.batches = _data_loader(photos, self.order, worker_count(workers, processes=processes.local))
 
     def by_blocks(self, blocks: Blocks) -> Self:
         """The loader, with the photographs of a few blocks read together."""
-        self.order.blocks = blocks
+        self.blocks = blocks
         return self
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of a whole epoch."""
-        return self.order.steps
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Int[Tensor, " batch"]]]:
         """Images and labels of the batches of one epoch from `first_step` on.
 
         Raises DataError for an unreadable photograph, or where a whole class is unreadable.
         """
-        self.order.set_epoch(epoch, first_step)
-        for batch in iterate(self.batches):
-            self._handle_unreadable(batch, self.order.share)
-            yield batch.images, torch.from_numpy(labels_at(self.samples, batch.indices))
+        batches = epoch_batches(
+            len(self.samples),
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            world=self.processes.world,
+            blocks=self.blocks,
+            first_step=first_step,
+        )
+        own = slice(self.processes.rank, None, self.processes.world)
+        self.order[:] = [[(epoch, index) for index in batch[own]] for batch in batches]
+        for keys, batch in zip(list(self.order), _batches(self.batches), strict=True):
+            self._handle_unreadable(batch, len(keys))
+            yield batch.images, self.labels[list(batch.indices)]
 
     def _handle_unreadable(self, batch: Batch, size: int) -> None:
         if batch.unreadable and self.on_error == "raise":
@@ -122,28 +221,20 @@ class EvaluationLoader:
         on_error: OnError = "raise",
         seed: int | None = None,
     ) -> None:
-        own = range(processes.rank, len(photographs), processes.world)
+        own = [(0, index) for index in range(processes.rank, len(photographs), processes.world)]
+        order = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
         count = worker_count(workers, processes=processes.local, model_on_cpu=model_on_cpu)
         self.photographs, self.on_error = photographs, on_error
-        photos = Photos(photographs, transform, seed=seed)
-        self.batches = _data_loader(photos, _InOrder(own, batch_size), count)
+        self.batches = _data_loader(Photos(photographs, transform, seed=seed), order, count)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in iterate(self.batches):
+        for batch in _batches(self.batches):
             if batch.unreadable and self.on_error == "raise":
                 raise DataError(batch.unreadable[0].reason)
             yield batch
-
-
-def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
-    """The label of each sample, to be indexed by the `indices` of a batch."""
-    labels = np.empty(len(samples), np.int64)
-    for places in chunks(len(samples)):
-        labels[places.start : places.stop] = labels_at(samples, places)
-    return torch.from_numpy(labels)
 
 
 @dataclass(frozen=True)
@@ -161,15 +252,17 @@ class Blocks:
         """A block for each tar file, in the order of the samples."""
         return cls(torch.from_numpy(shard_ends(samples)), together)
 
-    def windows(self, seed: int, epoch: int) -> Iterator[Tensor]:
-        """The photographs of an epoch in their order, those of `together` blocks at a time."""
+    def order(self, seed: int, epoch: int) -> Int[Tensor, " photographs"]:
+        """The photographs of an epoch in their order."""
         ends = self.ends.tolist()
         starts = [0, *ends[:-1]]
         blocks = torch.randperm(len(ends), generator=_generator(seed, epoch)).tolist()
+        parts = []
         for number, first in enumerate(range(0, len(blocks), self.together)):
             window = blocks[first : first + self.together]
             inside = torch.cat([torch.arange(starts[block], ends[block]) for block in window])
-            yield inside[torch.randperm(len(inside), generator=_generator(seed, epoch, number))]
+            parts.append(inside[torch.randperm(len(inside), generator=_generator(seed, epoch, number))])
+        return torch.cat(parts)
 
 
 def epoch_batches(
@@ -181,41 +274,31 @@ def epoch_batches(
     world: int = 1,
     blocks: Blocks | None = None,
     first_step: int = 0,
-) -> Iterator[list[int]]:
+) -> list[list[int]]:
     """The indices of each whole batch of an epoch from `first_step` on, of all processes together.
 
-    They depend on (seed, epoch) only. Without `blocks`, the order takes 8 bytes a photograph.
+    They depend on (seed, epoch) only.
     """
-    windows: Iterable[Tensor] = (
-        [torch.randperm(count, generator=_generator(seed, epoch))]
-        if blocks is None
-        else blocks.windows(seed, epoch)
-    )
-    if count < batch_size:  # one batch, filled up so that every process gets the same number
-        order = torch.cat([*windows]).tolist()
-        batches = iter([[order[place % count] for place in range(count + -count % world)]])
+    if blocks is not None:
+        order = blocks.order(seed, epoch)
     else:
-        batches = _cut(windows, batch_size)
-    yield from islice(batches, first_step, steps_per_epoch(count, batch_size))
-
-
-def _cut(windows: Iterable[Tensor], size: int) -> Iterator[list[int]]:
-    """All whole batches of the windows one after the other."""
-    left = torch.zeros(0, dtype=torch.long)
-    for window in windows:
-        joined = torch.cat([left, window]) if len(left) else window
-        whole = len(joined) // size * size
-        yield from (joined[start : start + size].tolist() for start in range(0, whole, size))
-        left = joined[whole:]
-
-
-def _generator(*parts: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_of(*parts))
+        order = torch.randperm(count, generator=_generator(seed, epoch))
+    if count < batch_size:  # one batch, filled up so that every process gets the same number
+        order = order[torch.arange(count + -count % world) % count]
+        batch_size = len(order)
+    whole = order[: len(order) // batch_size * batch_size]
+    batches: list[list[int]] = whole.view(-1, batch_size)[first_step:].tolist()
+    return batches
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches in an epoch of `count` photographs; a set smaller than a batch is one batch."""
     return max(1, count // batch_size)
+
+
+def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
+    """The label of each sample, to be indexed by the `indices` of a batch."""
+    return torch.from_numpy(labels_at(samples, range(len(samples))))
 
 
 def worker_count(workers: int | None, *, processes: int = 1, model_on_cpu: bool = False) -> int:
@@ -231,67 +314,71 @@ def worker_count(workers: int | None, *, processes: int = 1, model_on_cpu: bool 
     return min(8, own // 4) if model_on_cpu else max(1, min(8, own))
 
 
-class _Order:
-    """The batches of keys of one epoch; `set_epoch` says which epoch, and where to begin."""
-
-    def __init__(self, count: int, *, batch_size: int, seed: int, processes: Processes) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.processes = processes
-        self.blocks: Blocks | None = None
-        self.steps = steps_per_epoch(count, batch_size)
-        self.set_epoch(0, 0)
-
-    def set_epoch(self, epoch: int, first_step: int) -> None:
-        self.current, self.first_step = epoch, first_step
-
-    def __len__(self) -> int:
-        return self.steps - self.first_step
-
-    @property
-    def share(self) -> int:
-        """Photographs of a batch that this process has."""
-        return -(-min(self.count, self.batch_size) // self.processes.world)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        rank, world = self.processes.rank, self.processes.world
-        batches = epoch_batches(
-            self.count,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            epoch=self.current,
-            world=world,
-            blocks=self.blocks,
-            first_step=self.first_step,
-        )
-        for indices in batches:
-            yield [(self.current, index) for index in indices[rank::world]]
+def _generator(*parts: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(*parts))
 
 
-@dataclass(frozen=True)
-class _InOrder:
-    """The batches of keys of an evaluation."""
+def _stacked(images: list[Tensor], image_size: tuple[int, int]) -> Float[Tensor, "batch 3 height width"]:
+    """The images in one tensor; in a loader process, in shared memory from the start.
 
-    indices: range
-    batch_size: int
+    Without that, torch would move them there in a thread of the queue, where an error (Docker gives
+    64 MB of shared memory) is printed and lost, and the main process waits forever.
+    """
+    shape = (len(images), 3, *image_size)
+    if not images or get_worker_info() is None:
+        return torch.stack(images) if images else torch.zeros(shape)
+    size = len(images) * images[0].numel()
+    storage = images[0]._typed_storage()._new_shared(size, device="cpu")  # type: ignore[no-untyped-call]
+    return torch.stack(images, out=images[0].new(storage).resize_(shape))
 
-    def __len__(self) -> int:
-        return -(-len(self.indices) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
-        for start in range(0, len(self.indices), self.batch_size):
-            yield [(0, index) for index in self.indices[start : start + self.batch_size]]
-
-
-def _data_loader(photos: Photos, batches: _Order | _InOrder, workers: int) -> DataLoader[Batch]:
+def _data_loader(photos: Photos, order: list[list[Key]], workers: int) -> DataLoader[Batch]:
     if workers > 0:
         refuse_unguarded_script()
     loader: DataLoader[Any] = DataLoader(
         photos,
-        batch_sampler=batches,
+        batch_size=None,
+        sampler=order,  # torch asks for single items, but passes on whatever comes
         num_workers=workers,
-        collate_fn=Collate(photos.transform.image_size),
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # else every epoch would draw from the global one
     )
     return loader
+
+
+def _batches(loader: DataLoader[Batch]) -> Iterator[Batch]:
+    """The batches of a loader. Raises DataError for what happens to its processes from outside."""
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    handler = signal.getsignal(signal.SIGCHLD) if is_main else None
+    processes: list[Any] = []
+    try:
+        batches = iter(loader)
+        if handler is not None:  # torch's own would raise wherever the main process stands: in a checkpoint
+            signal.signal(signal.SIGCHLD, handler)
+        processes = getattr(batches, "_workers", [])
+        for batch in batches:
+            yield batch
+            if any(process.exitcode for process in processes):
+                raise RuntimeError("DataLoader worker exited unexpectedly")
+    except (RuntimeError, OSError, EOFError) as error:
+        line = _what_to_do(error, [process.exitcode or 0 for process in processes])
+        if line is None:
+            raise
+        raise DataError(line) from None
+
+
+def _what_to_do(error: Exception, ended: list[int]) -> str | None:
+    """What to do about a loader process that failed; None for an error that is not of this kind."""
+    text = f"{one_line(error, 2000)} {error.__cause__}"
+    if re.search(r"No space left|shared memory|bus error", text) or -getattr(signal, "SIGBUS", 999) in ended:
+        rule = "there is too little shared memory (/dev/shm) for the loader processes"
+        return f"{rule}; give the container more with --shm-size 2g, or set data.workers 0"
+    lost = "DataLoader worker" in text or isinstance(error, ConnectionError | EOFError)
+    if not ended or not lost:
+        return None
+    if max(ended) > 0:
+        rule = f"one of {len(ended)} loader processes ended, probably because it ran your script again"
+        return f"{rule}; put the script's calls under {GUARD} or set data.workers 0"
+    rule = f"one of {len(ended)} loader processes was killed, probably because memory ran out"
+    return f"{rule}; lower data.workers (0 uses none), and continue a training with --resume"

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpfgvc.data.photos import ClassMembers
 from mpfgvc.data.readers.shards import read_shards
 from mpfgvc.data.samples import CHUNK, PhotoSet, class_counts, labels_at
 from mpfgvc.data.shard_index import (
@@ -133,14 +132,6 @@ def test_the_photographs_of_a_shard_stand_together(photos):
         assert ends == [place for place in range(1, len(shards)) if shards[place] != shards[place - 1]] + [
             len(shards)
         ]
-
-
-def test_others_of_a_class_are_found_from_the_next_one_on(photos):
-    train = photos.subset("train")
-    labels = [each.label for each in train]
-    others = list(ClassMembers(train).others(5000))
-    same = [place for place, label in enumerate(labels) if label == labels[5000]]
-    assert others == [place for place in same if place > 5000] + [place for place in same if place < 5000]
 
 
 def test_a_pack_of_the_first_format_is_read_without_digests(tmp_path):
