@@ -138,9 +138,9 @@ def test_settings_can_be_compared_by_validation_without_reading_the_test(
     [
         (["full", "nosuch"], "unknown recipe nosuch"),
         (["full", "./full.yaml"], "two recipes are called full; give each another name"),
-        (["full", "--seeds", "0"], "--seeds must be at least 1, or several seeds, got 0"),
+        (["full", "--seeds", "0"], "--seeds must be at least 1, how many there are, got 0"),
         (["full", "--seeds", "4", "4"], "--seeds must be one or more different numbers, got [4, 4]"),
-        (["full", "--seed", "4"], "unknown option --seed; did you mean --seeds?"),
+        (["full", "--seed", "4", "--seeds", "2"], "--seed names one seed and --seeds several; leave out one"),
         (["full", "--final_test", "false"], "--final_test is set by the comparison; leave it out"),
         (["full", "cub", "--base", "dogs"], "cub states all its settings and has no base to replace by dogs"),
         (["full", "--reference", "probe"], "--reference must be one of full, got probe"),

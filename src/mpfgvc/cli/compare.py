@@ -28,9 +28,9 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="N",
         type=int,
         nargs="+",
-        default=[3],
-        help="one number: so many seeds, from 0 on; several: these seeds (default: 3)",
+        help="one number: how many seeds, 0, 1, 2 and so on; several numbers: these seeds (default: 3)",
     )
+    parser.add_argument("--seed", metavar="SEED", type=int, help="one seed alone, by its own number")
     parser.add_argument(
         "--out",
         metavar="FOLDER",
@@ -75,21 +75,25 @@ def _run(options: Namespace) -> None:
 
 
 def _seeds(options: Namespace) -> list[int]:
-    """One number is how many there are, several are the seeds themselves."""
-    seeds: list[int] = options.seeds
+    """One number of --seeds is how many there are, several are the seeds themselves; --seed is one of them."""
+    if options.seed is not None:
+        if options.seeds is not None:
+            raise ConfigError("--seed names one seed and --seeds several; leave out one of them")
+        return [options.seed]
+    seeds: list[int] = options.seeds or [3]
     if len(seeds) > 1:
         return seeds
     if seeds[0] < 1:
-        raise ConfigError(f"--seeds must be at least 1, or several seeds, got {seeds[0]}")
+        hint = "the seed of that number alone is --seed"
+        raise ConfigError(f"--seeds must be at least 1, how many there are, got {seeds[0]}; {hint}")
     return list(range(seeds[0]))
 
 
 def _load(options: Namespace) -> dict[str, Config]:
     """The settings of each recipe, by the name of its folders."""
     settings = parse_overrides(options.settings)
-    for name in ("seed", "final_test"):
-        if name in settings:
-            raise ConfigError(f"--{name} is set by the comparison; leave it out, and use --seeds and --split")
+    if "final_test" in settings:
+        raise ConfigError("--final_test is set by the comparison; leave it out, and use --split")
     recipes: dict[str, Config] = {}
     for word in options.recipes:
         name = Path(word).stem
