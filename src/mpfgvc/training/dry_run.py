@@ -27,7 +27,7 @@ from mpfgvc.data.loading import labels_of, worker_count
 from mpfgvc.devices import from_first, gather
 from mpfgvc.inference.embeddings import embed_photos
 from mpfgvc.launcher import core_count
-from mpfgvc.model.fusion_start import start_fusion
+from mpfgvc.model.fusion import start_fusion
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.environment import peak_of_this_process
 from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch
@@ -240,7 +240,7 @@ class _Measuring:
         self._add("embedding for stage 2", passed, "photographs", self.a_photograph)
         batches = self._tiled(count, settings.batch_size)
         if settings.start == "stage1":
-            start_fusion(network, batches.embeddings, loudness=settings.text_gain)
+            start_fusion(network, batches.embeddings, gain=settings.text_gain)
         stage = Stage2(network.fusion, network.text(), settings, objective_of(self.run, settings))
         self._rehearse(loop_of(self.run, stage, batches, None))
 
