@@ -76,9 +76,9 @@ def _run(options: Namespace) -> None:
 
 def _seeds(options: Namespace) -> list[int]:
     """One number of --seeds is how many there are, several are the seeds themselves; --seed is one of them."""
+    if options.seed is not None and options.seeds is not None:
+        raise ConfigError("--seed names one seed and --seeds several; leave out one of them")
     if options.seed is not None:
-        if options.seeds is not None:
-            raise ConfigError("--seed names one seed and --seeds several; leave out one of them")
         return [options.seed]
     seeds: list[int] = options.seeds or [3]
     if len(seeds) > 1:
