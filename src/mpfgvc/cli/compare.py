@@ -75,7 +75,7 @@ def _run(options: Namespace) -> None:
 
 
 def _seeds(options: Namespace) -> list[int]:
-    """One number of --seeds is how many there are, several are the seeds themselves; --seed is one of them."""
+    """One number of --seeds is how many there are, several are the seeds themselves; --seed is one."""
     if options.seed is not None and options.seeds is not None:
         raise ConfigError("--seed names one seed and --seeds several; leave out one of them")
     if options.seed is not None:
