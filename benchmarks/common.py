@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfgvc import MPFGVC, Config, load_config
-from mpfgvc.birds.plumage import ATTRIBUTES, caption
-from mpfgvc.birds.species import Species, all_species
+from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of

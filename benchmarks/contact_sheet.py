@@ -6,8 +6,8 @@ python benchmarks/contact_sheet.py
 from PIL import Image
 
 from common import HERE
+from mpfgvc.birds.plumage import all_species
 from mpfgvc.birds.scene import draw_image
-from mpfgvc.birds.species import all_species
 
 SIDE, COLUMNS, CLASSES = 160, 10, 10
 

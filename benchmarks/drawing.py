@@ -7,8 +7,8 @@ import statistics
 from functools import partial
 
 from common import write_result
+from mpfgvc.birds.plumage import all_species
 from mpfgvc.birds.scene import draw_image, draw_picture
-from mpfgvc.birds.species import all_species
 from side_by_side import seconds_of
 
 PICTURES = 500

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from common import CLIP_TEXT, untrained_network, vit_base
+from mpfgvc.birds.plumage import all_species
 from mpfgvc.birds.scene import draw_image
-from mpfgvc.birds.species import all_species
 from mpfgvc.config import AugmentConfig, ModelConfig, Stage1Config
 from mpfgvc.data.loading import TrainingLoader, worker_count
 from mpfgvc.data.preprocessing import Preprocessing

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from common import HERE, interval, result_file, write_result
 from mpfgvc import Config
-from mpfgvc.birds.species import all_species
+from mpfgvc.birds.plumage import all_species
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.readers.synthetic import DrawnSample
 from mpfgvc.data.transforms import eval_transform

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from mpfgvc.birds.plumage import ATTRIBUTES
-from mpfgvc.birds.species import all_species
+from mpfgvc.birds.plumage import ATTRIBUTES, all_species
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower

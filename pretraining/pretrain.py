@@ -30,9 +30,8 @@ from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption
+from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, benchmark_plumages, caption, random_plumage
 from mpfgvc.birds.scene import draw_image
-from mpfgvc.birds.species import benchmark_plumages, random_plumage
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.data.preprocessing import Preprocessing, normalise
 from mpfgvc.model.image_encoder import ImageEncoder

@@ -7,9 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, caption, plumage_of
+from mpfgvc.birds.plumage import (
+    ATTRIBUTES,
+    Plumage,
+    Species,
+    all_species,
+    caption,
+    plumage_of,
+    random_plumage,
+)
 from mpfgvc.birds.scene import draw_image
-from mpfgvc.birds.species import Species, all_species, random_plumage
 from mpfgvc.data.preprocessing import Preprocessing, prepare
 from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.inference.tower_preprocessing import preprocessing_of

@@ -1,24 +1,23 @@
-"""One photograph of a bird, as far as it is not the bird: place, light, twigs, noise.
+"""One photograph of a bird: place, light, twigs and noise around the bird, and its regions.
 
-A picture is a function of (plumage, seed, index, size) only: the same on
-every machine and in every worker. What varies inside a class is large, as in
-the field: pose, direction, scale, place, light, occluding twigs, background,
-sensor noise.
+A picture is a function of (plumage, seed, index, size) only: the same on every machine and in every worker.
+What varies inside a class is large, as in the field: pose, direction, scale, place, light, occluding twigs,
+background, sensor noise. The region map gets the same polygons in the same order as the picture, so it holds,
+for every pixel, the part that is on top there, and 0 where a twig covers it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import aggdraw
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpfgvc.birds.anatomy import Color, Pose, Shape, bird_shapes
-from mpfgvc.birds.outlines import Points
-from mpfgvc.birds.painter import paint, paint_regions
+from mpfgvc.birds.anatomy import Color, Points, Pose, Shape, bird_shapes
 from mpfgvc.birds.plumage import PARTS, Plumage
 
 _BACKGROUNDS: tuple[tuple[Color, Color], ...] = (
@@ -31,6 +30,7 @@ _BACKGROUNDS: tuple[tuple[Color, Color], ...] = (
 )
 _LEAF_COLORS: tuple[Color, ...] = ((70, 112, 48), (104, 140, 60), (150, 130, 52), (58, 90, 50))
 _BARK_COLORS: tuple[Color, ...] = ((92, 70, 52), (120, 102, 84), (70, 58, 50))
+_NUMBER = {part: number for number, part in enumerate(PARTS, start=1)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Picture:
 def draw_picture(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> Picture:
     """Photograph `index` of a bird, `size` pixels wide and high, with its regions."""
     scene = _Scene.at_random(plumage, np.random.default_rng((seed, index)), size)
-    return Picture(image=scene.image(), regions=paint_regions(size, scene.shapes, scene.matrix))
+    return Picture(image=scene.image(), regions=_paint_regions(size, scene.shapes, scene.matrix))
 
 
 def draw_image(
@@ -95,7 +95,7 @@ class _Scene:
         )
 
     def image(self) -> Image.Image:
-        pixels = np.asarray(paint(self.backdrop, self.shapes, self.matrix), dtype=np.float32)
+        pixels = np.asarray(_paint(self.backdrop, self.shapes, self.matrix), dtype=np.float32)
         lit = pixels * self.light + self.noise
         return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
@@ -227,3 +227,33 @@ def _pick(colors: tuple[Color, ...], generator: Generator) -> Color:
 def _color(values: NDArray[np.float64]) -> Color:
     red, green, blue = values.tolist()
     return red, green, blue
+
+
+def _paint(picture: Image.Image, shapes: Iterable[Shape], matrix: Points) -> Image.Image:
+    """The picture with the shapes on it. `matrix` (3, 2) takes [x, y, 1] to pixels."""
+    canvas = aggdraw.Draw(picture)
+    for shape in shapes:
+        if shape.paint:
+            red, green, blue = (min(255, max(0, int(value))) for value in shape.color)
+            brush = aggdraw.Brush((red, green, blue), int(255 * shape.opacity))
+            canvas.polygon(_pixels(shape.points, matrix), None, brush)
+    canvas.flush()
+    return picture
+
+
+def _paint_regions(size: int, shapes: Iterable[Shape], matrix: Points) -> NDArray[np.uint8]:
+    """The region map (size, size): 1 + the index in PARTS of the part on top, 0 elsewhere."""
+    regions = Image.new("L", (size, size), 0)
+    canvas = aggdraw.Draw(regions)
+    canvas.setantialias(False)
+    for shape in shapes:
+        if shape.part is not None or (shape.opacity == 1 and shape.paint):
+            number = 0 if shape.part is None else _NUMBER[shape.part]
+            canvas.polygon(_pixels(shape.points, matrix), None, aggdraw.Brush((number, number, number)))
+    canvas.flush()
+    return np.asarray(regions)
+
+
+def _pixels(points: Points, matrix: Points) -> list[float]:
+    pixels: list[float] = (points @ matrix[:2] + matrix[2]).ravel().tolist()
+    return pixels

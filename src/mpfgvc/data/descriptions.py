@@ -24,8 +24,7 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mpfgvc.birds.plumage import ATTRIBUTES, caption
-from mpfgvc.birds.species import Species, all_species
+from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
 from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look

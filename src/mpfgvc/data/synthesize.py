@@ -21,9 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, caption
+from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, Species, all_species, caption
 from mpfgvc.birds.scene import Picture
-from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.descriptions import bird_descriptions
 from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, PARTS_OF
+from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, PARTS_OF, all_species
 from mpfgvc.birds.scene import draw_image, draw_picture
-from mpfgvc.birds.species import all_species
 
 PLUMAGE = all_species()[7].plumage
 MOVES_THE_BIRD = {"beak_shape", "tail_shape"}

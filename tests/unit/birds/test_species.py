@@ -3,8 +3,17 @@
 import numpy as np
 import pytest
 
-from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, PARTS_OF, caption, differences, phrase
-from mpfgvc.birds.species import all_species, benchmark_plumages, random_plumage
+from mpfgvc.birds.plumage import (
+    ATTRIBUTES,
+    PARTS,
+    PARTS_OF,
+    all_species,
+    benchmark_plumages,
+    caption,
+    differences,
+    phrase,
+    random_plumage,
+)
 
 
 def test_two_hundred_classes_have_names_and_plumages_of_their_own() -> None:

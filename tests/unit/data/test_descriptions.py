@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.birds.species import all_species
+from mpfgvc.birds.plumage import all_species
 from mpfgvc.data.descriptions import Descriptions, bird_descriptions, descriptions_of_run, read_descriptions
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.run_folder import RunFolder

@@ -14,9 +14,8 @@ from typing import ClassVar
 
 from PIL import Image
 
-from mpfgvc.birds.plumage import Plumage
+from mpfgvc.birds.plumage import Plumage, Species, all_species
 from mpfgvc.birds.scene import Picture, draw_image, draw_picture
-from mpfgvc.birds.species import Species, all_species
 from mpfgvc.config import MOST_PICTURES, BirdsConfig
 from mpfgvc.data.samples import PhotoSet, Sample, Split
 

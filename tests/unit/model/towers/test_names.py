@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import pretrain
-from mpfgvc.birds.plumage import ATTRIBUTES
-from mpfgvc.birds.species import benchmark_plumages, random_plumage
+from mpfgvc.birds.plumage import ATTRIBUTES, benchmark_plumages, random_plumage
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
