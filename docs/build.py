@@ -86,7 +86,7 @@ def _commands() -> Iterator[str]:
 
 def _help(words: list[str]) -> str:
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        main([*words, "--help"])
+        main([*words, "--help-all" if words == ["train"] else "--help"])
     return printed.getvalue()
 
 

@@ -9,11 +9,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import Once
 
+from mpfgvc import load_config, train
 from mpfgvc.cli.main import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Python = Callable[[list[str]], subprocess.CompletedProcess[str]]
+SETTINGS = {
+    "data.workers": 0,
+    "data.validation": 0.0,
+    "model.image_tower.name": "test_vit",
+    "model.image_tower.pretrained": False,
+    "model.image_tower.image_size": 48,
+    "model.text_tower.name": "mpfgvc-small",
+    "model.text_tower.pretrained": None,
+    "model.kept_tokens": 4,
+    "stage1.start": "random",
+    "stage1.epochs": 1,
+    "stage1.batch_size": 8,
+    "stage2.epochs": 1,
+    "device": "cpu",
+}
+"""What a training is given on top, so that it needs seconds and no download."""
+SMALL = [f"--{name}={str(value).lower().replace('none', 'null')}" for name, value in SETTINGS.items()]
 
 
 @pytest.fixture
@@ -21,6 +40,18 @@ def workshop(tmp_path: Path) -> Path:
     """`my_photos/` with three classes, `new_photos/`, and `photo.jpg`."""
     draw_photographs(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def mushrooms(once: Once) -> Path:
+    """A run that pages take for granted."""
+
+    def fill(folder: Path) -> None:
+        draw_photographs(folder)
+        settings = {"data.root": str(folder / "my_photos"), "model.supercategory": "mushroom"} | SETTINGS
+        train(load_config(overrides=settings), out=folder / "run")
+
+    return once("mushrooms", fill) / "run"
 
 
 def draw_photographs(folder: Path) -> None:
@@ -38,7 +69,7 @@ def python(workshop: Path) -> Python:
     """Run words in the workshop with a Python of their own."""
 
     def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         return subprocess.run(
             [sys.executable, *words],
             cwd=workshop,

@@ -1,61 +1,57 @@
 """Every code block of the pages in docs/ runs, in the order of its page, with small photographs and towers.
 
 Files are written under the name that the page gives them; a block of text behind a block that ran is its
-output, compared in its columns. training.md and descriptions.md have tests of their own.
+output, compared in its columns.
 """
 
 import contextlib
 import io
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.loopback_hub import ask, serving
 from tests.readme.blocks import Block, blocks_of, columns
-from tests.readme.conftest import REPOSITORY, draw_photographs
-from tests.readme.test_readme import BIRDS, SETTINGS, SMALL
-
-from mpfgvc import load_config, train
+from tests.readme.conftest import REPOSITORY, SMALL
+from tests.readme.test_readme import BIRDS
 
 DOCS = REPOSITORY / "docs"
-PAGES = (
-    "index.md",
-    "own-data.md",
-    "doctor.md",
-    "method.md",
-    "recipes.md",
-    "hub.md",
-    "api.md",
-    "faq.md",
-    "report.md",
-    "shards.md",
-    "scale.md",
-    "predict-many.md",
-)
-WITH_OWN_TEST = (
-    "training.md",
-    "descriptions.md",
-    "explain.md",
-    "certainty.md",
-    "export.md",
-    "serving.md",
-    "serve-many.md",
-)
-WITHOUT_BLOCKS = ("commands.md",)
-FILES = {("own-data.md", "csv"): "photos.csv", ("recipes.md", "yaml"): "mine.yaml"}
+SLOW = {
+    "training.md": pytest.mark.slow("compares five recipes"),
+    "export.md": pytest.mark.slow("exports a run four times"),
+    "predict-many.md": pytest.mark.ray,
+}
+WITH_OWN_TEST = {"serving.md", "serve-many.md"}
+NAMES = sorted(path.name for path in DOCS.glob("*.md"))
+PAGES = [
+    pytest.param(name, marks=SLOW.get(name, ()))
+    for name in NAMES
+    if name not in WITH_OWN_TEST and blocks_of(DOCS / name)
+]
+FILES = {
+    ("own-data.md", "csv"): "photos.csv",
+    ("recipes.md", "yaml"): "mine.yaml",
+    ("certainty.md", "csv"): "tree.csv",
+    ("descriptions.md", "csv"): "mushrooms.csv",
+    ("descriptions.md", "yaml"): "mushrooms.yaml",
+}
+COPIES = {
+    "explain.md": (
+        "new_photos/bolete.jpg",
+        "new_photos/morel.jpg",
+        "collection/1.jpg",
+        "before.jpg",
+        "after.jpg",
+    )
+}
+"""Photographs that a page names."""
 NOT_RUN = ("pip", "hf", "torchrun")
 """Programs that need the network; torchrun is run by test_readme.py."""
 Run = Callable[[list[str]], str]
-
-
-@pytest.fixture(scope="session")
-def mushrooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that pages take for granted."""
-    folder = tmp_path_factory.mktemp("mushrooms")
-    draw_photographs(folder)
-    settings = {"data.root": str(folder / "my_photos"), "model.supercategory": "mushroom"} | SETTINGS
-    return train(load_config(overrides=settings), out=folder / "run").path
 
 
 @pytest.fixture
@@ -75,34 +71,50 @@ def test_the_blocks_of_a_page_run(
     blocks = blocks_of(DOCS / name)
     if not any("runs/mushrooms" in words and "train" in words for words in _commands(blocks)):
         shutil.copytree(mushrooms, workshop / "runs" / "mushrooms")
+    _prepare(name, workshop)
     for block in blocks:
         if (file := FILES.get((name, block.language))) is not None:
             (workshop / file).write_text(block.text)
     monkeypatch.chdir(workshop)
     printed = None
     for block in blocks:
-        if block.language == "text" and printed is not None:
+        if block.language in ("bash", "python"):
+            printed = _run(block, mpfgvc)
+        elif block.language == "text" and printed is not None:
             shapes = [columns(line) for line in printed.splitlines()]
             assert [line for line in block.text.splitlines() if columns(line) not in shapes] == []
-        elif block.language != "text":
-            printed = _run(block, mpfgvc)
 
 
-def test_every_page_is_run_or_has_a_test_of_its_own() -> None:
-    names = {path.name for path in DOCS.glob("*.md")}
-    assert names == {*PAGES, *WITH_OWN_TEST, *WITHOUT_BLOCKS}
-    assert all(not blocks_of(DOCS / name) for name in WITHOUT_BLOCKS)
-    for name in PAGES:
-        for block in blocks_of(DOCS / name):
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    for page in PAGES:
+        (name,) = page.values
+        for block in blocks_of(DOCS / str(name)):
             assert block.language in ("bash", "python", "text") or (name, block.language) in FILES
-            assert all(words[0] in ("mpfgvc", *NOT_RUN) for words in _commands([block]))
+            assert all(words[0] in ("mpfgvc", "mpfgvc-runtime", *NOT_RUN) for words in _commands([block]))
 
 
-def test_lines_of_the_pages_are_not_too_long() -> None:
-    for path in DOCS.glob("*.md"):
-        lines = path.read_text("utf-8").splitlines()
-        long = [line for line in lines if len(line) > 120 and not line.startswith("|")]
-        assert long == [], f"{path.name}: only rows of tables may be longer"
+@pytest.mark.parametrize("name", NAMES)
+def test_the_lines_of_a_page_are_not_too_long_and_its_links_lead_somewhere(name: str) -> None:
+    text = (DOCS / name).read_text("utf-8")
+    lines = [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")]
+    assert lines == [], "only rows of tables may be longer"
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    assert [link for link in links if not (DOCS / link).exists()] == []
+
+
+def _prepare(name: str, workshop: Path) -> None:
+    """Photographs that a page takes for granted."""
+    for copy in COPIES.get(name, ()):
+        (workshop / copy).parent.mkdir(exist_ok=True)
+        shutil.copy(workshop / "photo.jpg", workshop / copy)
+    generator = np.random.default_rng(0)
+    for file in sorted((workshop / "my_photos").rglob("*.png")) if name == "certainty.md" else ():
+        pixels = np.asarray(Image.open(file)).astype(int)
+        for copy in range(2):  # the same with other noise
+            target = workshop / "more_photos" / file.parent.name / f"{copy}-{file.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            noisy = (pixels + generator.integers(-20, 20, pixels.shape)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(target)
 
 
 def _commands(blocks: list[Block]) -> list[list[str]]:
@@ -115,11 +127,16 @@ def _run(block: Block, mpfgvc: Run) -> str:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             exec(compile(block.text, "page", "exec"), {"__name__": "__main__"})  # noqa: S102
         return printed.getvalue()
-    return "".join(mpfgvc(_small(words[1:])) for words in _commands([block]) if words[0] not in NOT_RUN)
+    commands = [words for words in _commands([block]) if words[0] not in NOT_RUN]
+    return "".join(mpfgvc(_small(words[1:])) for words in commands if words[0] == "mpfgvc")
 
 
 def _small(words: list[str]) -> list[str]:
-    """A command with small towers; without data, with few birds."""
+    """A command with small towers; without data, with few birds; with loose limits for int8."""
+    if "int8" in words:
+        return [*words, "--agreement", "0"]
+    if words[0] == "compare":
+        return [*words, *(word for word in SMALL if "validation" not in word), "--seeds", "1"]
     if words[0] != "train" or "--resume" in words:
         return words
     return [*words, *SMALL, *([] if {"--data.root", "--config"} & set(words) else BIRDS)]

@@ -10,26 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.readme.blocks import Block, blocks_of, columns
-from tests.readme.conftest import REPOSITORY, Python
+from tests.readme.conftest import REPOSITORY, SETTINGS, SMALL, Python
 
 README = REPOSITORY / "README.md"
 BLOCKS = blocks_of(README)
-SETTINGS = {
-    "data.workers": 0,
-    "data.validation": 0.0,
-    "model.image_tower.name": "test_vit",
-    "model.image_tower.pretrained": False,
-    "model.image_tower.image_size": 48,
-    "model.text_tower.name": "mpfgvc-small",
-    "model.text_tower.pretrained": None,
-    "model.kept_tokens": 4,
-    "stage1.epochs": 1,
-    "stage1.batch_size": 8,
-    "stage2.epochs": 1,
-    "device": "cpu",
-}
-"""What a training is given on top, so that it needs seconds and no download."""
-SMALL = [f"--{name}={str(value).lower().replace('none', 'null')}" for name, value in SETTINGS.items()]
 SUBSTITUTES = {
     "/data/CUB_200_2011": "birds",
     '{"data.root": "my_photos/"}': repr({"data.root": "my_photos/"} | SETTINGS | {"data.workers": 1}),
@@ -50,7 +34,7 @@ def test_the_commands_run_in_the_order_of_the_page(mpfgvc: Callable[[list[str]],
         assert columns(line) in shapes
 
 
-@pytest.mark.slow("starts servers and another Python")
+@pytest.mark.slow("starts another Python, which starts two")
 @pytest.mark.timeout(600)
 def test_torchrun_starts_the_same_training(python: Python, mpfgvc: Callable[[list[str]], str]) -> None:
     mpfgvc(["data", "synthesize", "--out", "birds", *BIRDS])
@@ -60,7 +44,7 @@ def test_torchrun_starts_the_same_training(python: Python, mpfgvc: Callable[[lis
     assert done.stdout.count("run folder") == 1
 
 
-@pytest.mark.slow("starts servers and another Python")
+@pytest.mark.slow("starts another Python, which starts two")
 @pytest.mark.timeout(600)
 def test_the_script_runs_where_processes_are_spawned(python: Python, workshop: Path) -> None:
     (workshop / "script.py").write_text(SPAWN + _script())
@@ -71,6 +55,7 @@ def test_the_script_runs_where_processes_are_spawned(python: Python, workshop: P
     assert [columns(line)[-1] for line in printed] == [columns(line)[-1] for line in expected]
 
 
+@pytest.mark.slow("starts another Python, which starts two")
 @pytest.mark.timeout(600)
 def test_a_script_without_the_guard_is_told_to_have_one(python: Python, workshop: Path) -> None:
     guard = re.compile(r"^if __name__ .*$", re.MULTILINE)
@@ -94,7 +79,7 @@ def test_make_knows_every_target_and_installs_with_the_same_versions() -> None:
     assert targets
     assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
     assert "--constraint constraints.txt" in makefile
-    assert "make test" in (REPOSITORY / ".ci" / "run").read_text()
+    assert "make test-all" in (REPOSITORY / ".ci" / "run").read_text()
 
 
 def test_no_block_is_left_without_a_rule() -> None:

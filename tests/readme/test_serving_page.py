@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.readme.blocks import Block, blocks_of, columns
-from tests.readme.conftest import REPOSITORY, Python
-from tests.readme.test_readme import README, SMALL
+from tests.readme.conftest import REPOSITORY, SMALL, Python
+from tests.readme.test_readme import README
 
 from mpfgvc.deploy.server.settings import Limits
 
