@@ -24,13 +24,13 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Split
 from mpfgvc.data.transforms import eval_transform
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
+from mpfgvc.files import write_text
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.recipes_io import parse_overrides, recipe
-from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.environment import describe_environment
 
 HERE = Path(__file__).parent

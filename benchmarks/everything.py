@@ -15,8 +15,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from common import HERE, result_file
+from mpfgvc.files import write_text
 from mpfgvc.recipes_io import recipe
-from mpfgvc.storage.whole_files import write_text
 
 SHARED = HERE.parent.parent / "shared"
 WEIGHTS = SHARED / "weights" / "vit_tiny_patch16_224.safetensors"

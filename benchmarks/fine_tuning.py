@@ -13,10 +13,9 @@ from common import class_token
 from mpfgvc import Config
 from mpfgvc.config import Stage1Config
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import seeded, start_fabric
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.seeding import seeded
 from mpfgvc.training.checkpoint import TrainingState
 from mpfgvc.training.loop import Loop
 from mpfgvc.training.open_run import list_photographs, open_run

@@ -26,7 +26,7 @@ from mpfgvc.data.loading import Photos
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Photograph
 from mpfgvc.data.transforms import train_transform
-from mpfgvc.seeding import seed_of
+from mpfgvc.processes import seed_of
 from side_by_side import Comparison, compare_time, report
 
 PREPROCESSING = Preprocessing(image_size=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

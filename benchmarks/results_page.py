@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from common import HERE, result_file, write_document
-from mpfgvc.storage.whole_files import write_text
+from mpfgvc.files import write_text
 
 SOURCES = ("vision", "text", "fusion")
 PAGE = HERE.parent / "RESULTS.md"

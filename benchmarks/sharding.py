@@ -29,7 +29,7 @@ from torch import Tensor
 
 from common import untrained_network, vit_base, write_result
 from mpfgvc.config import ModelConfig, Stage1Config, TextTowerConfig
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.optim import build_optimizer
 from mpfgvc.training.sharding import Placement, local

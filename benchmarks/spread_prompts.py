@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 
 from common import CLIP_TEXT
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.text_tower import build_text_tower
 from mpfgvc.training.spread_prompts import Spread

@@ -13,7 +13,7 @@ from pathlib import Path
 from accuracy import seconds_of_stages
 from common import write_result
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.open_run import OpenRun, open_run
 from mpfgvc.training.train_stages import train_stage1, train_stage2

@@ -15,11 +15,11 @@ from safetensors.torch import save
 
 from mpfgvc.birds.plumage import ATTRIBUTES, all_species
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
+from mpfgvc.files import make_folder, write_bytes, write_text
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.names import BUNDLED
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.storage.whole_files import make_folder, write_bytes, write_text
 from pretrain import Towers
 from zero_shot import all_sentences, attribute_accuracy, class_accuracy
 

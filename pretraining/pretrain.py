@@ -34,10 +34,10 @@ from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, benchmark_plumages, captio
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.data.preprocessing import Preprocessing, normalise
+from mpfgvc.files import write_bytes, write_text
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
-from mpfgvc.storage.whole_files import write_bytes, write_text
 from mpfgvc.training.optim import schedule
 from zero_shot import all_sentences, benchmark_preprocessing
 

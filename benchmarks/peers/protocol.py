@@ -38,8 +38,8 @@ from mpfgvc import Config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import worker_count
 from mpfgvc.data.samples import PhotoSet, Sample
-from mpfgvc.devices import start_fabric
-from mpfgvc.storage.whole_files import write_text
+from mpfgvc.distributed import start_fabric
+from mpfgvc.files import write_text
 
 RIGHT_FILE = "right.txt"
 

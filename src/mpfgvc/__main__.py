@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from mpfgvc.cli.main import main
-from mpfgvc.launcher import Processes
+from mpfgvc.processes import Processes
 
 
 def command() -> NoReturn:

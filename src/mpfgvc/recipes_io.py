@@ -145,8 +145,14 @@ def changed_settings(before: Config, after: Config) -> dict[str, tuple[object, o
 
 
 def dump_config(config: Config) -> str:
-    """The whole config as YAML text, which `load_config` reads back, whatever its texts hold."""
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    """The whole config as YAML text, which `load_config` reads back, whatever its texts hold.
+
+    It ends with the line `...`, so that a cut one is known.
+    """
+    settings = config.model_dump()
+    return yaml.dump(
+        settings, Dumper=_Dumper, explicit_end=True, sort_keys=False, allow_unicode=True, width=10_000
+    )
 
 
 def _layers(source: str | Path | None, base: str | Path | None, overrides: Mapping[str, Any]) -> list[Layer]:

@@ -15,32 +15,99 @@
     evaluation.json      the test result, written last: a run that has it is finished
     embeddings.parquet   the embeddings of its photographs, if `mpfgvc embed RUN` wrote them
     memory.json          the most memory that its processes had; of a run that `mpfgvc compare` trained
+    digests.json         the digests of the files that are read again (files.py)
 
-A file that is reloaded has its digest beside it (digests.py). A run is written by one
-process only, which has claimed the folder. The tensors are those of training/checkpoint.py.
+A run is written by one process only, which has claimed the folder. The tensors are those of
+training/checkpoint.py.
 """
 
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mpfgvc.config import Config
 from mpfgvc.errors import CheckpointError, OutputError, one_line
-from mpfgvc.launcher import Processes
+from mpfgvc.files import (
+    DIGESTS,
+    check_digest,
+    claim_folder,
+    make_folder,
+    remove_leftovers,
+    restore_folder,
+    write_text,
+    write_with_digest,
+)
+from mpfgvc.processes import Processes
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings, dump_config, load_config
-from mpfgvc.run_environment import Environment
-from mpfgvc.storage.digests import check_digest, digest_path, write_with_digest
-from mpfgvc.storage.folder_claim import claim_folder
-from mpfgvc.storage.part_files import remove_leftovers
-from mpfgvc.storage.whole_files import make_folder, restore_folder, write_text
+from mpfgvc.terms import Precision
 
 RESUMABLE = ("data.root", "data.manifest", "device", "sharding")
 """Settings that may be others when a run goes on: they do not change what is trained."""
+COLUMNS = (
+    "stage",
+    "epoch",
+    "step",
+    "loss",
+    "accuracy",
+    "validation_vision",
+    "validation_text",
+    "validation_fusion",
+    "images_per_second",
+    "seconds",
+)
+"""The columns of `metrics.csv`; epoch 0 is the pass that embeds photographs."""
+Row = Mapping[str, str | int | float]
+
+
+class Environment(BaseModel):
+    """Versions, commit, machine and command of a run: `environment.json`.
+
+    The same settings give the same bits only with the same precision, device, threads, processes and
+    versions. training/environment.py finds out what they are on this machine.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    command: tuple[str, ...]
+    commit: str | None
+    """Commit of the repository that the package was run from; None for an installed package."""
+    device: str
+    """Name of the GPU, or cpu, or mps."""
+    precision: str
+    """Fabric's name of the precision that was used, such as 32-true; never auto."""
+    processes: Annotated[int, Field(ge=1)]
+    threads: Annotated[int, Field(ge=1)]
+    """Threads of torch in each process."""
+    python: str
+    platform: str
+    processor: str
+    packages: dict[str, str | None]
+    """Versions; None for a package that is not installed."""
+
+    @property
+    def precision_setting(self) -> Precision:
+        """The value of the setting `precision` that gives this precision again."""
+        return "bf16" if self.precision.startswith("bf16") else "fp32"
+
+    def differences(self, now: Self) -> list[str]:
+        """What may give other bits now than then, in words: `threads: 2 then, 1 now`."""
+        before, after = self._compared(), now._compared()
+        return [
+            f"{name}: {before.get(name) or 'none'} then, {after.get(name) or 'none'} now"
+            for name in dict.fromkeys([*before, *after])
+            if before.get(name) != after.get(name)
+        ]
+
+    def _compared(self) -> dict[str, object]:
+        values = self.model_dump(exclude={"command", "python", "platform", "packages"})
+        return {**values, **dict(sorted(self.packages.items()))}
 
 
 class RunFolder:
@@ -84,9 +151,15 @@ class RunFolder:
         make_folder(parent)
         for number in itertools.count(1):
             folder = cls(parent / f"{name}-{number}")
-            with suppress(FileExistsError):
-                folder._make()
-                return folder
+            try:
+                folder.path.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                rule = f"cannot write {folder.path}: {error.strerror}"
+                raise OutputError(f"{rule}; choose another --out") from None
+            folder.is_new = True
+            return folder
         raise AssertionError  # the numbers do not end
 
     @contextmanager
@@ -100,7 +173,7 @@ class RunFolder:
         make_folder(self.path)
         try:
             with claim_folder(self.path):
-                remove_leftovers(self.path, owned=self._file_names())
+                remove_leftovers(self.path)
                 restore_folder(self.model)
                 yield
         finally:
@@ -124,18 +197,22 @@ class RunFolder:
 
         Raises CheckpointError for a damaged file, ConfigError for bad settings.
         """
-        check_digest(self.config)
+        if not check_digest(self.config) and not self.config.read_bytes().rstrip().endswith(b"\n..."):
+            rule = "has no digest and does not end with the line ..., so it may have been cut"
+            raise CheckpointError(f"{self.config} {rule}; restore it from a copy, or add that line")
         return load_config(self.config, overrides=overrides)
 
     def read_environment(self) -> Environment | None:
         """What the run was made with; None, with a note, if that cannot be read."""
         try:
             check_digest(self.environment)
-            return Environment.from_dict(json.loads(self.environment.read_bytes()))
-        except (OSError, ValueError, RecursionError, CheckpointError) as error:
+            return Environment.model_validate_json(self.environment.read_bytes())
+        except (OSError, ValueError, CheckpointError) as error:
             if Processes.here().is_first:
+                first = error.errors()[0] if isinstance(error, ValidationError) else None
+                reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else one_line(error)
                 what = "so it is not known whether this machine gives the same bits"
-                say(f"{self.environment} cannot be used, {what}: {one_line(error)}")
+                say(f"{self.environment} cannot be used, {what}: {reason}")
             return None
 
     def refuse_existing(self) -> None:
@@ -143,9 +220,10 @@ class RunFolder:
         if self.is_run:
             hint = f"continue it with --resume {self.path}, add --auto-resume, or choose another --out"
             raise CheckpointError(f"{self.path} already holds a run; {hint}")
-        own = self._file_names() | {self.tensorboard.name}
+        lists = (self.photographs, self.photographs.with_suffix(".idx"), self.descriptions, self.taxonomy)
+        begun = {DIGESTS, self.environment.name, *(file.name for file in lists)}  # before there is a config
         names = sorted(entry.name for entry in self.path.iterdir())
-        if other := [name for name in names if name not in own and not name.startswith(".")]:
+        if other := [name for name in names if name not in begun and not name.startswith(".")]:
             rule = f"holds other files ({other[0]}), so it cannot become a run folder"
             raise CheckpointError(f"{self.path} {rule}; choose another --out")
 
@@ -160,41 +238,42 @@ class RunFolder:
     def create(self, config: Config, environment: Environment) -> None:
         """Start a new run. Raises OutputError if it cannot be written."""
         make_folder(self.path)
-        write_with_digest(self.environment, _json(environment.to_dict()))
+        write_with_digest(self.environment, environment.model_dump_json(indent=2).encode() + b"\n")
         write_with_digest(self.config, dump_config(config).encode())
 
     def save_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Write the test result, the last file of a run. Raises OutputError."""
-        write_text(self.evaluation, _json(evaluation).decode())
-
-    def _make(self) -> None:
-        """Make the folder. Raises FileExistsError if it is there already, OutputError."""
-        try:
-            self.path.mkdir()
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}; choose another --out") from None
-        self.is_new = True
-
-    def _file_names(self) -> set[str]:
-        """Names that only the owner writes."""
-        files = (
-            self.config,
-            self.photographs,
-            self.photographs.with_suffix(".idx"),
-            self.descriptions,
-            self.taxonomy,
-            self.environment,
-            self.metrics,
-            self.training_page,
-            self.evaluation,
-            self.checkpoint,
-            self.stage1,
-            *(self.predictions(split) for split in ("train", "validation", "test")),
-        )
-        return {path.name for file in files for path in (file, digest_path(file))} | {self.model.name}
+        write_text(self.evaluation, json.dumps(evaluation, indent=2) + "\n")
 
 
-def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, indent=2).encode() + b"\n"
+def format_rows(rows: Iterable[Row]) -> str:
+    """The text of `metrics.csv` with these rows; a row without some column has an empty cell."""
+    lines = [",".join(_cell(row.get(column, "")) for column in COLUMNS) for row in rows]
+    return "\n".join([",".join(COLUMNS), *lines]) + "\n"
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of `metrics.csv`; none if there is no file. Raises CheckpointError if it cannot be read.
+
+    A training keeps its rows in its checkpoint and only writes this file.
+    """
+    heading = ",".join(COLUMNS)
+    try:
+        first, *lines = path.read_text("utf-8").splitlines() if path.exists() else [heading]
+        rows: list[Row] = [dict(zip(COLUMNS, line.split(","), strict=True)) for line in lines]
+        if first == heading and all(str(row["step"]).isdecimal() for row in rows):
+            return rows
+        reason = f"its columns are not {heading}"
+    except (OSError, ValueError) as error:
+        reason = one_line(error)
+    hint = f"mpfgvc train --resume {path.parent} writes it again"
+    raise CheckpointError(f"{path} cannot be read ({reason}); {hint}")
+
+
+def training_seconds(rows: Iterable[Row]) -> float:
+    """The wall time of all epochs and embedding passes."""
+    return sum(float(row.get("seconds") or 0) for row in rows)
+
+
+def _cell(value: str | int | float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ import torch
 
 from mpfgvc import Predictor, load_config, train
 from mpfgvc.config import Config, ImageTowerConfig, ModelConfig, Stage1Config, TextTowerConfig
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.recipes_io import recipe

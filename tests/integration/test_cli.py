@@ -80,7 +80,7 @@ def test_a_dataset_that_moved_is_found_by_evaluate_explain_and_resume(
     run, moved = shutil.copytree(finished, tmp_path / "run"), shutil.copytree(photos, tmp_path / "photos #2")
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(str(photos), "/nowhere"))
-    (run / "config.yaml.sha256").unlink()
+    (run / "digests.json").unlink()
     place = ["--data.root", moved]
     for words in (["evaluate", run], ["explain", run, "-o", tmp_path / "a.png"], ["train", "--resume", run]):
         assert "/nowhere" in cli(*words)[2]

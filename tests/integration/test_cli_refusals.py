@@ -75,11 +75,14 @@ def test_tensors_of_another_run_and_damaged_ones_are_refused(
     assert cli("train", "--out", other, *tiny_words, "--data.root", others)[0] == 0
     for name in ("checkpoint.pt", "stage1.safetensors"):
         file = run / name
-        for part in (name, f"{name}.sha256"):
-            shutil.copy(other / part, run / part)
+        for part in (name, "digests.json"):
+            shutil.copy(run / part, tmp_path / part)
+        shutil.copy(other / name, file)
+        digests = [json.loads((folder / "digests.json").read_text()) for folder in (run, other)]
+        (run / "digests.json").write_text(json.dumps(digests[0] | {name: digests[1][name]}))
         refused(cli("train", "--resume", run), name, "other classes, photographs", "another --out")
-        for part in (name, f"{name}.sha256"):
-            shutil.copy(finished / part, run / part)
+        for part in (name, "digests.json"):
+            shutil.copy(tmp_path / part, run / part)
         file.write_bytes(file.read_bytes()[:-100])
         refused(cli("train", "--resume", run), name, "damaged")
         shutil.copy(finished / name, file)

@@ -98,7 +98,7 @@ def test_a_dataset_that_is_gone_and_a_lone_model_have_a_page_without_examples(
 
 def test_embeddings_of_another_model_are_left_out_with_the_reason(cli: Cli, run: Path) -> None:
     cli("embed", run)
-    (run / "model" / "model.safetensors.sha256").unlink()
+    (run / "model" / "digests.json").unlink()
     content = content_of(str(run), Predictor.from_pretrained(run))
     assert content.index is None
     assert "holds embeddings of another model" in content.notes[0]

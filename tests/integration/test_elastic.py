@@ -16,7 +16,7 @@ from tests.network_hosts import Host, hosts, why_no_hosts
 
 from mpfgvc import Config
 from mpfgvc.recipes_io import dump_config
-from mpfgvc.storage.metric_rows import read_rows
+from mpfgvc.run_folder import read_rows
 
 pytestmark = [pytest.mark.slow("trainings on several hosts"), pytest.mark.timeout(900)]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")

@@ -41,7 +41,7 @@ def home(trained: Path, tmp_path: Path) -> Path:
     shutil.copytree(trained, tmp_path / "home")
     config = tmp_path / "home" / "run" / "config.yaml"
     config.write_text(config.read_text().replace(str(trained), str(tmp_path / "home")))
-    for digest in config.parent.glob("config.yaml.sha256"):
+    for digest in config.parent.glob("digests.json"):
         digest.unlink()
     return tmp_path / "home"
 
@@ -195,7 +195,7 @@ def test_a_damaged_list_is_refused(home: Path) -> None:
 def test_the_model_of_another_run_is_refused(home: Path) -> None:
     model = home / "run" / "model" / "model.json"
     model.write_text(model.read_text().replace('"disc"', '"disk"'))
-    for digest in model.parent.glob("model.json.sha256"):
+    for digest in model.parent.glob("digests.json"):
         digest.unlink()
     with pytest.raises(CheckpointError, match="other classes"):
         evaluate(home / "run", device="cpu")

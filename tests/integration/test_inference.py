@@ -54,7 +54,7 @@ def model(saved: Path, tmp_path: Path) -> Path:
     """A copy of the model folder without digests, to be damaged."""
     folder = tmp_path / "damaged"
     shutil.copytree(saved, folder)
-    for digest in folder.glob("*.sha256"):
+    for digest in folder.glob("digests.json"):
         digest.unlink()
     return folder
 
@@ -84,7 +84,7 @@ def _describe(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_a_model_folder_holds_two_files_and_their_digests(saved: Path) -> None:
-    names = {"model.json", "model.json.sha256", "model.safetensors", "model.safetensors.sha256"}
+    names = {"model.json", "model.safetensors", "digests.json"}
     assert {path.name for path in saved.iterdir()} == names
 
 
@@ -127,7 +127,7 @@ def test_one_flipped_bit_is_noticed(saved: Path, tmp_path: Path, name: str, plac
     (folder / name).write_bytes(content)
     line = _refusal(folder)
     assert f"{folder / name} is damaged" in line
-    assert f"{name}.sha256" in line
+    assert "digests.json" in line
 
 
 def test_zeros_in_the_middle_of_the_weights_are_noticed(saved: Path, tmp_path: Path) -> None:

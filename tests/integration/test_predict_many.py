@@ -178,7 +178,7 @@ def test_a_model_that_was_calibrated_since_is_another_one(
     shutil.copytree(finished, run)
     words = ("predict", run, photos / "test", "-o", tmp_path / "out")
     cli(*words)
-    (run / "model" / "model.json.sha256").unlink()
+    (run / "model" / "digests.json").unlink()
     description = json.loads((run / "model" / "model.json").read_text())
     (run / "model" / "model.json").write_text(json.dumps(description | {"calibration": None}, indent=3))
     code, stdout, stderr = cli(*words)

@@ -13,9 +13,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mpfgvc import CheckpointError, Config, load_config
+from mpfgvc.files import write_with_digest
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.storage.digests import write_with_digest
 from mpfgvc.training.learned_prompts import learned_prompts
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -20,8 +20,7 @@ from mpfgvc import Predictor, load_config, train
 from mpfgvc.inference.saved_model import load_model
 
 Cli = Callable[..., tuple[int, str, str]]
-FILES = ["README.md", "config.yaml", "model.json", "model.json.sha256", "model.safetensors"]
-FILES += ["model.safetensors.sha256"]
+FILES = ["README.md", "config.yaml", "digests.json", "model.json", "model.safetensors"]
 FRESH = """\
 import json, sys
 from mpfgvc import Predictor
@@ -162,7 +161,7 @@ def test_a_run_that_was_to_have_no_test_is_pushed_without_metrics(
 ) -> None:
     settings = (run / "config.yaml").read_text().replace("final_test: true", "final_test: false")
     (run / "config.yaml").write_text(settings)
-    (run / "config.yaml.sha256").unlink()
+    (run / "digests.json").unlink()
     (run / "evaluation.json").unlink()
     assert cli("push", run, "me/shapes", "--dry-run", "-o", tmp_path / "out")[0] == 0
     card = ModelCard.load(tmp_path / "out" / "README.md")

@@ -101,7 +101,7 @@ def test_embeddings_of_another_model_are_refused(cli: Cli, run: Path, tmp_path: 
     cli("embed", run)
     other = tmp_path / "other"
     shutil.copytree(run, other)
-    digest = other / "model" / "model.safetensors.sha256"
+    digest = other / "model" / "digests.json"
     digest.unlink()
     predictor = Predictor.from_pretrained(other)
     with pytest.raises(

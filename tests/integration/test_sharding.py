@@ -166,7 +166,7 @@ CLASSES = ("cross", "disc", "ring", "stripe", "wave")
 def _gradients_of_variants(configs: dict[str, Config]) -> None:
     """One step of each variant: half a batch in each of two processes, and all of it in one."""
     from mpfgvc import MPFGVC
-    from mpfgvc.devices import start_fabric
+    from mpfgvc.distributed import start_fabric
     from mpfgvc.model.losses import Objective
     from mpfgvc.training.sharding import Placement, whole
     from mpfgvc.training.stages import Stage1
@@ -207,7 +207,7 @@ def test_the_gradients_of_two_sharded_processes_are_those_of_one(make: Callable[
 def _bytes_after_a_step(config: Config, out: Path) -> None:
     """Write the bytes of all tensors that this process knows, with the gradients of a step in place."""
     from mpfgvc import MPFGVC
-    from mpfgvc.devices import start_fabric
+    from mpfgvc.distributed import start_fabric
     from mpfgvc.model.losses import Objective
     from mpfgvc.training.optim import build_optimizer
     from mpfgvc.training.sharding import Placement

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mpfgvc.devices import find_device, start_fabric
+from mpfgvc.distributed import find_device, start_fabric
 from mpfgvc.errors import ConfigError
 from mpfgvc.terms import PrecisionSetting
 

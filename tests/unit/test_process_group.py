@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from torch.distributed import TCPStore
 
-from mpfgvc.launcher import Processes
-from mpfgvc.process_group import agree_on_name, store_outlives_processes
+from mpfgvc.distributed import agree_on_name, store_outlives_processes
+from mpfgvc.processes import Processes
 
 Start = Callable[..., list["Future[str]"]]
 

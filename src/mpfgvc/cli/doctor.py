@@ -12,8 +12,8 @@ from mpfgvc.data.clean_manifest import CleanManifest, write_clean_manifest
 from mpfgvc.data.doctor import CheckedDataset, Report, check
 from mpfgvc.data.doctor_page import Finding, doctor_page, photo_finding
 from mpfgvc.errors import printable
+from mpfgvc.files import write_text
 from mpfgvc.progress import say
-from mpfgvc.storage.whole_files import write_text
 
 if TYPE_CHECKING:
     from mpfgvc.training.labels import LabelCheck, Outlier, SuspectedLabel

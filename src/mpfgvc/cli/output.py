@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from mpfgvc.errors import OutputError, printable
-from mpfgvc.launcher import Processes
+from mpfgvc.processes import Processes
 
 _KEEP_NAMES = "mpfgvc.keep-names"
 

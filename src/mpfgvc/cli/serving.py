@@ -17,7 +17,7 @@ from mpfgvc.cli import output
 from mpfgvc.cli.predictions import load_predictor
 from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_token
 from mpfgvc.errors import ConfigError
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 from mpfgvc.terms import Source
 
 if TYPE_CHECKING:

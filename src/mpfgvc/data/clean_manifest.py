@@ -20,7 +20,7 @@ from mpfgvc.data.photo_list import relative_path
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.errors import DataError
-from mpfgvc.storage.whole_files import new_file
+from mpfgvc.files import new_file
 
 _KEPT_FIRST = ("test", "validation", "train")
 

@@ -33,8 +33,8 @@ from mpfgvc.data.readers.index_files import decode
 from mpfgvc.data.readers.table_values import text_of
 from mpfgvc.data.samples import counted
 from mpfgvc.errors import CheckpointError, ConfigError, DataError, one_line
+from mpfgvc.files import check_digest, write_with_digest
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.digests import check_digest, write_with_digest
 
 _COLUMNS = ("class", "sentence")
 _YAML = (".yaml", ".yml")

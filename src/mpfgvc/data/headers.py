@@ -19,7 +19,7 @@ from mpfgvc.data.images import image_size
 from mpfgvc.data.samples import Photograph
 from mpfgvc.data.tars import Packed, open_bytes
 from mpfgvc.errors import DataError
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 
 DIGEST_DIGITS = 32
 """Hexadecimal digits of a digest."""

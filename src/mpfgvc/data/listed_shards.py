@@ -16,7 +16,7 @@ from mpfgvc.data.samples import Split
 from mpfgvc.data.shard_index import Layout, ShardSample, refuse_unknown
 from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.errors import CheckpointError, DataError
-from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.files import check_digest, write_with_digest
 
 _KEPT_APART = ("name", "classes", "supercategory")
 """What `shards.json` says, and the list itself, too."""
@@ -65,7 +65,7 @@ class ListedShards(Sequence[ListedPhoto]):
 
     def save(self, path: Path) -> dict[str, Any]:
         """Write the index beside the list at `path`; what the list itself is to hold. Raises OutputError."""
-        write_with_digest(_index_of(path), lambda: (rows.tobytes() for rows in self.table.contents()))
+        write_with_digest(_index_of(path), b"".join(rows.tobytes() for rows in self.table.contents()))
         document = self.table.layout.to_dict()
         return {key: value for key, value in document.items() if key not in _KEPT_APART}
 

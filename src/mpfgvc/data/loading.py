@@ -30,9 +30,9 @@ from mpfgvc.data.images import reason_only
 from mpfgvc.data.samples import Photograph, Sample, labels_at
 from mpfgvc.data.shard_table import shard_ends
 from mpfgvc.data.transforms import Transform
+from mpfgvc.distributed import seeded
 from mpfgvc.errors import ConfigError, DataError, one_line
-from mpfgvc.launcher import GUARD, Processes, core_count, refuse_unguarded_script
-from mpfgvc.seeding import seed_of, seeded
+from mpfgvc.processes import GUARD, Processes, core_count, refuse_unguarded_script, seed_of
 
 ONE_PROCESS = Processes()
 Key = tuple[int, int]  # (epoch, index of the photograph)

@@ -44,12 +44,18 @@ from mpfgvc.data.shard_index import (
 from mpfgvc.data.tars import Packed as PackedPhoto
 from mpfgvc.data.tars import inside, members, open_bytes
 from mpfgvc.errors import ConfigError, DataError, OutputError
-from mpfgvc.launcher import core_count
+from mpfgvc.files import (
+    LOCK,
+    OWNER,
+    claim_folder,
+    make_folder,
+    new_file,
+    remove,
+    remove_leftovers,
+    write_text,
+)
+from mpfgvc.processes import core_count, seed_of
 from mpfgvc.progress import Bar
-from mpfgvc.seeding import seed_of
-from mpfgvc.storage.folder_claim import LOCK, OWNER, claim_folder
-from mpfgvc.storage.part_files import remove, remove_leftovers
-from mpfgvc.storage.whole_files import make_folder, new_file, write_text
 
 QUALITY = 95
 """JPEG quality of resized copies."""

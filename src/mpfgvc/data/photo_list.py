@@ -22,8 +22,8 @@ from mpfgvc.data.samples import PhotoSet, Sample, Split
 from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.data.tars import is_packed
 from mpfgvc.errors import CheckpointError
-from mpfgvc.launcher import core_count
-from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.files import check_digest, write_with_digest
+from mpfgvc.processes import core_count
 
 FORMAT = 1
 COLUMNS = ("path", "label", "split", "digest")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mpfgvc.data.samples import Sample, Split, chunks
 from mpfgvc.data.tars import Member, Packed
 from mpfgvc.errors import DataError
-from mpfgvc.storage.whole_files import write_bytes, write_text
+from mpfgvc.files import write_bytes, write_text
 
 FORMAT = 2
 LAYOUT, INDEX, PLAN = "shards.json", "shards.idx", "shards.plan.json"

@@ -27,8 +27,8 @@ from mpfgvc.config import BirdsConfig
 from mpfgvc.data.descriptions import bird_descriptions
 from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds
 from mpfgvc.errors import OutputError
+from mpfgvc.files import make_folder, new_folder, write_text
 from mpfgvc.progress import Bar
-from mpfgvc.storage.whole_files import make_folder, new_folder, write_text
 
 _VALUES = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
 

@@ -26,8 +26,8 @@ from mpfgvc.data.readers.index_files import decode, read_names, read_numbers
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy, filled
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
+from mpfgvc.files import check_digest, write_with_digest
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.digests import check_digest, write_with_digest
 
 HIERARCHY = "hierarchy.txt"
 _NUMBERS = "class_id"

@@ -17,7 +17,7 @@ from PIL import Image, ImageStat
 
 from mpfgvc.data.images import read_image
 from mpfgvc.errors import DataError
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 
 SIDE = 48
 """Height and width of a thumbnail in pixels; the shape of the photograph is not kept."""

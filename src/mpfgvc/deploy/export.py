@@ -21,13 +21,13 @@ from mpfgvc.deploy.graph import ExportedNetwork, onnx_bytes
 from mpfgvc.deploy.onnx_model import described, quantised, tidied, with_half_weights
 from mpfgvc.deploy.parity import FASTER, LIMITS, Limits, Parity, compare
 from mpfgvc.errors import ConfigError
+from mpfgvc.files import new_file
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
 from mpfgvc.inference.calibration import softmax
 from mpfgvc.inference.exported import ExportedBackend, ExportedDescription
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.progress import Bar
-from mpfgvc.storage.whole_files import new_file
 from mpfgvc.terms import Engine, ExportPrecision
 
 MOST_PHOTOS = 200

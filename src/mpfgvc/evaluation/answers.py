@@ -17,7 +17,7 @@ import numpy as np
 
 from mpfgvc.errors import CheckpointError
 from mpfgvc.evaluation.metrics import Answers, SourceMetrics
-from mpfgvc.storage.digests import check_digest, write_with_digest
+from mpfgvc.files import check_digest, write_with_digest
 
 _PARTS = ("probability", "truth", "rank")
 

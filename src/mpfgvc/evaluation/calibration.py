@@ -24,7 +24,7 @@ from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.samples import Sample, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.data.taxonomy_file import read_taxonomy
-from mpfgvc.devices import find_device
+from mpfgvc.distributed import find_device
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import choose_photos, over_photos, refuse_other_classes, run_loader
 from mpfgvc.evaluation.statistics import CalibrationError, error_with_interval

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.metrics import Answers
 from mpfgvc.evaluation.statistics import Difference, Interval, accuracy_interval, paired_difference
+from mpfgvc.files import make_folder, write_text
 from mpfgvc.pages import Scale, render
-from mpfgvc.storage.whole_files import make_folder, write_text
 from mpfgvc.terms import Source
 
 COLUMNS = ("recipe", "top-1 %", "sd", "95 %", "difference", "95 % of it", "p", "minutes", "memory GiB")

@@ -28,7 +28,7 @@ from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
 from mpfgvc.data.samples import Sample, Split, counted
 from mpfgvc.data.transforms import eval_transform
-from mpfgvc.devices import gather, start_fabric
+from mpfgvc.distributed import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.labels import nearest_others
 from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics
@@ -38,8 +38,8 @@ from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.embeddings import Embeddings
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
+from mpfgvc.processes import Processes
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.terms import Precision, Source
 

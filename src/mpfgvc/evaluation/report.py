@@ -41,11 +41,11 @@ from mpfgvc.evaluation.findings import (
 )
 from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from mpfgvc.evaluation.statistics import accuracy_interval, error_with_interval, reliability
+from mpfgvc.files import make_folder, write_text
 from mpfgvc.inference.explain import explain
 from mpfgvc.inference.explanation_views import kept_view
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.pages import Album, Curve, LineChart, Scale, render
-from mpfgvc.storage.whole_files import make_folder, write_text
 
 PAIRS, PHOTOS_OF_A_CLASS = 12, 2
 """Confused pairs that are shown with photographs, and how many of each class."""

@@ -12,7 +12,7 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, Split
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos, run_loader
 from mpfgvc.evaluation.metrics import Evaluation
@@ -21,8 +21,8 @@ from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
-from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC, check_settings
+from mpfgvc.processes import Processes
 from mpfgvc.terms import Precision
 
 

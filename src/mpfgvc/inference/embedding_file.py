@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpfgvc.errors import DataError, one_line
-from mpfgvc.storage.parquet import parquet_for, pyarrow_for
-from mpfgvc.storage.whole_files import new_file
+from mpfgvc.files import new_file, pyarrow_for
 
 KEY = b"mpfgvc"
 """Where the metadata of the file have a document of ours."""
@@ -91,7 +90,7 @@ def write_embeddings(path: Path, *, width: int, model: str) -> Iterator[Embeddin
     text = arrow.string()
     fields = {"path": text, "label": text, "split": text, "embedding": arrow.list_(arrow.float32(), width)}
     schema = arrow.schema(fields, metadata=about_embeddings(width=width, model=model))
-    with new_file(path) as part, parquet_for(_WHAT).ParquetWriter(part, schema) as parquet:
+    with new_file(path) as part, arrow.parquet.ParquetWriter(part, schema) as parquet:
         writer = EmbeddingWriter(parquet, schema)
         yield writer
         writer.flush()
@@ -103,7 +102,7 @@ def read_embeddings(path: Path) -> EmbeddingTable:
     Raises DataError for one that cannot be read or is not one of embeddings.
     """
     try:
-        table = parquet_for(_WHAT).read_table(path)
+        table = pyarrow_for(_WHAT).parquet.read_table(path)
         about = json.loads((table.schema.metadata or {}).get(KEY, b"null"))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"cannot read {path}: {one_line(error)}; make it with mpfgvc embed") from None

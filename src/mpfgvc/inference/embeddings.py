@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from mpfgvc.data.loading import EvaluationLoader
-from mpfgvc.devices import gather_in_order
+from mpfgvc.distributed import gather_in_order
 from mpfgvc.inference.forward import Compute, encode_in_parts
 from mpfgvc.model.image_encoder import ImageEncoder
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.inference.backends import Outputs
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 from mpfgvc.terms import Engine
 
 AT_ONCE = 4

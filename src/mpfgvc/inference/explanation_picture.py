@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from mpfgvc.files import write_bytes
 from mpfgvc.inference.explain import Explanation
 from mpfgvc.inference.explanation_views import (
     Size,
@@ -23,7 +24,6 @@ from mpfgvc.inference.explanation_views import (
 from mpfgvc.inference.kept_change import kept_change
 from mpfgvc.inference.lettering import Lettering, lettering
 from mpfgvc.inference.nearest_photos import LikePhoto
-from mpfgvc.storage.whole_files import write_bytes
 
 VIEW_SIDE, SMALL_SIDE = 240, 120
 """Longer side in pixels of each view, and of those below them."""

@@ -20,7 +20,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mpfgvc.data.preprocessing import prepare
-from mpfgvc.devices import find_device, send
+from mpfgvc.distributed import find_device, send
 from mpfgvc.inference.answering import ModelFacts
 from mpfgvc.inference.arguments import refuse_unknown
 from mpfgvc.inference.backends import Outputs, Pixels, check_finite

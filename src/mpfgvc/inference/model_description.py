@@ -16,6 +16,7 @@ from mpfgvc.config import ModelConfig, Settings
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy, check_taxonomy
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
+from mpfgvc.files import DIGESTS
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.strict_json import read_json, typed
 
@@ -23,7 +24,7 @@ FORMAT = 1
 """Version of the layout; raised when an older reader would misread a newer folder."""
 WEIGHTS = "model.safetensors"
 DESCRIPTION = "model.json"
-FILES = [WEIGHTS, f"{WEIGHTS}.sha256", DESCRIPTION, f"{DESCRIPTION}.sha256"]
+FILES = [WEIGHTS, DESCRIPTION, DIGESTS]
 """All that a model folder holds."""
 MOST_BYTES = 64 * 2**20
 MOST_PIXELS = 4096

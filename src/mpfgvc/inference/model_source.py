@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from mpfgvc.errors import CheckpointError, one_line
+from mpfgvc.files import whole_folder
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.whole_files import whole_folder
 
 HUB = "hf://"
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._\-]{0,94}[A-Za-z0-9_])?"

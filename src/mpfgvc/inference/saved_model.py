@@ -20,14 +20,12 @@ from mpfgvc.config import ModelConfig
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
+from mpfgvc.files import StoredTensor, check_digest, new_folder, read_header, stored_digest, write_with_digest
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.names import trained_name
-from mpfgvc.storage.digests import check_digest, stored_digest, write_with_digest
-from mpfgvc.storage.tensor_header import StoredTensor, read_header
-from mpfgvc.storage.whole_files import new_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mpfgvc.data.samples import Photograph
 from mpfgvc.errors import DataError
 from mpfgvc.inference.backends import Pixels
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 
 if TYPE_CHECKING:
     from mpfgvc.inference.predictor import PhotoOutput, Predictor

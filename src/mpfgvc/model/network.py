@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mpfgvc.config import ModelConfig
+from mpfgvc.distributed import seeded
 from mpfgvc.errors import ConfigError
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
@@ -29,7 +30,6 @@ from mpfgvc.model.towers.text_tower import (
     build_text_tower,
     check_text_weights,
 )
-from mpfgvc.seeding import seeded
 from mpfgvc.terms import Source
 
 SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")

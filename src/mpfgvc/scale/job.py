@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.files import claim_folder, make_folder, remove_leftovers, write_text
 from mpfgvc.scale.job_list import Counted, PhotoList, count_names, write_names
 from mpfgvc.scale.task import Task
-from mpfgvc.storage.folder_claim import claim_folder
-from mpfgvc.storage.part_files import remove_leftovers
-from mpfgvc.storage.whole_files import make_folder, write_text
 
 JOB, LIST = "_job.json", "_photographs"
 FORMAT = 1
@@ -97,7 +95,7 @@ def open_job(
                 job = _begin(folder, task, names, PART_SIZE if part_size is None else part_size)
             else:
                 job = _go_on(folder, task, names, begun, part_size)
-            remove_leftovers(folder, owned={job.part(number).name for number in range(job.parts)})
+            remove_leftovers(folder)
             yield job
     finally:
         with suppress(OSError):  # a folder that is still empty after a refusal

@@ -15,8 +15,7 @@ from typing import Any
 
 from mpfgvc.data.remote import is_url
 from mpfgvc.errors import DataError, one_line
-from mpfgvc.storage.parquet import parquet_for, pyarrow_for
-from mpfgvc.storage.whole_files import new_file
+from mpfgvc.files import new_file, pyarrow_for
 
 NAME = "name"
 _WHAT = "the results of a job"
@@ -46,16 +45,16 @@ class PhotoList:
 
     @cached_property
     def _parquet(self) -> Any:
-        return parquet_for(_WHAT).ParquetFile(self.file)
+        return pyarrow_for(_WHAT).parquet.ParquetFile(self.file)
 
 
 def write_names(file: Path, names: Iterable[str], *, base: Path, part_size: int) -> Counted:
     """Write the list of a job in one step, in bounded memory. Raises DataError for no names, OutputError."""
-    arrow, parquet = pyarrow_for(_WHAT), parquet_for(_WHAT)
+    arrow = pyarrow_for(_WHAT)
     schema = arrow.schema({NAME: arrow.binary()})
     tally = _Tally(base)
     counted = tally.passing(names)
-    with new_file(file) as part, parquet.ParquetWriter(part, schema) as writer:
+    with new_file(file) as part, arrow.parquet.ParquetWriter(part, schema) as writer:
         while rows := [os.fsencode(name) for name in islice(counted, part_size)]:
             writer.write_table(arrow.table({NAME: rows}, schema=schema), row_group_size=part_size)
         return tally.counted()

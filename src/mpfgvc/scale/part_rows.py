@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.remote import Remote
 from mpfgvc.data.tars import Packed
+from mpfgvc.files import new_file, pyarrow_for
 from mpfgvc.inference.answering import AnswerRules, Prediction
 from mpfgvc.inference.embedding_file import ERROR, about_embeddings
-from mpfgvc.storage.parquet import parquet_for, pyarrow_for
-from mpfgvc.storage.whole_files import new_file
 
 if TYPE_CHECKING:
     from mpfgvc.inference.predictor import Embedded
@@ -65,7 +64,7 @@ def embedding_rows(
 def write_rows(table: Any, file: Path) -> None:
     """Write a table, whole or not at all. Raises OutputError."""
     with new_file(file) as part:
-        parquet_for(_WHAT).write_table(table, part)
+        pyarrow_for(_WHAT).parquet.write_table(table, part)
 
 
 def _guesses(name: str, source: Source, each: Prediction) -> dict[str, Any]:

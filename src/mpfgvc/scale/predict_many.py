@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpfgvc.errors import DataError, one_line
+from mpfgvc.files import pyarrow_for
 from mpfgvc.inference.embedding_file import ERROR
 from mpfgvc.scale.job import Job
 from mpfgvc.scale.means import Cluster, WorkerOptions
 from mpfgvc.scale.part_rows import ANSWER
-from mpfgvc.storage.parquet import parquet_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def _nulls(job: Job, number: int) -> dict[str, int]:
     """How many rows of a part have nothing in a column, for the columns that hold one text or number."""
     file = job.part(number)
     try:
-        footer: Any = parquet_for("the results of a job").read_metadata(file)
+        footer: Any = pyarrow_for("the results of a job").parquet.read_metadata(file)
         whole = footer.num_rows == job.rows_of(number)
         groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
         nulls: dict[str, int] = {}

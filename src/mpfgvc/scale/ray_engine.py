@@ -20,10 +20,10 @@ from typing import Any, Self
 
 from mpfgvc import errors
 from mpfgvc.errors import ConfigError, DataError, MpfgvcError, one_line
-from mpfgvc.launcher import core_count
+from mpfgvc.files import remove
+from mpfgvc.processes import core_count
 from mpfgvc.scale.job import Job
 from mpfgvc.scale.means import Cluster, WorkerOptions
-from mpfgvc.storage.part_files import remove
 
 MOST_TRIES = 4
 """How often a part may be begun before it is taken to kill its process."""

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mpfgvc.errors import CheckpointError
+from mpfgvc.files import file_digest, stored_digest
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts
 from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import HUB, find_model_folder
-from mpfgvc.storage.digests import file_digest, stored_digest
 from mpfgvc.terms import Precision, Source
 
 What = Literal["guesses", "embeddings"]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from mpfgvc.data.photo_list import PhotoList
 from mpfgvc.errors import CheckpointError, one_line
+from mpfgvc.files import check_digest, write_with_digest
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.storage.digests import check_digest, write_with_digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,12 +34,11 @@ from mpfgvc.evaluation.answers import load_answers, save_answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
-from mpfgvc.launcher import Processes, refuse_unguarded_script
+from mpfgvc.files import write_text
+from mpfgvc.processes import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings
-from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import read_rows, training_seconds
-from mpfgvc.storage.whole_files import write_text
+from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.training.environment import peak_of_this_process
 from mpfgvc.training.run import resolve, resume, train
 

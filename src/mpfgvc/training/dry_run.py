@@ -24,10 +24,10 @@ from torch.utils._pytree import tree_leaves
 
 from mpfgvc.config import Config
 from mpfgvc.data.loading import labels_of, worker_count
-from mpfgvc.devices import from_first, gather
+from mpfgvc.distributed import from_first, gather
 from mpfgvc.inference.embeddings import embed_photos
-from mpfgvc.launcher import core_count
 from mpfgvc.model.fusion import start_fusion
+from mpfgvc.processes import core_count
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.environment import peak_of_this_process
 from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch

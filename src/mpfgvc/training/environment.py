@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mpfgvc.run_environment import Environment
+from mpfgvc.run_folder import Environment
 
 PACKAGES = (
     "mpfgvc",

@@ -21,7 +21,7 @@ from mpfgvc.data.loading import labels_of
 from mpfgvc.data.samples import PhotoSet, Sample, counted
 from mpfgvc.evaluation.labels import Suspect, label_suspects, nearest_others, outliers
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.seeding import seed_of
+from mpfgvc.processes import seed_of
 from mpfgvc.training.starts import fit_logistic_regression
 
 FOLDS = 5

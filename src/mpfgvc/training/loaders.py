@@ -19,8 +19,7 @@ from mpfgvc.data.loading import (
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform, eval_transform, train_transform
-from mpfgvc.launcher import Processes
-from mpfgvc.seeding import seed_of
+from mpfgvc.processes import Processes, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)

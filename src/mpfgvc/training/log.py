@@ -13,9 +13,9 @@ from typing import Any
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mpfgvc.errors import one_line
+from mpfgvc.files import write_text
 from mpfgvc.progress import Bar, say
-from mpfgvc.storage.metric_rows import format_rows
-from mpfgvc.storage.whole_files import write_text
+from mpfgvc.run_folder import format_rows
 
 
 class MetricLog:

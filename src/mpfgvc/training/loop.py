@@ -18,11 +18,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mpfgvc.devices import send
+from mpfgvc.distributed import send
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.processes import seed_of
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.seeding import seed_of
 from mpfgvc.training.checkpoint import TrainingState, save_state
 from mpfgvc.training.log import MetricLog
 from mpfgvc.training.optim import WeightAverage, build_optimizer, schedule, set_learning_rate

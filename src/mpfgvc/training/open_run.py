@@ -18,15 +18,14 @@ from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, class_counts, counted
 from mpfgvc.data.shard_table import ShardTable
 from mpfgvc.data.taxonomy_file import save_taxonomy
-from mpfgvc.devices import from_first, why_not_compile
+from mpfgvc.distributed import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
+from mpfgvc.files import make_folder
 from mpfgvc.inference.tower_preprocessing import preprocessing_of
-from mpfgvc.launcher import Processes
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.processes import Processes
 from mpfgvc.progress import say
-from mpfgvc.run_environment import Environment, differences
-from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.whole_files import make_folder
+from mpfgvc.run_folder import Environment, RunFolder
 from mpfgvc.training.checkpoint import Identity, TrainingState, load_state
 from mpfgvc.training.environment import describe_environment
 from mpfgvc.training.loaders import Loaders
@@ -204,5 +203,5 @@ def _record(
         if photos.taxonomy is not None:
             save_taxonomy(photos.taxonomy, photos.classes, folder.taxonomy)
         folder.create(config, now)
-    elif stored is not None and (changed := differences(stored, now)):
+    elif stored is not None and (changed := stored.differences(now)):
         say(f"the weights may differ in their last bits from those of an unbroken run: {', '.join(changed)}")

@@ -21,19 +21,19 @@ from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
-from mpfgvc.devices import from_first, start_fabric
+from mpfgvc.distributed import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.files import write_text
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
-from mpfgvc.launcher import refuse_unguarded_script
 from mpfgvc.model.network import check_settings
+from mpfgvc.processes import refuse_unguarded_script
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.whole_files import write_text
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.train_stages import check_pretrained_share, train_stage1, train_stage2
 from mpfgvc.training.training_page import training_page

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map_only
 
-from mpfgvc.devices import sharding_mesh
+from mpfgvc.distributed import sharding_mesh
 from mpfgvc.training.stages import Stage
 
 Values = TypeVar("Values")

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from mpfgvc.config import StageConfig
 from mpfgvc.data.samples import counted
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 
 CHANCE = 0.01
 FALL = 0.01

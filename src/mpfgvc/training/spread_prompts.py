@@ -17,8 +17,8 @@ import torch.distributed as distributed
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mpfgvc.launcher import Processes
 from mpfgvc.model.prompts import ClassPrompts
+from mpfgvc.processes import Processes
 
 Gather = Callable[[Tensor], Sequence[Tensor]]
 """The tensors of all processes, in the order of their ranks; gradients go back to the process they are of."""

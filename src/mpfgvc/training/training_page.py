@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpfgvc.pages import Curve, LineChart, Scale, render
-from mpfgvc.storage.metric_rows import Row
+from mpfgvc.run_folder import Row
 
 WORST = 12
 """Classes on the page."""

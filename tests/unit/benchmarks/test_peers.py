@@ -14,7 +14,7 @@ import common
 from common import settings_of
 from mpfgvc import Config
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from peers import timm_recipe
 from peers.protocol import RIGHT_FILE, Outcome, Task, epochs_within, order_of, run_peer
 

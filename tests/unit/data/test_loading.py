@@ -27,7 +27,7 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import eval_transform, train_transform
 from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.launcher import Processes
+from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 RANDOM = train_transform(PREPROCESSING, AugmentConfig())

@@ -13,10 +13,9 @@ from mpfgvc.data.photo_list import PhotoList, photo_digests
 from mpfgvc.data.place import dataset_root
 from mpfgvc.data.run_photos import is_dataset_of, list_of_run, photos_of_run, restore
 from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.files import make_folder, write_with_digest
 from mpfgvc.recipes_io import dump_config, load_config
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.digests import write_with_digest
-from mpfgvc.storage.whole_files import make_folder
 
 
 @pytest.fixture
@@ -292,7 +291,7 @@ def test_a_stored_index_that_is_damaged_is_refused(shards, tmp_path, damage):
 
 def test_a_list_without_its_index_says_which_file_is_gone(shards, tmp_path):
     list_of(shards).save(tmp_path / "photographs.json")
-    for name in ("photographs.idx", "photographs.idx.sha256"):
+    for name in ("photographs.idx", "digests.json"):
         (tmp_path / name).unlink()
     with pytest.raises(CheckpointError, match=r"photographs\.idx does not exist; restore it beside photog"):
         PhotoList.load(tmp_path / "photographs.json")
@@ -310,7 +309,7 @@ def test_class_names_are_those_that_the_run_stored_whatever_the_shards_say_now(s
 
 def test_the_same_photographs_in_shards_of_other_names_are_not_those_of_the_run(shards, tmp_path):
     photo_list = list_of(shards)
-    renamed = replace(read_photos(replace(shards, validation=0), seed=0), name="renamed")
+    renamed = replace(read_photos(shards.replaced(validation=0), seed=0), name="renamed")
     Pack(out=tmp_path / "renamed", root=tmp_path / "shards", per_shard=7).write(renamed)
     assert (tmp_path / "renamed" / "renamed-000000.tar").is_file()
     assert not is_dataset_of(photo_list, shards, root=str(tmp_path / "renamed"), manifest=None)

@@ -24,9 +24,7 @@ from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.recipes_io import load_config
-from mpfgvc.run_environment import Environment
-from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import format_rows
+from mpfgvc.run_folder import Environment, RunFolder, format_rows
 
 ENVIRONMENT = Environment(
     command=("/home/ada/mpfgvc", "train"),

@@ -18,7 +18,7 @@ from mpfgvc.data.transforms import eval_transform as make_transform
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos, recall_at
 from mpfgvc.inference.forward import Compute
-from mpfgvc.launcher import Processes
+from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(
     image_size=(6, 6),

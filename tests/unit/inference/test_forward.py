@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpfgvc.devices import start_fabric
+from mpfgvc.distributed import start_fabric
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.forward import Compute, Inference, encode_in_parts, forward_in_parts
 from mpfgvc.model.network import MPFGVC

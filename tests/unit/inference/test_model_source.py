@@ -23,7 +23,7 @@ def requests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, 
 
 
 def _find(source: Any) -> Path:
-    return find_model_folder(source, description="model.json", files=["model.json", "model.json.sha256"])
+    return find_model_folder(source, description="model.json", files=["model.json", "digests.json"])
 
 
 def _refusal(source: Any) -> str:
@@ -79,7 +79,7 @@ def test_a_repository_of_the_hub_is_fetched_with_its_digests(
     requests: list[dict[str, Any]], tmp_path: Path, source: str, repository: str, revision: str | None
 ) -> None:
     assert _find(source) == tmp_path
-    files = ["model.json", "model.json.sha256"]
+    files = ["model.json", "digests.json"]
     assert requests == [{"repository": repository, "revision": revision, "allow_patterns": files}]
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.errors import CheckpointError, DataError, MpfgvcError
+from mpfgvc.files import host_name
 from mpfgvc.inference.answering import AnswerRules
 from mpfgvc.scale import job as jobs
 from mpfgvc.scale.job import Job, open_job
 from mpfgvc.scale.task import Task
-from mpfgvc.storage.part_files import part_path
 
 NAMES = [f"photos/{number}.jpg" for number in range(7)]
 TASK = Task(what="guesses", model="/runs/birds", digest="d1", source="fusion", top=3)
@@ -111,9 +111,7 @@ def test_a_kill_before_the_job_was_described_begins_anew(
 
 def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     job = _open(tmp_path / "out")
-    mine = part_path(job.part(0)).name
-    for host in ("elsewhere", mine.partition("@")[2].partition(".mpfgvc")[0]):
-        (job.folder / f".part-00000001.parquet.999999999-0@{host}.mpfgvc.part").touch()
+    (job.folder / f".part-00000001.999999999-0@{host_name()}.part").touch()
     _open(tmp_path / "out")
     assert sorted(file.name for file in job.folder.iterdir()) == ["_job.json", "_photographs"]
 

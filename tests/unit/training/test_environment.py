@@ -1,6 +1,5 @@
 """What this machine runs a training with: the commit that gives its results again, above all."""
 
-import json
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpfgvc.run_environment import Environment
+from mpfgvc.run_folder import Environment
 from mpfgvc.training.environment import commit_of, describe_environment
 
 
@@ -38,7 +37,7 @@ def test_the_description_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch
     assert (environment.processes, environment.threads) == (3, torch.get_num_threads())
     assert environment.packages["torch"] == version("torch")
     assert environment.packages["open_clip_torch"] == version("open_clip_torch")
-    assert Environment.from_dict(json.loads(json.dumps(environment.to_dict()))) == environment
+    assert Environment.model_validate_json(environment.model_dump_json()) == environment
 
 
 def test_the_commit_is_that_of_the_repository(file: Path) -> None:

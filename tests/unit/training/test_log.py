@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mpfgvc import CheckpointError
-from mpfgvc.storage.metric_rows import COLUMNS, read_rows, training_seconds
+from mpfgvc.run_folder import COLUMNS, read_rows, training_seconds
 from mpfgvc.training.log import MetricLog
 
 STEPS = [("stage1", 3), ("stage1", 6), ("stage1", 9), ("stage2", 4), ("stage2", 8)]

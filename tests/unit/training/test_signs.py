@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from mpfgvc.config import StageConfig
-from mpfgvc.launcher import core_count
+from mpfgvc.processes import core_count
 from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
 
 SETTINGS = StageConfig(epochs=8, batch_size=8, lr=1e-3, warmup_epochs=1.0)

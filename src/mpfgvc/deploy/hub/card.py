@@ -27,8 +27,7 @@ from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.strict_json import read_json, typed
-from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.metric_rows import read_rows, training_seconds
+from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.terms import Precision, Source
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")

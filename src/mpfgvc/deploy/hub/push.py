@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from mpfgvc.errors import MpfgvcError, OutputError, one_line
+from mpfgvc.files import DIGESTS, check_digest, digests_document, file_digest, new_folder, write_bytes
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import HUB, check_repository, find_model_folder
 from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.storage.digests import check_digest, digest_line, digest_path
-from mpfgvc.storage.whole_files import new_folder, write_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +70,14 @@ def hub_model(
         dataset=dataset,
     )
     content = description.to_bytes()
+    digests = {DESCRIPTION: hashlib.sha256(content).hexdigest(), WEIGHTS: file_digest(model / WEIGHTS)}
     files: dict[str, bytes | Path] = {
         "README.md": card.text.encode(errors="backslashreplace"),
         WEIGHTS: model / WEIGHTS,
         DESCRIPTION: content,
-        digest_path(Path(DESCRIPTION)).name: digest_line(hashlib.sha256(content).hexdigest(), DESCRIPTION),
+        DIGESTS: digests_document(digests),
         "config.yaml": dump_config(config.without_folders()).encode(),
     }
-    if (digest := digest_path(model / WEIGHTS)).is_file():
-        files[digest.name] = digest
     return HubModel(repository=repository, files=files, notes=card.notes)
 
 

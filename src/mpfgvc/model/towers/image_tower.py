@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.files import read_header
 from mpfgvc.model.towers.names import IMAGE_TOWERS, bundled_image_weights, trained_name
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
-from mpfgvc.storage.tensor_header import read_header
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from jaxtyping import Float
 from timm.layers import Attention, AttentionRope
 from torch import Tensor, nn
 
-from mpfgvc.devices import cpu_multiplies_bf16
+from mpfgvc.distributed import cpu_multiplies_bf16
 
 
 class PackedLinear(nn.Module):

@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mpfgvc.config import TextTowerConfig
+from mpfgvc.distributed import seeded
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
+from mpfgvc.files import read_header
 from mpfgvc.model.towers.names import BUNDLED, TEXT_TOWERS, bundled_text_weights, quick_gelu
-from mpfgvc.seeding import seeded
-from mpfgvc.storage.tensor_header import read_header
 
 Shape = tuple[int, ...]
 

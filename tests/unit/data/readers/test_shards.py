@@ -23,7 +23,7 @@ from mpfgvc.data.pack import Pack
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
 from mpfgvc.errors import DataError
-from mpfgvc.launcher import Processes
+from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 RANDOM = train_transform(PREPROCESSING, AugmentConfig())

@@ -3,7 +3,7 @@
 import pytest
 
 from mpfgvc.errors import ConfigError
-from mpfgvc.launcher import Processes, main_address, main_port
+from mpfgvc.processes import Processes, main_address, main_port
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {

@@ -1,20 +1,29 @@
-"""Start Lightning Fabric: device, precision, and the processes that torchrun or srun started.
+"""Processes with torch: Lightning Fabric, the device, the precision, and what processes tell each other.
 
 Every process calls `start_fabric`, and they find each other with no further flags. Only rank 0 speaks and
-writes. At the end, what processes tell each other.
+writes.
+
+torchrun keeps one key-value store over all its restarts, and torch puts the addresses of the processes under
+the same keys each time. A process that was started again may then read where one that is gone has listened,
+and is refused or waits for it (pytorch/pytorch#135712). The restarts cannot be counted instead: torchrun
+counts those of each machine apart. So the processes agree on a name first, and all keys are under it.
 """
 
+import atexit
+import json
 import os
 import shlex
 import shutil
 import sysconfig
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import torch
-import torch.distributed as distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -22,17 +31,20 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from mpfgvc.errors import ConfigError, MpfgvcError
-from mpfgvc.launcher import Processes, main_address, main_port
-from mpfgvc.process_group import start_group, store_outlives_processes
+from mpfgvc.processes import Processes, main_address, main_port
 from mpfgvc.terms import Device, PrecisionSetting, Sharding
 
 T = TypeVar("T")
 TIMEOUT = 3600.0
 """Seconds that processes wait for each other, where no setting says how long."""
+_PAUSE = 0.05
+"""Seconds between two looks at the store."""
 
 
 def start_fabric(
@@ -130,6 +142,17 @@ def why_not_compile(fabric: Fabric) -> str | None:
     return None
 
 
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's CPU generator start from `seed` inside the block, and continue as before after it.
+
+    The generators of accelerators are left alone.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def from_first(fabric: Fabric, compute: Callable[[], T]) -> T:
     """What the first process computes, for all of them; a user error there ends every process."""
     result: T | None = None
@@ -165,50 +188,35 @@ def gather_in_order(values: Tensor, positions: Tensor) -> Tensor:
 class _Launched(ClusterEnvironment):
     """Processes that exist already. Fabric's own classes guess who started them, and guess SLURM wrongly."""
 
+    creates_processes_externally = True
+
     def __init__(self, processes: Processes):
         super().__init__()
         self.processes = processes
 
-    @property
-    def creates_processes_externally(self) -> bool:
-        """They exist already."""
-        return True
-
-    @property
-    def main_address(self) -> str:
-        """The host of rank 0."""
-        return main_address()
-
-    @property
-    def main_port(self) -> int:
-        """The port of rank 0."""
-        return main_port()
+    main_address = property(lambda self: main_address())
+    main_port = property(lambda self: main_port())
 
     @staticmethod
     def detect() -> bool:
-        """Never by itself."""
         return False
 
     def world_size(self) -> int:
-        """All processes."""
         return self.processes.world
 
     def set_world_size(self, size: int) -> None:
         """The launcher has set it."""
 
     def global_rank(self) -> int:
-        """This process among all."""
         return self.processes.rank
 
     def set_global_rank(self, rank: int) -> None:
         """The launcher has set it."""
 
     def local_rank(self) -> int:
-        """This process among those of its machine."""
         return self.processes.local_rank
 
     def node_rank(self) -> int:
-        """This machine among all."""
         return self.processes.rank // self.processes.local
 
 
@@ -216,7 +224,6 @@ class _Bf16(MixedPrecision):
     """bf16 where autocast takes it. Fabric's own rounds the inputs, too: embeddings need all their bits."""
 
     def convert_input(self, data: Any) -> Any:
-        """The inputs as they are."""
         return data
 
 
@@ -234,3 +241,94 @@ def _multiplies_bf16(accelerator: str) -> bool:
 def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has instructions for products in bf16."""
     return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def store_outlives_processes(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun holds the store, so that it may know processes that are gone."""
+    return variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def start_group(device: torch.device, processes: Processes, timeout: timedelta) -> None:
+    """Start the process group over torchrun's store, once for each process.
+
+    All processes must call it. Raises TimeoutError, or what torch raises, if one does not come in time.
+    """
+    if distributed.is_initialized():
+        return
+    store, _, _ = next(rendezvous("env://", timeout=timeout))
+    name = agree_on_name(PrefixStore("mpfgvc", store), processes, timeout)
+    backend = distributed.get_default_backend_for_device(device)
+    distributed.init_process_group(
+        backend,
+        store=PrefixStore(name, store),
+        rank=processes.rank,
+        world_size=processes.world,
+        timeout=timeout,
+        device_id=None if device.type == "cpu" else device,
+    )
+    if backend == "nccl":  # it warns of groups that are left behind, so Fabric ends its own as well
+        atexit.register(_end_group)
+
+
+def _end_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def agree_on_name(store: Store, processes: Processes, timeout: timedelta) -> str:
+    """A name that all processes of this start get, and those of no other start.
+
+    Each process says that it is here by a mark that only it has. The first one calls them together: by a new
+    name, and the marks that it sees. Who finds its own among them says yes; when all have, the first one
+    says so, and the name holds. What earlier starts have left is waited out, as processes that are gone
+    never answer to a new name.
+
+    Raises TimeoutError if a process does not come in time.
+    """
+    mark, end = uuid4().hex, time.monotonic() + timeout.total_seconds()
+    store.set(f"mark/{processes.rank}", mark)
+    seek = _Caller(store, processes.world).look if processes.is_first else _Called(store, mark).look
+    while (name := seek()) is None:
+        if time.monotonic() > end:
+            seconds = timeout.total_seconds()
+            raise TimeoutError(f"not all of {processes.world} processes came within {seconds:g} seconds")
+        time.sleep(_PAUSE)
+    return name
+
+
+class _Caller:
+    """The first process. It calls by another name whenever it sees other marks."""
+
+    def __init__(self, store: Store, world: int) -> None:
+        self.store, self.keys = store, [f"mark/{rank}" for rank in range(world)]
+        self.name, self.marks = "", list[str]()
+
+    def look(self) -> str | None:
+        """The name, once all have said yes to it."""
+        if not self.store.check(self.keys):
+            return None
+        marks = [self.store.get(key).decode() for key in self.keys]
+        if marks != self.marks:
+            self.name, self.marks = uuid4().hex, marks
+            self.store.set("call", json.dumps({"name": self.name, "marks": marks}))
+        if not self.store.check([f"{self.name}/{mark}" for mark in marks[1:]]):
+            return None
+        self.store.set(f"{self.name}/holds", "")
+        return self.name
+
+
+class _Called:
+    """Any other process."""
+
+    def __init__(self, store: Store, mark: str) -> None:
+        self.store, self.mark = store, mark
+
+    def look(self) -> str | None:
+        """The name, once it holds."""
+        if not self.store.check(["call"]):
+            return None
+        call = json.loads(self.store.get("call"))
+        if self.mark not in call["marks"]:
+            return None
+        self.store.set(f"{call['name']}/{self.mark}", "")
+        return str(call["name"]) if self.store.check([f"{call['name']}/holds"]) else None

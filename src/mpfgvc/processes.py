@@ -1,4 +1,4 @@
-"""Which process this is: torchrun or srun started several, or there is only one; and its cores. No torch.
+"""Which process this is of those that torchrun or srun started; its cores and its seeds. No torch.
 
 Only these two launch processes. Other variables of a cluster do not mean a launch: `sbatch --ntasks=4
 script` runs its script once, and a training in it without srun is one process, whatever SLURM_NTASKS says.
@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Self
 
 from mpfgvc.errors import ConfigError
@@ -58,6 +59,15 @@ class Processes:
     def is_first(self) -> bool:
         """Whether this is the process that speaks and writes."""
         return self.rank == 0
+
+
+def seed_of(*parts: int | str) -> int:
+    """A 63-bit seed that every machine derives alike from some numbers and names.
+
+    Every random choice follows from the config's seed and its own name.
+    """
+    digest = blake2b(":".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def core_count() -> int:

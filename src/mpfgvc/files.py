@@ -1,0 +1,343 @@
+"""Write files and folders whole, know a damaged one, and own a folder.
+
+New content goes to a hidden name beside the target (`.<name>.<process>-<number>@<host>.part`), reaches the
+disk, and then takes the target's name in one step. So a kill, a full disk or a power cut never leaves half a
+file. A folder takes two renames: the old one is put aside first, and a kill between the two leaves it there,
+where `whole_folder` finds it for a reader and `restore_folder` puts it back for the owner.
+
+`digests.json` holds the SHA-256 of the files of its folder that are read again: a damaged one is refused.
+While a file is being replaced, the digests of the old and the new content are both good. A folder has one
+writer at a time: `claim_folder` sees to that.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from errno import ENOTDIR
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpfgvc.errors import CheckpointError, ConfigError, OutputError, one_line
+
+DIGESTS = "digests.json"
+LOCK, OWNER = ".lock", ".owner"
+"""What marks a folder that a process owns."""
+_PART = re.compile(r"\..*\.(?P<process>\d+)-\d+@(?P<host>[\w.-]+)\.part", re.DOTALL)
+_numbers = itertools.count()
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by `content` in one step. Raises OutputError naming the path and the reason."""
+    with new_file(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace a text file by `content` in one step; names of files keep their bytes. Raises OutputError."""
+    write_bytes(path, content.encode(errors="surrogateescape"))
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A hidden name that takes the name `path`, replacing what was there, if the block succeeds.
+
+    Raises OutputError for what the system refuses, within the block, too.
+    """
+    with _output_errors(path), _part_of(path) as part:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder that can be written to. Raises OutputError if it cannot."""
+    with _output_errors(path):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        path.mkdir(parents=True, exist_ok=True)
+        with _part_of(path / "probe") as probe:
+            probe.touch()
+    return path
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name `path`, replacing what was there, if the block succeeds.
+
+    Raises OutputError for whatever the system refuses, within the block, too.
+    """
+    with _output_errors(path), _part_of(path) as part:
+        part.mkdir(parents=True)
+        remove_leftovers(path.parent)
+        restore_folder(path)
+        if os.path.lexists(path) and not path.is_dir():
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        yield part
+        _sync_folder(part)
+        if not os.path.lexists(path):
+            part.rename(path)
+        else:
+            aside = _aside(path)
+            path.rename(aside)
+            try:
+                part.rename(path)
+            except OSError:
+                aside.rename(path)
+                raise
+            _sync_folder(path.parent)
+            aside.rename(part)  # for `_part_of` to remove
+        _sync_folder(path.parent)
+
+
+def whole_folder(path: Path) -> Path:
+    """Where to read the folder `path`: aside, if a kill left it there."""
+    with suppress(OSError):
+        if not os.path.lexists(path) and (aside := _aside(path)).is_dir():
+            return aside
+    return path
+
+
+def restore_folder(path: Path) -> None:
+    """Give a folder its name back if a kill left it aside. Raises OutputError."""
+    with _output_errors(path), _part_of(path) as rest:
+        aside = _aside(path)
+        if aside.is_dir() and not os.path.lexists(path):
+            aside.rename(path)
+            _sync_folder(path.parent)
+        elif aside.is_dir():
+            aside.rename(rest)  # a folder that is half removed must not have a name that is restored
+
+
+def part_path(path: Path) -> Path:
+    """A hidden name beside `path` that no other process and no other call uses."""
+    return path.with_name(f".{path.name[:20]}.{os.getpid()}-{next(_numbers)}@{host_name()}.part")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes of this host left unfinished; of other hosts, after an hour."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if (part := _PART.fullmatch(path.name)) and _is_leftover(
+                path, int(part["process"]), part["host"]
+            ):
+                remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all it holds; what cannot be removed stays."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def host_name() -> str:
+    """The name of this machine, safe in a file name."""
+    return re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:64] or "unknown"
+
+
+def write_with_digest(path: Path, content: bytes) -> None:
+    """Replace a file and its digest. Raises OutputError, or CheckpointError for damaged digests."""
+    new = hashlib.sha256(content).hexdigest()
+    digests = _read_digests(path.parent)
+    before = _several(digests.get(path.name, [])) or ([_digest_of(path)] if path.is_file() else [])
+    file = path.parent / DIGESTS
+    write_bytes(file, digests_document({**digests, path.name: [new, *before]}))
+    write_bytes(path, content)
+    write_bytes(file, digests_document({**digests, path.name: new}))
+
+
+def check_digest(path: Path) -> bool:
+    """Whether the file was checked: True if it matches its digest, False if the folder has none for it.
+
+    Raises CheckpointError in one line for a file or digests that are damaged or cannot be read.
+    """
+    digests = _read_digests(path.parent).get(path.name, "")
+    while digests and _digest_of(path) not in _several(digests):
+        now = _read_digests(path.parent).get(path.name, "")
+        if now == digests:  # else the file was replaced while it was read
+            rule = f"is damaged: its content does not match {DIGESTS} beside it"
+            hint = f"restore it from a copy, or remove its lines from {DIGESTS} to use it unchecked"
+            raise CheckpointError(f"{path} {rule}; {hint}")
+        digests = now
+    return bool(digests)
+
+
+def stored_digest(path: Path) -> str:
+    """The digest that is stored for a file; "" if there is none, or one of two. It is not checked here.
+
+    Raises CheckpointError if it cannot be read.
+    """
+    digest = _read_digests(path.parent).get(path.name, "")
+    return digest if isinstance(digest, str) else ""
+
+
+def digests_document(digests: Mapping[str, str | list[str]]) -> bytes:
+    """The content of `digests.json`: the digest of each file; two of one that is being replaced."""
+    return json.dumps(dict(digests), indent=2).encode() + b"\n"
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of the content of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Own an existing folder within the block; the claim ends with the process, however it ends.
+
+    Raises CheckpointError, naming the owner, if another process or another block owns it;
+    OutputError if the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
+    with _output_errors(folder):
+        try:
+            lock.acquire()
+        except Timeout:
+            owner = _owner(folder)
+            hint = "wait until it has ended, or choose another --out"
+            raise CheckpointError(f"{folder} is in use by {owner}; {hint}") from None
+    try:
+        write_text(folder / OWNER, _this_process())
+        yield
+    finally:
+        if lock.is_locked:  # not in a forked child
+            remove(folder / OWNER)
+            remove(folder / LOCK)
+            lock.release()
+
+
+def pyarrow_for(what: str) -> Any:
+    """The module pyarrow, to keep `what` (a plural) with it. Raises ConfigError where it is missing."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        hint = "which needs pyarrow: pip install 'mpfgvc[parquet]'"
+        raise ConfigError(f"{what} are kept in Parquet, {hint}") from None
+    return pyarrow
+
+
+class StoredTensor(NamedTuple):
+    """The shape of a tensor in a file, and its type by the format's own name, such as F32."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def read_header(path: str | Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by name, from its header only. Raises OSError or SafetensorError."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {
+            name: StoredTensor(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+        }
+
+
+def _read_digests(folder: Path) -> dict[str, str | list[str]]:
+    file = folder / DIGESTS
+    try:
+        digests: dict[str, str | list[str]] = json.loads(file.read_bytes())
+        if not all(
+            re.fullmatch("[0-9a-f]{64}", digest) for name in digests for digest in _several(digests[name])
+        ):
+            raise ValueError("it must hold SHA-256 digests by the names of files")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        hint = "restore it from a copy, or delete it to use the files of its folder unchecked"
+        raise CheckpointError(f"{file} is damaged or unreadable: {one_line(error)}; {hint}") from None
+    return digests
+
+
+def _several(digests: str | list[str]) -> list[str]:
+    return [digests] if isinstance(digests, str) else digests
+
+
+def _digest_of(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; restore it from a copy") from None
+
+
+def _owner(folder: Path) -> str:
+    """The owner in words; it may not have said yet who it is."""
+    try:
+        return " ".join((folder / OWNER).read_text(errors="replace").split())[:500] or "another process"
+    except OSError:
+        return "another process"
+
+
+def _this_process() -> str:
+    """This process in words: where it runs, since when, and its command."""
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    command = " ".join(shlex.join(sys.argv).split())[:200]
+    return f"process {os.getpid()} on {host_name()} since {since} ({command})\n"
+
+
+def _is_leftover(path: Path, process: int, host: str) -> bool:
+    """Whether nobody writes this unfinished file any more. Raises OSError."""
+    if host != host_name() or sys.platform == "win32":  # there, os.kill ends the process whatever the signal
+        return time.time() - path.stat().st_mtime > 3600
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.mpfgvc.old")
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path`; whatever still has it after the block is removed."""
+    if not path.name:
+        raise IsADirectoryError(ENOTDIR, "it is no file or folder that can be replaced", str(path))
+    part = part_path(path)
+    try:
+        yield part
+    finally:
+        remove(part)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut, where the system can (Windows cannot)."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "make room or choose another --out; what was there is unchanged"
+        raise OutputError(f"cannot write {path}: {reason}; {hint}") from None

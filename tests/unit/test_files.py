@@ -1,0 +1,348 @@
+"""Files and folders are whole at every moment, damage is seen, and every failure is one line."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from mpfgvc.errors import CheckpointError, OutputError
+from mpfgvc.files import (
+    DIGESTS,
+    StoredTensor,
+    check_digest,
+    host_name,
+    make_folder,
+    new_folder,
+    part_path,
+    read_header,
+    remove_leftovers,
+    restore_folder,
+    stored_digest,
+    whole_folder,
+    write_bytes,
+    write_text,
+    write_with_digest,
+)
+
+Kill = Callable[[Callable[[], None]], Iterator[int]]
+CONTENT = os.urandom(9000)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint.pt"
+    write_with_digest(path, CONTENT)
+    return path
+
+
+def _fill(folder: Path, text: str) -> None:
+    with new_folder(folder) as part:
+        write_text(part / "one.txt", text)
+        write_text(part / "two.txt", text)
+
+
+def _content(folder: Path) -> list[tuple[str, str]]:
+    return sorted((path.name, path.read_text()) for path in folder.iterdir())
+
+
+def _whole(text: str) -> list[tuple[str, str]]:
+    return [("one.txt", text), ("two.txt", text)]
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_kill_at_any_call_leaves_the_old_or_the_new_file(tmp_path: Path, kill_at_every_call: Kill) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"old")
+    kept = [path.read_bytes() for _ in kill_at_every_call(lambda: write_bytes(path, b"new content"))]
+    assert set(kept) == {b"old", b"new content"}
+    remove_leftovers(tmp_path)  # those of this process are not finished yet
+    assert "a.bin" in _names(tmp_path)
+
+
+def test_text_keeps_the_bytes_of_file_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "list.txt", "Café " + os.fsdecode(b"caf\xe9.jpg"))
+    assert (tmp_path / "list.txt").read_bytes() == "Café ".encode() + b"caf\xe9.jpg"
+
+
+def test_a_file_reaches_the_disk_before_it_takes_its_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def record(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, (tmp_path / "a.bin").exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    write_bytes(tmp_path / "a.bin", b"content")
+    assert synced == [("file", False), ("folder", True)]
+
+
+@pytest.mark.parametrize("letter", ["a", "é"])
+def test_the_longest_names_work_for_files(tmp_path: Path, letter: str) -> None:
+    name = (letter * 255).encode()[:255].decode(errors="ignore")
+    write_bytes(tmp_path / name, b"content")
+    assert _names(tmp_path) == {name}
+
+
+@pytest.mark.parametrize("name", ["b" * 256, "file/below", "folder", "missing/a.bin", "."])
+def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match=r"^cannot write [^\n]*: [^\n]*; [^\n]*unchanged$") as caught:
+        write_bytes(Path(name) if name == "." else tmp_path / name, b"content")
+    assert name in str(caught.value)
+    assert _names(tmp_path) == {"file", "folder"}
+    with pytest.raises(OutputError, match="Not a directory"):
+        make_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
+)
+def test_a_refusal_of_every_call_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for name in ("unlink", "mkdir", "fsync", "open", "replace", "rename", "rmdir"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OutputError, match=rf"^cannot write {tmp_path}/out: No space left on device; [^\n]*$"):
+        write(tmp_path / "out")
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a.bin", b"old")
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom mpfgvc.files import write_bytes\n"
+        "from mpfgvc.errors import OutputError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try:\n    write_bytes(Path(sys.argv[1]), bytes(20_000))\n"
+        "except OutputError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.bin"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"cannot write {tmp_path / 'a.bin'}: File too large; ")
+    assert _names(tmp_path) == {"a.bin"}
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+
+
+def test_a_new_folder_replaces_the_old_one_whole_and_a_link_but_not_its_target(tmp_path: Path) -> None:
+    _fill(tmp_path / "elsewhere", "old")
+    (tmp_path / "elsewhere" / "extra.txt").write_text("old")
+    (tmp_path / "model").symlink_to(tmp_path / "elsewhere")
+    for text in ("new", "newer"):
+        _fill(tmp_path / "model", text)
+        assert _content(tmp_path / "model") == _whole(text)
+    assert _content(tmp_path / "elsewhere") == [("extra.txt", "old"), *_whole("old")]
+    assert _names(tmp_path) == {"elsewhere", "model"}
+
+
+def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
+    _fill(tmp_path / "model", "old")
+
+    def fill_half() -> None:
+        with new_folder(tmp_path / "model") as part:
+            (part / "one.txt").write_text("new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fill_half()
+    assert _names(tmp_path) == {"model"}
+    assert _content(tmp_path / "model") == _whole("old")
+
+
+def test_a_rename_that_is_refused_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fill(tmp_path / "model", "old")
+    rename = os.rename
+
+    def refuse(source: Path, target: Path) -> None:
+        if Path(source).name.endswith(".part"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OutputError, match="Input/output error"):
+        _fill(tmp_path / "model", "new")
+    assert _names(tmp_path) == {"model"}
+    assert _content(tmp_path / "model") == _whole("old")
+
+
+def test_a_kill_at_any_call_leaves_a_whole_folder_to_readers_and_to_the_owner(
+    tmp_path: Path, kill_at_every_call: Kill
+) -> None:
+    model = tmp_path / "model"
+    _fill(model, "old")
+    found = []
+    for _ in kill_at_every_call(lambda: _fill(model, "new")):
+        found.append(_content(whole_folder(model)))
+        restore_folder(model)
+        assert _content(model) == found[-1]
+        _fill(model, "old")
+    assert {text for content in found for _, text in content} == {"old", "new"}
+    assert all(content in (_whole("old"), _whole("new")) for content in found)
+
+
+def test_a_kill_while_a_folder_is_restored_leaves_a_whole_one(
+    tmp_path: Path, kill_at_every_call: Kill
+) -> None:
+    model = tmp_path / "model"
+    _fill(model, "old")
+    for _ in kill_at_every_call(lambda: _fill(model, "new")):
+        for _ in kill_at_every_call(lambda: restore_folder(model)):
+            assert _content(whole_folder(model)) in (_whole("old"), _whole("new"))
+        restore_folder(model)
+        assert not list(tmp_path.glob(".*old"))
+        _fill(model, "old")
+
+
+def test_leftovers_of_processes_that_ended_go_and_files_of_others_stay(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom mpfgvc.files import new_folder\n"
+        "with new_folder(Path(sys.argv[1])) as part:\n"
+        "    (part / 'half.txt').write_text('half')\n    os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "dataset"], check=False)
+    assert len(_names(tmp_path)) == 1
+    old, new = ".a.1-0@node7.part", ".b.1-0@node7.part"  # of another host: only time can tell
+    own, others = part_path(tmp_path / "c").name, {".film.part", f"film.7-0@{host_name()}.part", ".hidden"}
+    for name in (old, new, own, *others):
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / old, (0, 0))
+    _fill(tmp_path / "other", "new")
+    assert _names(tmp_path) == {"other", new, own, *others}
+    remove_leftovers(tmp_path / "missing")
+
+
+def test_make_folder_makes_the_folders_above_and_leaves_no_trace(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
+    assert not _names(tmp_path / "a" / "b")
+
+
+def test_a_whole_file_matches_its_digest_which_is_the_sha_256(file: Path) -> None:
+    assert check_digest(file)
+    assert file.read_bytes() == CONTENT
+    assert stored_digest(file) == hashlib.sha256(CONTENT).hexdigest()
+    assert json.loads((file.parent / DIGESTS).read_text()) == {"checkpoint.pt": stored_digest(file)}
+    write_with_digest(file.with_name("other.pt"), b"other")
+    assert check_digest(file)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: bytes([content[0] ^ 1]) + content[1:],
+        lambda content: content[:4096] + bytes(100) + content[4196:],
+        lambda content: content[:-1],
+        lambda _: b"",
+        lambda content: content + b"\0",
+    ],
+    ids=["first bit", "zeros", "one byte less", "empty", "one byte more"],
+)
+def test_a_damaged_file_is_refused_in_one_line(file: Path, damage: Callable[[bytes], bytes]) -> None:
+    file.write_bytes(damage(CONTENT))
+    with pytest.raises(CheckpointError) as caught:
+        check_digest(file)
+    assert str(caught.value) == (
+        f"{file} is damaged: its content does not match digests.json beside it; restore it from a copy, "
+        "or remove its lines from digests.json to use it unchecked"
+    )
+
+
+def test_a_flipped_bit_of_the_digest_itself_is_refused(file: Path) -> None:
+    content = (file.parent / DIGESTS).read_bytes()
+    for position in range(content.index(b": ") + 3, len(content) - 4):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        (file.parent / DIGESTS).write_bytes(flipped)
+        with pytest.raises(CheckpointError):
+            check_digest(file)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", bytes(80), b"{", b'{"checkpoint.pt": 3}', b'{"checkpoint.pt": "ab"}', b"7"]
+)
+def test_damaged_digests_are_refused_in_one_line_and_not_replaced(file: Path, content: bytes) -> None:
+    (file.parent / DIGESTS).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"^\S+digests\.json is damaged or unreadable: [^\n]*$"):
+        check_digest(file)
+    with pytest.raises(CheckpointError):
+        write_with_digest(file, b"new content")
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_file_without_a_digest_is_not_checked_and_a_missing_one_is_refused(file: Path) -> None:
+    file.unlink()
+    with pytest.raises(CheckpointError, match=r"^cannot read \S+: No such file or directory; [^\n]*$"):
+        check_digest(file)
+    (file.parent / DIGESTS).unlink()
+    file.write_bytes(b"by hand")
+    assert not check_digest(file)
+    assert stored_digest(file) == ""
+
+
+@pytest.mark.parametrize("before", ["with a digest", "without a digest", "missing"])
+def test_a_kill_at_any_call_leaves_the_old_or_the_new_file_and_it_checks(
+    file: Path, before: str, kill_at_every_call: Kill
+) -> None:
+    if before != "with a digest":
+        (file.parent / DIGESTS).unlink()
+    if before == "missing":
+        file.unlink()
+    found = []
+    for _ in kill_at_every_call(lambda: write_with_digest(file, b"new content")):
+        found.append(file.read_bytes() if file.exists() else None)
+        if found[-1] is not None:
+            check_digest(file)
+    assert set(found) == {None if before == "missing" else CONTENT, b"new content"}
+    assert check_digest(file)
+    assert stored_digest(file) == hashlib.sha256(b"new content").hexdigest()
+
+
+def test_a_file_replaced_while_it_is_read_is_not_called_damaged(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.file_digest
+
+    def replace_first(*arguments: object) -> object:
+        monkeypatch.setattr(hashlib, "file_digest", digest)
+        write_with_digest(file, b"new content")
+        with file.open("rb") as stream:
+            return digest(stream, "sha256")
+
+    monkeypatch.setattr(hashlib, "file_digest", replace_first)
+    assert check_digest(file)
+
+
+def test_the_header_of_a_file_tells_shapes_and_types(tmp_path: Path) -> None:
+    tensors = {"a": torch.zeros(2, 3), "b": torch.zeros(4, dtype=torch.float16), "c": torch.zeros(())}
+    save_file(tensors, tmp_path / "a.safetensors")
+    assert read_header(tmp_path / "a.safetensors") == {
+        "a": StoredTensor((2, 3), "F32"),
+        "b": StoredTensor((4,), "F16"),
+        "c": StoredTensor((), "F32"),
+    }
+    (tmp_path / "b.safetensors").write_bytes(b"no header")
+    with pytest.raises(SafetensorError):
+        read_header(tmp_path / "b.safetensors")
