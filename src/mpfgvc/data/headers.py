@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpfgvc.config import OnError
-from mpfgvc.data.images import image_size
+from mpfgvc.data.images import Source, image_size, open_photo
 from mpfgvc.data.samples import Photograph
-from mpfgvc.data.tars import Packed, open_bytes
 from mpfgvc.errors import DataError
 from mpfgvc.processes import core_count
 
@@ -58,9 +57,9 @@ def check_headers(photographs: Iterable[Photograph], on_error: OnError) -> Heade
     return Headers(found={path: each for path, each in read if isinstance(each, Header)}, broken=broken)
 
 
-def photo_digest(source: Path | Packed) -> str:
+def photo_digest(source: Source) -> str:
     """`DIGEST_DIGITS` hexadecimal digits for the size, the first 16 KiB and the last 4 KiB of a file."""
-    with open_bytes(source) as file:
+    with open_photo(source) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         digest = hashlib.blake2b(size.to_bytes(8, "little"), digest_size=DIGEST_DIGITS // 2)
@@ -70,7 +69,7 @@ def photo_digest(source: Path | Packed) -> str:
         return digest.hexdigest()
 
 
-def _read(source: Path | Packed) -> Header | str:
+def _read(source: Source) -> Header | str:
     try:
         height, width = image_size(source)
         return Header(height=height, width=width, digest=photo_digest(source))

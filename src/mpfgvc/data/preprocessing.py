@@ -7,7 +7,6 @@ exported models, so all of them see the same numbers, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,10 +24,6 @@ _FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-_ELONGATED = 4
-"""An image is cropped before it is scaled if it is more than this many times as long as wide."""
-_FILTER_REACH = 8
-"""Pixels that a filter may look at beyond a crop, both sides together, at the scale of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +73,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 def prepared_pixels(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The pixels that are normalised, which an exported model does itself: uint8 (height, width, 3)."""
-    scaled = scale(_middle(image, preprocessing), preprocessing)
-    return np.asarray(centre_crop(scaled, preprocessing.image_size))
+    return np.asarray(centre_crop(scale(image, preprocessing), preprocessing.image_size))
 
 
 def normalise(image: Image.Image | np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -114,11 +108,10 @@ def points_in_view(
     `shape` is the (height, width) of the upright photograph. Points that the crop cuts away are below 0, or
     at or above `image_size`.
     """
-    middle = _middle_shape(shape, preprocessing)
-    scaled = _scaled_shape(middle, preprocessing)
-    in_middle = points - np.array(_corner(shape, middle), dtype=np.float64)
-    in_scaled = in_middle * np.divide(scaled, middle)
-    return in_scaled - np.array(_corner(scaled, preprocessing.image_size), dtype=np.float64)
+    scaled = _scaled_shape(shape, preprocessing)
+    return points * np.divide(scaled, shape) - np.array(
+        _corner(scaled, preprocessing.image_size), dtype=np.float64
+    )
 
 
 def view_box(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
@@ -145,33 +138,6 @@ def _scaled_shape(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple
 def _corner(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
     """(top, left) of the middle part of this size."""
     return round((shape[0] - size[0]) / 2), round((shape[1] - size[1]) / 2)
-
-
-def _middle(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The part of a very elongated image that the centre crop can show, so only that is scaled."""
-    shape = image.height, image.width
-    middle = _middle_shape(shape, preprocessing)
-    return image if middle == shape else centre_crop(image, middle)
-
-
-def _middle_shape(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
-    """(height, width) of that part.
-
-    Images that are not elongated stay whole: cut off, they would be scaled by a factor that differs in its
-    last digits.
-    """
-    if preprocessing.resize != "short" or max(shape) <= _ELONGATED * min(shape):
-        return shape
-    height, width = preprocessing.scaled_size
-    shrink = min(shape[0] / height, shape[1] / width)
-    margin = _FILTER_REACH * max(1.0, shrink)
-    return _shown(shape[0], height * shrink + margin), _shown(shape[1], width * shrink + margin)
-
-
-def _shown(side: int, needed: float) -> int:
-    """At least the needed pixels of a side, as odd or even as it is, so the middle stays the middle."""
-    least = ceil(needed)
-    return min(side, least + (side - least) % 2)
 
 
 def _check(fine: bool, name: str, rule: str, preprocessing: Preprocessing) -> None:

@@ -8,11 +8,8 @@ from torchvision.transforms import InterpolationMode, v2
 
 from mpfgvc.data.preprocessing import (
     Preprocessing,
-    centre_crop,
-    normalise,
     points_in_view,
     prepare,
-    scale,
 )
 from mpfgvc.errors import ConfigError
 
@@ -49,28 +46,6 @@ def test_squash_scales_both_sides_before_the_crop():
 def test_a_size_that_is_not_square_is_covered_without_changing_the_shape(width, height):
     preprocessing = Preprocessing(image_size=(12, 30), **NORM)
     assert prepare(noise(width, height), preprocessing).shape == (3, 12, 30)
-
-
-@pytest.mark.parametrize("size", [(420, 31), (31, 421), (400, 10)])
-@pytest.mark.parametrize("crop_ratio", [1.0, 0.875])
-def test_an_elongated_image_is_cropped_before_it_is_scaled_and_shows_the_same(size, crop_ratio):
-    smooth = noise(size[0] // 10, size[1] // 10).resize(size, Image.Resampling.BICUBIC)
-    preprocessing = Preprocessing(image_size=(21, 21), crop_ratio=crop_ratio, **NORM)
-    whole = scale(smooth, preprocessing)
-    expected = normalise(centre_crop(whole, (21, 21)), preprocessing)
-    assert np.abs(prepare(smooth, preprocessing) - expected).mean() < 0.05
-
-
-def test_scaling_an_elongated_image_makes_no_large_one(monkeypatch):
-    made = []
-    resize = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda self, size, *rest: made.append(size) or resize(self, size, *rest)
-    )
-    prepare(noise(2000, 50), Preprocessing(image_size=(24, 24), **NORM))
-    ((width, height),) = made
-    assert height == 24
-    assert width < 60
 
 
 @pytest.mark.parametrize(

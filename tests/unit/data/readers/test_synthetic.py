@@ -154,5 +154,5 @@ def test_there_are_no_files_to_check() -> None:
     ("name", "value"), [("species", 1), ("species", 201), ("train", 0), ("image_size", 8)]
 )
 def test_impossible_settings_are_refused(name: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"data.birds.{name} must be between"):
+    with pytest.raises(ConfigError, match=f"data.birds.{name} must be at"):
         BirdsConfig(**{name: value})
