@@ -70,11 +70,12 @@ def write_prompts(learned: LearnedPrompts) -> None:
         for prompt in learned.prompts
     ]
     rows = [
-        (each.label, f"{each.moved:.2f}", said) for each, said in zip(learned.prompts, words, strict=True)
+        (prompt.label, f"{prompt.moved:.2f}", said)
+        for prompt, said in zip(learned.prompts, words, strict=True)
     ]
     output.write_table(["class", "moved", "nearest words of the learned tokens"], rows, text=(0, 2))
     pairs = [
-        (" and ".join(each.labels), f"{each.cosine:.3f}", f"{each.at_start:.3f}") for each in learned.pairs
+        (" and ".join(pair.labels), f"{pair.cosine:.3f}", f"{pair.at_start:.3f}") for pair in learned.pairs
     ]
     output.write_table(["closest classes by their texts", "cosine", "at the start"], pairs)
     output.write_line(

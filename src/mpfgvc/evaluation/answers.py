@@ -26,10 +26,10 @@ def save_answers(answers: Answers, path: Path) -> None:
     """Write the file and its digest; probabilities have six digits. Raises OutputError."""
     names, sources = np.array(answers.classes, dtype=object), answers.sources
     labels = next(iter(sources.values())).labels
-    columns = [answers.paths, names[labels], *(names[each.guesses] for each in sources.values())]
-    for each in sources.values():
-        columns += [[f"{value:.6g}" for value in values] for values in (each.probability, each.truth)]
-        columns.append(each.ranks)
+    columns = [answers.paths, names[labels], *(names[metrics.guesses] for metrics in sources.values())]
+    for metrics in sources.values():
+        columns += [[f"{value:.6g}" for value in values] for values in (metrics.probability, metrics.truth)]
+        columns.append(metrics.ranks)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "label", *sources, *(f"{name}_{part}" for name in sources for part in _PARTS)])

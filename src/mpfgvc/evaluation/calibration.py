@@ -71,7 +71,7 @@ class Calibrated:
             "photographs": self.calibration.photographs,
             "count": len(self.calibration.sources[0].truth),
             "source": self.source,
-            "temperature": {each.source: each.temperature for each in self.calibration.sources},
+            "temperature": {source.source: source.temperature for source in self.calibration.sources},
             "error": {"before": self.before.to_dict(), "after": self.after.to_dict()},
         }
 
@@ -156,7 +156,7 @@ def collect(
         inference,
         loader,
         lambda output, _: (
-            torch.stack([getattr(output, each) for each in SOURCES], dim=1).float().cpu().numpy()
+            torch.stack([getattr(output, source) for source in SOURCES], dim=1).float().cpu().numpy()
         ),
     )
     stacked = np.stack(list(rows.values()), axis=1) if rows else np.zeros((len(SOURCES), 0, 0), np.float32)

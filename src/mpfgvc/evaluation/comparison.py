@@ -115,15 +115,15 @@ def compared(recipes: Sequence[RecipeResults], *, reference: str, split: str) ->
 
     Raises DataError if they were not tested on the same photographs, seed by seed.
     """
-    base = next(each for each in recipes if each.name == reference)
-    for each in recipes:
-        _refuse_other_photographs(each, base)
+    base = next(recipe for recipe in recipes if recipe.name == reference)
+    for recipe in recipes:
+        _refuse_other_photographs(recipe, base)
     paths = sorted({path for run in base.runs for path in run.answers.paths})
     return Comparison(
         split=split,
         reference=reference,
         photographs=len(paths),
-        rows=tuple(_row(each, base, paths) for each in recipes),
+        rows=tuple(_row(recipe, base, paths) for recipe in recipes),
     )
 
 
@@ -243,7 +243,9 @@ def _csv(comparison: Comparison) -> str:
                 **dict(zip(names, paired, strict=True)),
                 **{"minutes": row.minutes, "peak_bytes": row.peak_bytes},
                 **row.sources,
-                **{f"seed_{seed}": each for seed, each in zip(row.seeds, row.accuracies, strict=True)},
+                **{
+                    f"seed_{seed}": accuracy for seed, accuracy in zip(row.seeds, row.accuracies, strict=True)
+                },
             }
         )
     text = io.StringIO()
@@ -280,7 +282,7 @@ def _charts(comparison: Comparison) -> list[Chart]:
     accuracies, differences, minutes = [], [], []
     for row in comparison.rows:
         is_reference, accuracy, other = row.name == comparison.reference, 100 * row.accuracy, row.difference
-        dots = tuple(100 * each for each in row.accuracies)
+        dots = tuple(100 * single for single in row.accuracies)
         interval = _percent(row.interval)
         accuracies.append(Mark(row.name, accuracy, f"{accuracy:.1f}", interval, dots, is_reference))
         minutes.append(Mark(row.name, row.minutes, f"{row.minutes:.1f}", is_reference=is_reference))

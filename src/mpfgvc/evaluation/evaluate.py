@@ -113,7 +113,7 @@ def evaluate_photos(
     probabilities. Raises DataError if none of them can be read, and for logits that are not finite.
     """
     temperatures = {
-        each: 1.0 if calibration is None else calibration.temperature_of(each) for each in sources
+        source: 1.0 if calibration is None else calibration.temperature_of(source) for source in sources
     }
 
     def read(
@@ -146,7 +146,7 @@ def evaluate_photos(
         ),
         prediction=inference.network.prediction,
         precision=inference.compute.precision,
-        recall=recall_at(np.stack([each for _, each in found.values()]), truth, recall)
+        recall=recall_at(np.stack([embedding for _, embedding in found.values()]), truth, recall)
         if found and recall
         else {},
         left_out=LeftOut(unreadable=unreadable),
@@ -322,14 +322,14 @@ def _of_run(restored: RestoredPhotos, photo_list: PhotoList, split: Split, run: 
     trained_on = {path for path in changed if split == "test" and digests[path] in learned}
     there = {sample.path for sample in found} if restored.missing else set()
     left_out = LeftOut(
-        missing=tuple(str(each.path) for each in listed if restored.missing and each.path not in there),
+        missing=tuple(str(photo.path) for photo in listed if restored.missing and photo.path not in there),
         trained_on=tuple(sorted(map(str, trained_on))),
         added=tuple(str((restored.root or Path()) / name) for name in restored.added),
     )
     return Choice(
         set="run",
         classes=restored.photos.classes,
-        samples=tuple(each for each in found if each.path not in trained_on) if trained_on else found,
+        samples=tuple(photo for photo in found if photo.path not in trained_on) if trained_on else found,
         left_out=left_out,
         notes=(
             *restored.notes,
@@ -360,7 +360,7 @@ def _external(
     samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)
     paths = tuple(sorted(map(str, trained_on)))
     place = Path(root).expanduser() if root is not None else None
-    names = {relative_path(each.path, place) for each in samples}
+    names = {relative_path(sample.path, place) for sample in samples}
     same_name = _note(
         "photographs under the path of one that was trained on, with other content",
         sorted({photo.path for photo in photo_list.learned() if photo.path in names}),
@@ -373,7 +373,7 @@ def _external(
         notes=(
             *labelled.notes,
             *_note("photographs that the run was trained on, left out", paths),
-            *(f"{each}; if they show the same things, this is not a test" for each in same_name),
+            *(f"{note}; if they show the same things, this is not a test" for note in same_name),
         ),
     )
 

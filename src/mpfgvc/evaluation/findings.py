@@ -82,20 +82,22 @@ class Findings:
     @property
     def suspects(self) -> list[Judged]:
         """The photographs whose label may be wrong: mistakes, the least probable label first."""
-        return sorted(self.wrong, key=lambda each: (each.truth, -each.probability))
+        return sorted(self.wrong, key=lambda photo: (photo.truth, -photo.probability))
 
 
 def find(evaluation: Evaluation, *, root: Path | None) -> Findings:
     """What the answers say, with paths from `root`."""
     metrics, answers = evaluation.main, evaluation.answers
     columns = (metrics.labels, metrics.guesses, metrics.probability, metrics.truth, metrics.ranks)
-    rows = zip(answers.paths, answers.below(root).paths, *(each.tolist() for each in columns), strict=True)
+    rows = zip(
+        answers.paths, answers.below(root).paths, *(column.tolist() for column in columns), strict=True
+    )
     judged = tuple(Judged(number, *row) for number, row in enumerate(rows))
-    wrong = (each for each in judged if each.is_wrong)
+    wrong = (photo for photo in judged if photo.is_wrong)
     return Findings(
         evaluation=evaluation,
         judged=judged,
-        wrong=tuple(sorted(wrong, key=lambda each: -each.probability)),
+        wrong=tuple(sorted(wrong, key=lambda photo: -photo.probability)),
         pairs=tuple(confused_pairs(metrics)),
     )
 

@@ -122,7 +122,10 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
     bins = reliability(confidence, right)
     tables = {
         "per_class": _per_class(evaluation),
-        **{f"confusion_{name}": _confusion(evaluation, each) for name, each in evaluation.sources.items()},
+        **{
+            f"confusion_{name}": _confusion(evaluation, metrics)
+            for name, metrics in evaluation.sources.items()
+        },
         "wrong": _wrong(findings),
         "pairs": _pairs(findings),
         "reliability": [("low", "high", "count", "confidence", "accuracy"), *map(_four_digits, bins)],
@@ -134,8 +137,8 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
         write_text(target / f"{name}.csv", text.getvalue())
     once = np.ones(evaluation.count, dtype=np.int64)
     intervals = {
-        name: accuracy_interval(each.right.astype(np.int64), once)
-        for name, each in evaluation.sources.items()
+        name: accuracy_interval(metrics.right.astype(np.int64), once)
+        for name, metrics in evaluation.sources.items()
     }
     error = error_with_interval(confidence, right)
     document = evaluation.to_dict() | {
@@ -156,7 +159,11 @@ def _per_class(evaluation: Evaluation) -> Iterator[Row]:
     columns = [metrics.per_class() for metrics in evaluation.sources.values()]
     yield "class", "count", *evaluation.sources
     for label, total in enumerate(evaluation.main.totals()):
-        yield evaluation.classes[label], total, *(f"{each[label]:.4f}" if total else "" for each in columns)
+        yield (
+            evaluation.classes[label],
+            total,
+            *(f"{column[label]:.4f}" if total else "" for column in columns),
+        )
 
 
 def _confusion(evaluation: Evaluation, metrics: SourceMetrics) -> Iterator[Row]:
@@ -168,9 +175,9 @@ def _confusion(evaluation: Evaluation, metrics: SourceMetrics) -> Iterator[Row]:
 def _wrong(findings: Findings) -> Iterator[Row]:
     classes = findings.evaluation.classes
     yield "path", "true", "guess", "probability", "truth_probability", "truth_rank"
-    for each in findings.wrong:
-        probabilities = (f"{each.probability:.6g}", f"{each.truth:.6g}")
-        yield each.shown, classes[each.true], classes[each.guess], *probabilities, each.rank
+    for photo in findings.wrong:
+        probabilities = (f"{photo.probability:.6g}", f"{photo.truth:.6g}")
+        yield photo.shown, classes[photo.true], classes[photo.guess], *probabilities, photo.rank
 
 
 def _pairs(findings: Findings) -> Iterator[Row]:
@@ -193,8 +200,8 @@ def _page(
     wrong_album = Album(most_bytes=WRONG_BYTES, side=WRONG_SIDE)
     pair_album = Album(most_bytes=PAIR_BYTES, side=PAIR_SIDE)
     # The suspects first, as the surest mistakes are mostly among them.
-    for each in [*suspects, *findings.wrong[:WRONG]] if photos is not None else []:
-        wrong_album.add(each.number, lambda path=each.path: photos.plain(path))  # type: ignore[misc, union-attr]
+    for photo in [*suspects, *findings.wrong[:WRONG]] if photos is not None else []:
+        wrong_album.add(photo.number, lambda path=photo.path: photos.plain(path))  # type: ignore[misc, union-attr]
     pairs = [_shown_pair(pair, findings, pair_album, photos) for pair in findings.pairs[:PAIRS]]
     return render(
         "evaluation/report_page.html.j2",
@@ -231,23 +238,23 @@ def _shown_pair(
     )
     for true, guess, count in directions:
         own = sorted(
-            (each for each in findings.judged if each.true == true and each.guess in (true, guess)),
-            key=lambda each: (not each.is_wrong, -each.probability),
+            (photo for photo in findings.judged if photo.true == true and photo.guess in (true, guess)),
+            key=lambda photo: (not photo.is_wrong, -photo.probability),
         )
         shown = []
-        for each in own[:PHOTOS_OF_A_CLASS]:
-            said = f"taken for {classes[each.guess]}" if each.is_wrong else "recognised"
-            caption = f"{said}, {100 * each.probability:.0f}\N{NO-BREAK SPACE}%"
-            draw = lambda path=each.path: photos.kept(path)  # type: ignore[union-attr]  # noqa: E731
-            address = None if photos is None else album.add(each.number, draw)
-            shown.append(ShownPhoto(address, caption, each.shown))
+        for photo in own[:PHOTOS_OF_A_CLASS]:
+            said = f"taken for {classes[photo.guess]}" if photo.is_wrong else "recognised"
+            caption = f"{said}, {100 * photo.probability:.0f}\N{NO-BREAK SPACE}%"
+            draw = lambda path=photo.path: photos.kept(path)  # type: ignore[union-attr]  # noqa: E731
+            address = None if photos is None else album.add(photo.number, draw)
+            shown.append(ShownPhoto(address, caption, photo.shown))
         sides.append((classes[true], count, shown))
     return ShownPair(pair, tuple(sides))
 
 
 def _class_rows(evaluation: Evaluation) -> list[tuple[int, str, int, list[float | None], str]]:
     """Label, name, photographs, accuracy by each source in percent, and what it was most taken for."""
-    classes, columns = evaluation.classes, [each.per_class() for each in evaluation.sources.values()]
+    classes, columns = evaluation.classes, [metrics.per_class() for metrics in evaluation.sources.values()]
     taken: dict[int, str] = {}
     for true, predicted, count in evaluation.main.mistakes():
         taken.setdefault(true, f"{classes[predicted]} ({count})")
@@ -264,7 +271,7 @@ def _class_rows(evaluation: Evaluation) -> list[tuple[int, str, int, list[float 
 
 
 def _coverage_chart(curve: Sequence[Covered]) -> LineChart:
-    points = tuple((100 * each.coverage, 100 * each.accuracy) for each in curve)
+    points = tuple((100 * point.coverage, 100 * point.accuracy) for point in curve)
     low = min(y for _, y in points)
     says = f"it ends at {points[-1][1]:.1f} % where every photograph is answered"
     title = "Accuracy of the answers given, %"
@@ -285,10 +292,10 @@ def _data(findings: Findings, suspects: Sequence[Judged], album: Album) -> Mappi
         """Path, true class, guess, two probabilities in percent, rank, number of the photograph or -1."""
         return [
             (
-                *(each.shown, each.true, each.guess, _percent(each.probability), _percent(each.truth)),
-                *(each.rank, number.get(each.number, -1)),
+                *(photo.shown, photo.true, photo.guess, _percent(photo.probability), _percent(photo.truth)),
+                *(photo.rank, number.get(photo.number, -1)),
             )
-            for each in some
+            for photo in some
         ]
 
     return {

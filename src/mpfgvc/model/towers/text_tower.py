@@ -98,7 +98,7 @@ class TextTower(nn.Module):
 
     def vocabulary(self) -> dict[int, str]:
         """Every token id with its text; the end of a word is a space."""
-        return {each: word.replace("</w>", " ") for each, word in self.tokenizer.decoder.items()}
+        return {number: word.replace("</w>", " ") for number, word in self.tokenizer.decoder.items()}
 
     def _project(self, pooled: Float[Tensor, "texts width"]) -> Float[Tensor, "texts embed"]:
         projection = self.transformer.text_projection
