@@ -60,7 +60,6 @@ class ColorModel(Predictor):
             guesses=self(image, top=top),
             kept=[(0, 0), (1, 2)],
             attention=np.full((2, 3), 1 / 6, dtype=np.float32),
-            heads=np.full((1, 2, 3), 1 / 6, dtype=np.float32),
             answer="red",
             against="green",
             difference=2.0,

@@ -67,14 +67,6 @@ def test_explain_refuses_what_it_cannot_draw(cli: Cli, finished: Path, tmp_path:
         (["explain", finished, tmp_path / "none.jpg", "-o", tmp_path / "why.png"], "no photographs in"),
         (["explain", finished, "-o", tmp_path / "missing" / "why.png"], "cannot write"),
         (["explain", finished, "-o", tmp_path / "why.png", "--nearest", -1], "--nearest must be at least 0"),
-        (
-            ["explain", finished, "-o", tmp_path / "why.png", "--changes"],
-            "--changes compares two photographs",
-        ),
-        (
-            ["explain", finished, tmp_path / "one.png", "-o", tmp_path / "why.png", "--changes"],
-            "--changes compares two photographs, got 1",
-        ),
     ):
         code, _, stderr = cli(*words)
         assert (code, line in stderr) == (2, True), stderr
@@ -83,13 +75,15 @@ def test_explain_refuses_what_it_cannot_draw(cli: Cli, finished: Path, tmp_path:
 def test_more_photographs_than_rows_make_a_contact_sheet(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path
 ) -> None:
-    sizes = {}
-    for layout in ([], ["--layout", "rows"], ["--layout", "sheet"]):
-        code, stdout, _ = cli("explain", finished, photos / "test", "-o", tmp_path / "why.png", *layout)
-        assert (code, "15 photographs" in stdout) == (0, True)
-        sizes[tuple(layout)] = Image.open(tmp_path / "why.png").size
-    assert sizes[()] == sizes["--layout", "sheet"]
-    assert sizes[()][1] < sizes["--layout", "rows"][1]
+    heights = []
+    for most in (3, 4, 15):
+        code, stdout, _ = cli(
+            "explain", finished, photos / "test", "-o", tmp_path / "why.png", "--most", most
+        )
+        assert (code, f"{most} photographs" in stdout) == (0, True)
+        heights.append(Image.open(tmp_path / "why.png").height)
+    assert heights[0] < heights[1]
+    assert heights[2] < heights[1], "five in a line"
 
 
 def test_what_is_left_out_of_a_picture_is_said(
@@ -128,31 +122,6 @@ def test_an_embedded_run_shows_the_nearest_training_photographs_of_both_classes(
             assert Path(each["path"]) != file, "not the photograph itself"
     code, stdout, _ = cli("explain", run, file, "-o", tmp_path / "why.png", "--nearest", 0, "--json")
     assert "nearest" not in json.loads(stdout)["photographs"][0]
-
-
-def test_the_attention_of_every_head_is_there_as_data(
-    cli: Cli, finished: Path, photos: Path, tmp_path: Path
-) -> None:
-    file = sorted((photos / "test" / "disc").iterdir())[0]
-    _, stdout, _ = cli("explain", finished, file, "-o", tmp_path / "why.png", "--heads", "--json")
-    (document,) = json.loads(stdout)["photographs"]
-    grid = Predictor.from_pretrained(finished).network.image_encoder.tower.grid
-    heads, attention = np.array(document["heads"]), np.array(document["attention"])
-    assert heads.shape[1:] == attention.shape == grid
-    assert (heads.sum(axis=(1, 2)) <= 1.0001).all()
-    np.testing.assert_allclose(heads.sum(axis=0) / heads.sum(), attention, atol=1e-4)
-
-
-def test_two_photographs_are_compared_by_their_kept_patches(
-    cli: Cli, finished: Path, photos: Path, tmp_path: Path
-) -> None:
-    files = sorted((photos / "test" / "disc").iterdir())[:2]
-    code, stdout, _ = cli("explain", finished, *files, "--changes", "-o", tmp_path / "why.png", "--json")
-    document = json.loads(stdout)
-    first, second = ({tuple(place) for place in each["kept"]} for each in document["photographs"])
-    changed = {kind: {tuple(place) for place in places} for kind, places in document["changed"].items()}
-    assert code == 0
-    assert changed == {"both": first & second, "only_first": first - second, "only_second": second - first}
 
 
 def test_the_library_explains_one_photograph(finished: Path, photos: Path) -> None:

@@ -408,3 +408,9 @@ def test_an_explanation_shows_the_kept_patches_and_the_same_guesses(
     assert explanation.attention.sum() == pytest.approx(1, abs=1e-5)
     highest = np.argsort(explanation.attention.ravel())[::-1][:4]
     assert {row * 3 + column for row, column in explanation.kept} == set(highest.tolist())
+    fewer = explain(predictor, image, top=3)
+    logits = predictor.run([predictor.prepare(predictor.open(image))])[0].logits
+    best, second = np.sort(logits)[::-1][:2]
+    assert fewer.difference == pytest.approx(best - second, abs=1e-4)
+    assert len(fewer.change) == 4
+    assert max(map(abs, fewer.change)) > 1e-4

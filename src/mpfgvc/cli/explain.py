@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from mpfgvc.inference.explanation_picture import TitledExplanation
+    from mpfgvc.inference.picture import TitledExplanation
 
 ROWS, SHEET = 4, 60
 """Photographs that are drawn as rows, and on a contact sheet, at most."""
@@ -45,22 +45,11 @@ def _add_options(parser: ArgumentParser) -> None:
         help=f"photographs in the picture at most (default: {SHEET}, or {ROWS} if none are named)",
     )
     parser.add_argument(
-        "--layout",
-        choices=("rows", "sheet"),
-        help=f"a row of views for each photograph, or a contact sheet (default: rows up to {ROWS} of them)",
-    )
-    parser.add_argument(
         "--nearest",
         type=int,
         default=3,
         help="training photographs of the answer and of the runner-up that look most alike, in each row, if "
         "mpfgvc embed RUN was run; 0 shows none (default: 3)",
-    )
-    parser.add_argument(
-        "--heads", action="store_true", help="the attention of each head, too, in the rows and in the JSON"
-    )
-    parser.add_argument(
-        "--changes", action="store_true", help="of two photographs: the kept patches that changed"
     )
     add_dataset_place(parser)
     add_device(parser)
@@ -68,15 +57,16 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> int:
     _check(options)
-    from mpfgvc.inference.explanation_picture import save_picture
+    from mpfgvc.inference.picture import contact_sheet, draw, save_picture
 
     named = _named_images(options)
     explained, unreadable = _explain(options, named)
     for line in unreadable:
         say(line)
-    save_picture(_picture(options, explained), options.out)
+    save_picture((draw if len(explained) <= ROWS else contact_sheet)(explained), options.out)
     if options.json:
-        output.write_json(_document(options, explained))
+        documents = [{"path": name, **each.to_dict()} for name, each in explained]
+        output.write_json({"picture": options.out, "photographs": documents})
     else:
         output.write_line(f"picture     {printable(options.out)}, {len(explained)} photographs")
     return 2 if unreadable else 0
@@ -88,8 +78,6 @@ def _check(options: Namespace) -> None:
         raise ConfigError(f"--nearest must be at least 0, got {options.nearest}")
     if not options.out.lower().endswith(".png"):
         raise ConfigError(f"--out must end in .png, got {options.out}")
-    if options.changes and not options.photos:
-        raise ConfigError("--changes compares two photographs; name them")
 
 
 def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
@@ -102,8 +90,6 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
             options.model, options.most or ROWS, root=options.root, manifest=options.manifest
         )
     found = find_images(options.photos).photographs
-    if options.changes and len(found) != 2:
-        raise ConfigError(f"--changes compares two photographs, got {len(found)}")
     most = options.most or SHEET
     if len(found) > most:
         say(f"drawing the first {most} of {len(found)} photographs; --most draws more")
@@ -114,13 +100,12 @@ def _explain(
     options: Namespace, named: list[tuple[str, Path | Image]]
 ) -> tuple[list[TitledExplanation], list[str]]:
     """The explanations, and a line for each photograph that cannot be read. Raises DataError if none can."""
-    from mpfgvc.inference.explain import explain
-    from mpfgvc.inference.nearest_photos import RunPhotos
+    from mpfgvc.inference.explain import TrainingPhotos, explain
     from mpfgvc.inference.predictor import Predictor
 
     predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
     photos = (
-        RunPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
+        TrainingPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
         if options.nearest
         else None
     )
@@ -133,28 +118,9 @@ def _explain(
             unreadable.append(error)
         else:
             explained.append((name, explanation))
-    if unreadable and (not explained or options.changes):
+    if unreadable and not explained:
         raise unreadable[0]
     return explained, [str(error) for error in unreadable]
-
-
-def _picture(options: Namespace, explained: list[TitledExplanation]) -> Image:
-    from mpfgvc.inference.explanation_picture import contact_sheet, draw, draw_change
-
-    if options.changes:
-        return draw_change(*explained)
-    layout = options.layout or ("rows" if len(explained) <= ROWS else "sheet")
-    return contact_sheet(explained) if layout == "sheet" else draw(explained, heads=options.heads)
-
-
-def _document(options: Namespace, explained: list[TitledExplanation]) -> dict[str, Any]:
-    documents = [{"path": name, **each.to_dict(maps=options.heads)} for name, each in explained]
-    document: dict[str, Any] = {"picture": options.out, "photographs": documents}
-    if options.changes:
-        from mpfgvc.inference.kept_change import kept_change
-
-        document["changed"] = kept_change(explained[0][1], explained[1][1]).to_dict()
-    return document
 
 
 COMMAND = Command(

@@ -43,7 +43,7 @@ from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from mpfgvc.evaluation.statistics import accuracy_interval, error_with_interval, reliability
 from mpfgvc.files import make_folder, write_text
 from mpfgvc.inference.explain import explain
-from mpfgvc.inference.explanation_views import kept_view
+from mpfgvc.inference.picture import kept_view
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.pages import Album, Curve, LineChart, Scale, render
 

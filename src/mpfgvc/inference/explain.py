@@ -3,8 +3,15 @@
     predictor.explain("bird.jpg")
 
 The attention is that of the class token in the second-to-last block (METHOD section 1), from which the K
-patches were chosen; with another `model.selection`, what these were chosen by. Which of them speak for the
-answer and which against it is computed in evidence.py. `explanation_picture.py` draws it.
+patches were chosen; with another `model.selection`, what these were chosen by.
+
+What a patch says: it is left out of what reaches the last block, and nothing else is changed. How far the
+difference of the two logits falls without it is its change. The blocks before the last run once.
+
+    change of patch j = (l_answer - l_runner_up) - (l_answer - l_runner_up without j)
+
+Above 0 it speaks for the answer. The changes do not add up to the difference: patches say the same things.
+picture.py draws it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +21,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from mpfgvc.config import Selection
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.data.samples import Sample
 from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.arguments import refuse_below
-from mpfgvc.inference.evidence import Evidence, evidence_in
-from mpfgvc.inference.nearest_photos import LikePhoto, RunPhotos
+from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
+from mpfgvc.inference.search import EmbeddingIndex, Neighbour, index_for
+from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder, Selected
+from mpfgvc.model.network import Logits, Output
 from mpfgvc.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mpfgvc.inference.sources import ImageSource
 
+TOKENS_AT_ONCE = 1 << 15
+"""Tokens that the last block is given at a time; more would only need more memory."""
 DIGITS = 5
 """Significant digits of the numbers in documents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LikePhoto:
+    """A photograph that looks like another one; `image` is None where it cannot be opened."""
+
+    found: Neighbour
+    image: Image.Image | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +68,6 @@ class Explanation:
     attention: NDArray[np.float32]
     """Share of the class token's attention to patches that each patch has, (rows, columns); sums to 1.
     With another `selection`, the share in what the patches were chosen by."""
-    heads: NDArray[np.float32]
-    """Attention of the class token in each head of the second-to-last block, (heads, rows, columns). What is
-    missing to a sum of 1 goes to the class token itself and to registers."""
     answer: str
     against: str
     """The runner-up."""
@@ -71,13 +90,13 @@ class Explanation:
 
     @property
     def change_map(self) -> NDArray[np.float32]:
-        """`change` at the place of each patch, (rows, columns); 0 where no patch was kept."""
+        """`change` of each patch, (rows, columns); 0 where no patch was kept."""
         changes = np.zeros(self.attention.shape, dtype=np.float32)
         changes[tuple(zip(*self.kept, strict=True))] = self.change
         return changes
 
-    def to_dict(self, *, maps: bool = False) -> dict[str, Any]:
-        """An entry of the document of `mpfgvc explain --json`; `maps` adds the attention of every patch."""
+    def to_dict(self) -> dict[str, Any]:
+        """An entry of the document of `mpfgvc explain --json`."""
         document: dict[str, Any] = {
             "guesses": [vars(guess) for guess in self.guesses],
             "kept": self.kept,
@@ -90,12 +109,64 @@ class Explanation:
         }
         if self.nearest:
             document["nearest"] = {
-                label: [each.to_dict() for each in photos] for label, photos in self.nearest.items()
+                label: [
+                    {"path": each.found.path, "similarity": round(each.found.similarity, 4)}
+                    for each in photos
+                ]
+                for label, photos in self.nearest.items()
             }
-        if maps:
-            document["attention"] = _rows(self.attention)
-            document["heads"] = [_rows(head) for head in self.heads]
         return document
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPhotos:
+    """The embedded training photographs of a run; `samples` are those that can be read, by their paths."""
+
+    predictor: Predictor
+    index: EmbeddingIndex
+    samples: Mapping[str, Sample]
+
+    @classmethod
+    def of(
+        cls,
+        predictor: Predictor,
+        run: str | Path,
+        *,
+        root: str | Path | None = None,
+        manifest: str | Path | None = None,
+    ) -> "TrainingPhotos | None":
+        """Those of a run, or None if `mpfgvc embed` has not embedded them.
+
+        `root` and `manifest` say where the dataset is now, if it moved. Raises DataError for embeddings that
+        cannot be read or are of another model.
+        """
+        folder = RunFolder(run)
+        if not folder.embeddings.is_file():
+            return None
+        index = index_for(predictor, folder.embeddings)
+        try:
+            samples = photos_of_run(folder, root=root, manifest=manifest).found("train")
+        except DataError:  # the dataset is gone: its photographs are still named
+            samples = ()
+        return cls(predictor=predictor, index=index, samples={str(each.path): each for each in samples})
+
+    def like(
+        self, embedding: NDArray[np.float32], label: str, *, count: int, other_than: str = ""
+    ) -> list[LikePhoto]:
+        """The `count` nearest training photographs of a class, nearest first; not the photograph itself."""
+        own = Path(other_than).absolute()
+        found = self.index.nearest(embedding[None], top=count + 1, label=label, split="train")[0]
+        others = [each for each in found if Path(each.path).absolute() != own][:count]
+        return [LikePhoto(found=each, image=self._open(each.path)) for each in others]
+
+    def _open(self, path: str) -> Image.Image | None:
+        sample = self.samples.get(path)
+        try:
+            if sample is not None and not sample.has_file:
+                return sample.read()
+            return self.predictor.open(sample.path if sample else path)
+        except DataError:
+            return None
 
 
 def explain(
@@ -103,38 +174,78 @@ def explain(
     image: "ImageSource",
     *,
     top: int = 3,
-    photos: RunPhotos | None = None,
+    photos: TrainingPhotos | None = None,
     nearest: int = 3,
 ) -> Explanation:
     """Predict one image and say what the answer rests on.
 
-    `photos` (nearest_photos.py) adds the `nearest` training photographs of the answer and of the runner-up.
-    Raises DataError for an unreadable image, ConfigError for `top`, CheckpointError for a damaged model.
+    `photos` adds the `nearest` training photographs of the answer and of the runner-up. Raises DataError for
+    an unreadable image, ConfigError for `top`, CheckpointError for a damaged model.
     """
     refuse_below(1, "top", top)
-    preprocessing = predictor.preprocessing
+    preprocessing, encoder = predictor.preprocessing, predictor.inference.network.image_encoder
     seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     name = str(image) if isinstance(image, str | Path) else "the given image"
-    pixels = torch.from_numpy(normalise(seen, preprocessing))
-    found = evidence_in(predictor.inference, pixels, name, source=predictor.source)
-    encoder = predictor.inference.network.image_encoder
+    output, without = leave_each_out(
+        predictor.inference, torch.from_numpy(normalise(seen, preprocessing)), name
+    )
+    whole, others = (getattr(logits, predictor.source).float().cpu().numpy() for logits in (output, without))
+    first, second = np.argsort(-whole[0], kind="stable")[:2]
+    difference = float(whole[0, first] - whole[0, second])
+    answer, against = predictor.classes[first], predictor.classes[second]
     grid = encoder.tower.grid
-    answer, against = (predictor.classes[index] for index in (found.answer, found.against))
-    logits = getattr(found.output, predictor.source).float().cpu().numpy()
-    scores = found.output.scores[0].float().cpu().numpy().reshape(grid)
+    scores = output.scores[0].float().cpu().numpy().reshape(grid)
+    rows, columns = np.unravel_index(output.kept[0].cpu().numpy(), grid)
+    embedding = output.embedding[0].float().cpu().numpy()
     return Explanation(
         image=seen,
-        guesses=predictor.answering.guesses(predictor.answering.probabilities(logits)[0], top),
-        kept=_places(found, grid),
+        guesses=predictor.answering.guesses(predictor.answering.probabilities(whole)[0], top),
+        kept=list(zip(rows.tolist(), columns.tolist(), strict=True)),
         attention=scores / scores.sum(),
-        heads=found.heads.numpy().reshape(-1, *grid),
         answer=answer,
         against=against,
-        difference=found.difference,
-        change=found.change.tolist(),
-        nearest=_nearest(photos, found, (answer, against), nearest, name),
+        difference=difference,
+        change=(difference - (others[:, first] - others[:, second])).tolist(),
+        nearest={}
+        if photos is None
+        else {
+            label: photos.like(embedding, label, count=nearest, other_than=name)
+            for label in (answer, against)
+        },
         selection=encoder.selection,
     )
+
+
+@torch.inference_mode()
+def leave_each_out(
+    inference: Inference, image: Float[Tensor, "3 height width"], name: str
+) -> tuple[Output, Logits]:
+    """The output for a normalised image, called `name`, and for each of its kept patches that without it.
+
+    Raises CheckpointError as every prediction does, where a logit is not finite.
+    """
+    network, compute = inference.network, inference.compute
+    encoder = network.image_encoder
+    with compute.autocast():
+        selected = encoder.select(image[None].to(compute.device))
+        embedding = encoder.finish(selected.tokens, selected.rope.at(selected.kept))
+        output = network.classify(EncodedImages(embedding, selected.kept, selected.scores))
+        inference.check(output, [name])
+        return output, network.logits(embeddings_without(encoder, selected))
+
+
+def embeddings_without(encoder: ImageEncoder, selected: Selected) -> Float[Tensor, "kept width"]:
+    """V of one image without its first kept patch, without its second, and so on."""
+    prefix, count = encoder.tower.prefix_tokens, selected.kept.shape[1]
+    tokens, kept = selected.tokens[0], selected.kept[0]
+    others = torch.arange(count - 1, device=kept.device).expand(count, -1)
+    others = others + (others >= torch.arange(count, device=kept.device)[:, None])  # row j: all but j
+    parts = []
+    for part in torch.split(others, max(1, TOKENS_AT_ONCE // (prefix + count))):
+        always = tokens[:prefix].expand(len(part), -1, -1)
+        variants = torch.cat([always, tokens[prefix:][part]], dim=1)
+        parts.append(encoder.finish(variants, selected.rope.at(kept[part])))
+    return torch.cat(parts)
 
 
 def named_test_images(
@@ -152,31 +263,12 @@ def named_test_images(
     classes, samples = restored.photos.classes, restored.found("test")
     if not samples:
         raise DataError(f"the dataset of {run} has no test split; name some photographs")
-    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    chosen = [samples[place] for place in places]
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
     return [
         (f"{classes[each.label]}: {each.path.name}", each.path if each.has_file else each.read())
-        for each in chosen
+        for each in (samples[index] for index in chosen)
     ]
-
-
-def _places(found: Evidence, grid: tuple[int, int]) -> list[tuple[int, int]]:
-    rows, columns = np.unravel_index(found.output.kept[0].cpu().numpy(), grid)
-    return list(zip(rows.tolist(), columns.tolist(), strict=True))
-
-
-def _nearest(
-    photos: RunPhotos | None, found: Evidence, labels: tuple[str, str], count: int, name: str
-) -> dict[str, list[LikePhoto]]:
-    if photos is None:
-        return {}
-    embedding = found.output.embedding[0].float().cpu().numpy()
-    return {label: photos.like(embedding, label, count=count, other_than=name) for label in labels}
 
 
 def _rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
-
-
-def _rows(grid: NDArray[np.float32]) -> list[list[float]]:
-    return [[_rounded(value) for value in row] for row in grid.tolist()]

@@ -169,7 +169,7 @@ def _explained(model: Predictor, options: ExplainOptions, photograph: Image.Imag
 
 
 def _drawn(model: Predictor, options: ExplainOptions, photograph: Image.Image, name: str) -> bytes:
-    from mpfgvc.inference.explanation_picture import draw
+    from mpfgvc.inference.picture import draw
 
     content = io.BytesIO()
     draw([(name, model.explain(photograph, top=options.top))]).save(content, format="PNG")

@@ -5,7 +5,8 @@ import torch
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError
-from mpfgvc.inference.evidence import evidence_in, leave_each_out
+from mpfgvc.inference import explain
+from mpfgvc.inference.explain import embeddings_without, leave_each_out
 from mpfgvc.inference.forward import Compute, Inference
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import ImageEncoder
@@ -47,7 +48,7 @@ def _network(kept: int = 5) -> MPFGVC:
 def test_a_patch_is_left_out_as_if_it_had_not_been_kept(name: str) -> None:
     encoder = _encoder(name, 5)
     image = torch.randn(1, 3, 56, 56)
-    found = leave_each_out(encoder, encoder.select(image))
+    found = embeddings_without(encoder, encoder.select(image))
     block, last_block = encoder.tower.last_two_blocks()
     tokens, rope = encoder.tower.before_last_two_blocks(image)
     memory = block.keys_and_values(tokens, rope)
@@ -63,36 +64,9 @@ def test_a_patch_is_left_out_as_if_it_had_not_been_kept(name: str) -> None:
         )
 
 
-@torch.no_grad()
-def test_the_change_is_that_of_the_difference_between_the_two_best_logits() -> None:
-    inference, image = _inference(), torch.randn(3, 56, 56)
-    network = inference.network
-    logits = network(image[None]).text[0]
-    evidence = evidence_in(inference, image, "a.png", source="text")
-    assert [evidence.answer, evidence.against] == logits.topk(2).indices.tolist()
-    assert evidence.difference == pytest.approx(
-        (logits.topk(2).values @ torch.tensor([1.0, -1.0])).item(), abs=1e-4
-    )
-    without = network.logits(leave_each_out(network.image_encoder, network.image_encoder.select(image[None])))
-    rest = without.text[:, evidence.answer] - without.text[:, evidence.against]
-    torch.testing.assert_close(evidence.change, evidence.difference - rest, atol=1e-4, rtol=0)
-    assert evidence.change.abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_the_heads_together_are_the_scores() -> None:
-    inference, image = _inference(), torch.randn(3, 56, 56)
-    evidence = evidence_in(inference, image, "a.png", source="vision")
-    scores = inference.network.image_encoder(image[None]).scores[0]
-    torch.testing.assert_close(evidence.heads.sum(dim=0), scores, atol=1e-5, rtol=0)
-
-
 def test_the_output_is_that_of_a_prediction_of_this_image_alone() -> None:
     inference, image = _inference(), torch.randn(3, 56, 56)
-    predicted, output = (
-        inference(image[None], ["a.png"]),
-        evidence_in(inference, image, "a.png", source="fusion").output,
-    )
+    predicted, (output, _) = inference(image[None], ["a.png"]), leave_each_out(inference, image, "a.png")
     assert output.prediction == predicted.prediction
     for name in ("vision", "text", "fusion", "embedding", "kept", "scores"):
         torch.testing.assert_close(getattr(output, name), getattr(predicted, name), atol=0, rtol=0)
@@ -103,14 +77,14 @@ def test_weights_that_are_damaged_are_named_with_the_photograph() -> None:
     with torch.no_grad():
         inference.network.classifier.weight[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match=r"its output for a\.png is not finite"):
-        evidence_in(inference, torch.randn(3, 56, 56), "a.png", source="fusion")
+        leave_each_out(inference, torch.randn(3, 56, 56), "a.png")
 
 
-@torch.no_grad()
 def test_parts_change_nothing_and_a_single_patch_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     inference, image = _inference(), torch.randn(3, 56, 56)
-    whole = evidence_in(inference, image, "a.png", source="fusion")
-    monkeypatch.setattr("mpfgvc.inference.evidence.TOKENS_AT_ONCE", 13)
-    parts = evidence_in(inference, image, "a.png", source="fusion")
-    torch.testing.assert_close(parts.change, whole.change, atol=1e-5, rtol=0)
-    assert evidence_in(_inference(1), image, "a.png", source="fusion").change.shape == (1,)
+    _, whole = leave_each_out(inference, image, "a.png")
+    monkeypatch.setattr(explain, "TOKENS_AT_ONCE", 13)
+    _, parts = leave_each_out(inference, image, "a.png")
+    torch.testing.assert_close(parts.fusion, whole.fusion, atol=1e-5, rtol=0)
+    assert len(whole.fusion) == 5
+    assert len(leave_each_out(_inference(1), image, "a.png")[1].fusion) == 1
