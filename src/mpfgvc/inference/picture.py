@@ -19,8 +19,8 @@ from PIL import Image
 
 from mpfgvc.config import Selection
 from mpfgvc.errors import printable
-from mpfgvc.inference.explain import Explanation
 from mpfgvc.files import write_bytes
+from mpfgvc.inference.explain import Explanation
 
 TitledExplanation = tuple[str, Explanation]
 """A title, such as the path of the photograph, and its explanation."""
