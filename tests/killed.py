@@ -31,7 +31,7 @@ def run_until(event: int, config: Config | None, out: Path) -> None:
 
 def process_of(config: Config | None, out: Path, event: int | None = None) -> ForkServerProcess:
     """The started process of a training."""
-    process = PROCESSES.Process(target=_train, args=(config, out, event))
+    process = PROCESSES.Process(target=train_until, args=(config, out, event))
     process.start()
     return process
 
@@ -42,7 +42,8 @@ def _ended(config: Config | None, out: Path, event: int | None) -> int | None:
     return process.exitcode
 
 
-def _train(config: Config | None, out: Path, event: int | None) -> None:
+def train_until(config: Config | None, out: Path, event: int | None, **given: str) -> None:
+    """Train or resume in this process, until an event; `given` is what a resume is given."""
     from mpfgvc import resume, train
 
     here, events = os.getpid(), itertools.count()
@@ -56,7 +57,7 @@ def _train(config: Config | None, out: Path, event: int | None) -> None:
             os._exit(KILLED)
 
     sys.addaudithook(count)
-    train(config, out=out) if config is not None else resume(out)
+    train(config, out=out) if config is not None else resume(out, **given)
     _counter(out).write_text(str(next(events)))
 
 

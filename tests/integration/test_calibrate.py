@@ -128,6 +128,7 @@ def test_predict_answers_under_rules_in_every_format(calibrated: Path, cli: Cli)
         assert sum(each["probability"] for each in first["guesses"]) == pytest.approx(1)
 
 
+@pytest.mark.slow("an export of its own")
 def test_an_export_keeps_calibration_and_taxonomy(calibrated: Path, tmp_path: Path) -> None:
     path = export(calibrated, tmp_path / "run.onnx").path
     rules = AnswerRules(abstain=0.3, back_off=True, set=0.8)

@@ -17,7 +17,7 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
     code, stdout, stderr = cli("train", "--json", "--out", out, *tiny_words)
     document = json.loads(stdout)
     assert code == 0
-    for bar in ("features, embedding", "features", "stage1", "stage2, embedding", "stage2"):
+    for bar in ("stage1", "stage2, embedding", "stage2"):
         assert f"{bar}: 100%" in stderr
     assert document["run"] == str(out)
     assert document["metrics"]["count"] == 15
@@ -29,7 +29,7 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
     }
     heading, *rows = (out / "metrics.csv").read_text().splitlines()
     assert heading.startswith("stage,epoch,step,loss,accuracy")
-    stages = ["features", "features", "stage1", "stage2", "stage2"]  # with a row for each pass
+    stages = ["stage1", "stage2", "stage2"]  # with a row for each pass
     assert [row.split(",")[0] for row in rows] == stages
 
 

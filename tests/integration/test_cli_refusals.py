@@ -1,14 +1,19 @@
 """What a user does wrong ends with one line and exit code 2, and leaves nothing half-done."""
 
 import json
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 import torch
+from tests.several_processes import in_processes
+
+from mpfgvc.cli.main import main
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -114,22 +119,22 @@ def test_a_run_folder_is_never_overwritten_and_a_resumed_run_keeps_its_settings(
     assert (finished / "config.yaml").read_text() == before
 
 
+def _train_on_a_full_disk(words: list[str], said: Path) -> None:
+    """The limit on a file's size stands for the full disk: the write fails half-way with an OSError."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    with said.open("w") as file, redirect_stderr(file):
+        code = main(words)
+    sys.exit(code)
+
+
 def test_a_full_disk_ends_with_one_line_and_the_run_can_be_resumed(
     cli: Cli, tiny_words: list[str], tmp_path: Path
 ) -> None:
-    """The limit on a file's size stands for the full disk: the write fails half-way with an OSError."""
-    out = tmp_path / "run"
-    words = ["train", "--out", str(out), *tiny_words]
-    code = (
-        "import resource, signal, sys; from mpfgvc.cli.main import main\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
-        f"sys.exit(main({words!r}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "cannot write" in done.stderr
-    assert "Traceback" not in done.stderr
+    out, said = tmp_path / "run", tmp_path / "said"
+    assert in_processes(1, _train_on_a_full_disk, ["train", "--out", str(out), *tiny_words], said) == [2]
+    assert "cannot write" in said.read_text()
+    assert "Traceback" not in said.read_text()
     assert not list(out.rglob("*.part"))
     assert cli("train", "--resume", out)[0] == 0
     assert (out / "model" / "model.safetensors").is_file()

@@ -28,12 +28,6 @@ Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run in fp32."""
-    return export(finished, tmp_path_factory.mktemp("exports") / "run.onnx").path
-
-
-@pytest.fixture(scope="module")
 def small(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in int8. It was hardly trained, so its answers are close to one another: any share will do."""
     out = tmp_path_factory.mktemp("exports") / "int8.onnx"
@@ -95,7 +89,9 @@ def test_any_engine_may_give_the_graph_a_batch_of_any_size(exported: Path) -> No
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("kind", ["exported", "small"])
+@pytest.mark.parametrize(
+    "kind", ["exported", pytest.param("small", marks=pytest.mark.slow("an export of its own"))]
+)
 def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_bit(
     request: pytest.FixtureRequest, files: list[Path], kind: str, engine: Engine
 ) -> None:
@@ -113,6 +109,7 @@ def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_
                 np.testing.assert_array_equal(found, np.concatenate(expected))
 
 
+@pytest.mark.slow("an export of its own")
 def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(
     small: Path, files: list[Path]
 ) -> None:
@@ -184,6 +181,7 @@ def test_the_runtime_has_a_command_of_its_own(
     assert "the following arguments are required: PHOTO" in capsys.readouterr().err
 
 
+@pytest.mark.slow("an export of its own")
 def test_an_export_that_is_off_leaves_nothing_behind(cli: Cli, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "off.onnx"
     code, stdout, stderr = cli("export", finished, "-o", out, "--precision", "int8", "--difference", "1e-9")
@@ -192,6 +190,7 @@ def test_an_export_that_is_off_leaves_nothing_behind(cli: Cli, finished: Path, t
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow("an export of its own")
 def test_a_failed_export_keeps_the_file_that_was_there(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     out.write_bytes(b"the old one")
@@ -201,6 +200,7 @@ def test_a_failed_export_keeps_the_file_that_was_there(finished: Path, tmp_path:
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow("an export of its own")
 def test_the_report_is_on_named_photographs_and_knows_those_in_class_folders(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -217,6 +217,7 @@ def test_the_report_is_on_named_photographs_and_knows_those_in_class_folders(
     assert parity["largest_difference"] < 1e-4
 
 
+@pytest.mark.slow("an export of its own")
 def test_a_half_precision_file_is_half_as_large(exported: Path, finished: Path, tmp_path: Path) -> None:
     half = export(finished, tmp_path / "half.onnx", precision="fp16")
     assert half.bytes < 0.65 * exported.stat().st_size

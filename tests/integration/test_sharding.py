@@ -1,77 +1,33 @@
 """Sharded processes train to the losses of one, in a share of its memory, and other numbers of them go on.
 
-A step is compared by its loss over all processes, an evaluation by its file. Bytes are those of the storage
-behind each tensor that a process holds.
+A training is compared by the loss of its epochs over all processes, an evaluation by its file. Bytes are
+those of the storage behind each tensor that a process holds.
 """
 
 import copy
+import csv
 import gc
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.killed import KILLED, train_until
 from tests.several_processes import in_processes
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from mpfgvc.config import Config
+from mpfgvc import Config, train
 
-pytestmark = pytest.mark.timeout(900)  # many starts of Python and torch, on a busy machine, too
+pytestmark = [pytest.mark.slow("several processes"), pytest.mark.timeout(900)]
 
 SHARDED = {"sharding": "full"}
-KILLED_AT = 5  # of the 6 steps of stage 1; checkpoints are written after 2, 3 and 4
+KILLED_AT = 130  # a file event after the second epoch of stage 1 has begun
 LIMIT = 0.55
-
-
-def _train(config: Config | None, out: Path, killed_at: int | None = None, **given: str) -> None:
-    """Train or resume, with the loss of each step in losses.csv, and few steps of the start from features."""
-    from mpfgvc.training import stages, train_stages
-    from mpfgvc.training.loop import Loop
-    from mpfgvc.training.run import resume, train
-
-    train_stages.OneLongEpoch = partial(train_stages.OneLongEpoch, steps=3)  # type: ignore[misc, assignment]
-    step, forward = Loop._train_step, stages.Stage1.forward
-
-    def sums(loop: Loop) -> Tensor:
-        return loop.fabric.all_reduce(loop.sums.clone(), reduce_op="sum")  # type: ignore[return-value]
-
-    def recorded(loop: Loop, inputs: Tensor, labels: Tensor) -> None:
-        before = sums(loop)
-        step(loop, inputs, labels)
-        loss, _, seen = (sums(loop) - before).tolist()
-        if loop.fabric.global_rank == 0:
-            with (out / "losses.csv").open("a") as file:
-                file.write(f"{loop.stage.name},{loop.state.step},{loss / seen}\n")
-
-    def dying(stage: stages.Stage1, *batch: Tensor) -> Any:
-        dying.calls += 1  # type: ignore[attr-defined]
-        if dying.calls > 2 * killed_at:  # type: ignore[attr-defined, operator]
-            os.kill(os.getpid(), signal.SIGKILL)
-        return forward(stage, *batch)
-
-    Loop._train_step = recorded  # type: ignore[method-assign]
-    if killed_at is not None:
-        dying.calls = 0  # type: ignore[attr-defined]
-        stages.Stage1.forward = dying  # type: ignore[method-assign, assignment]
-    train(config, out=out) if config is not None else resume(out, **given)
-
-
-def _resume(out: Path, given: dict[str, str]) -> None:
-    _train(None, out, **given)
-
-
-def _losses(run: Path) -> dict[tuple[str, int], float]:
-    """By stage and step; of a step that was done again, the last."""
-    rows = [line.split(",") for line in (run / "losses.csv").read_text().splitlines()]
-    return {(stage, int(step)): float(loss) for stage, step, loss in rows}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +35,7 @@ def make(tiny: Callable[..., Config]) -> Callable[..., Config]:
     """Settings with everything that a checkpoint holds, and two micro-batches."""
     settings = {
         "model.text_tower.name": "mpfgvc-birds",
-        "stage1.start": "features",
+        "stage1.epochs": 3,
         "stage1.accumulate": 2,
         "stage1.ema": 0.6,
         "stage1.patience": 9,
@@ -94,20 +50,22 @@ def make(tiny: Callable[..., Config]) -> Callable[..., Config]:
 @pytest.fixture(scope="module")
 def one(make: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one process."""
-    out = tmp_path_factory.mktemp("one") / "run"
-    assert in_processes(1, _train, make({}), out) == [0]
-    return out
+    return train(make({}), out=tmp_path_factory.mktemp("one") / "run").path
 
 
-@pytest.fixture(scope="module")
-def killed(make: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two sharded processes, killed in stage 1."""
-    out = tmp_path_factory.mktemp("killed") / "run"
-    codes = in_processes(2, _train, make(SHARDED), out, KILLED_AT)
-    assert -signal.SIGKILL in codes
+def killed(processes: int, config: Config, out: Path) -> None:
+    assert KILLED in in_processes(processes, train_until, config, out, KILLED_AT)
     assert (out / "checkpoint.pt").exists()
     assert not (out / "stage1.safetensors").exists()
-    return out
+
+
+def _resume(out: Path, given: dict[str, str]) -> None:
+    train_until(None, out, None, **given)
+
+
+def _losses(run: Path) -> list[float]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file) if row["epoch"] != "0"]
 
 
 def _same(run: Path, one: Path) -> None:
@@ -120,34 +78,30 @@ def _same(run: Path, one: Path) -> None:
         torch.testing.assert_close(weights[0][name], weight, atol=2e-4, rtol=0, msg=name)
 
 
-@pytest.mark.slow("several processes")
-@pytest.mark.parametrize("sharding", ["none", "full"])
-def test_each_step_of_two_processes_has_the_loss_of_one_process(
-    make: Callable[..., Config], one: Path, tmp_path: Path, sharding: str
+@pytest.mark.parametrize("settings", [{"sharding": "none"}, SHARDED], ids=["whole", "sharded"])
+def test_two_processes_have_the_losses_of_one(
+    make: Callable[..., Config], one: Path, tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    assert in_processes(2, _train, make({"sharding": sharding}), tmp_path / "run") == [0, 0]
-    assert len(_losses(one)) == 3 + 6 + 4
+    assert in_processes(2, train_until, make(settings), tmp_path / "run", None) == [0, 0]
     _same(tmp_path / "run", one)
 
 
-@pytest.mark.slow("several processes")
-@pytest.mark.parametrize("processes", [1, 4])
-def test_a_checkpoint_of_two_sharded_processes_is_resumed_on_another_number(
-    one: Path, killed: Path, tmp_path: Path, processes: int
+def test_a_checkpoint_of_two_sharded_processes_is_resumed_on_one_and_on_four(
+    make: Callable[..., Config], one: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(killed, tmp_path / "run")
-    assert in_processes(processes, _resume, tmp_path / "run", {}) == [0] * processes
-    _same(tmp_path / "run", one)
+    killed(2, make(SHARDED), tmp_path / "killed")
+    for processes in (1, 4):
+        run = Path(shutil.copytree(tmp_path / "killed", tmp_path / str(processes)))
+        assert in_processes(processes, _resume, run, {}) == [0] * processes
+        _same(run, one)
 
 
-@pytest.mark.slow("several processes")
 def test_a_checkpoint_of_one_process_is_resumed_on_two_sharded_ones(
     make: Callable[..., Config], one: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    assert in_processes(1, _train, make({}), run, KILLED_AT) == [-signal.SIGKILL]
-    assert in_processes(2, _resume, run, SHARDED) == [0, 0]
-    _same(run, one)
+    killed(1, make({}), tmp_path / "run")
+    assert in_processes(2, _resume, tmp_path / "run", SHARDED) == [0, 0]
+    _same(tmp_path / "run", one)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -198,7 +152,6 @@ def _gradients_of_variants(configs: dict[str, Config]) -> None:
             assert torch.equal(weight, other), (name, key)
 
 
-@pytest.mark.slow("several processes")
 def test_the_gradients_of_two_sharded_processes_are_those_of_one(make: Callable[..., Config]) -> None:
     configs = {name: make(changes) for name, changes in VARIANTS.items()}
     assert in_processes(2, _gradients_of_variants, configs) == [0, 0]
@@ -233,7 +186,6 @@ def _storages() -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-@pytest.mark.slow("several processes")
 def test_a_sharded_process_of_two_holds_at_most_055_of_the_bytes(
     make: Callable[..., Config], tmp_path: Path
 ) -> None:
