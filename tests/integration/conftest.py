@@ -1,9 +1,9 @@
 """A dataset and a network small enough to train whole runs in seconds."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,9 @@ from PIL import Image
 from tests.conftest import Once
 
 from mpfgvc import Config, export, load_config, train
+
+if TYPE_CHECKING:
+    import playwright.sync_api
 
 CLASSES = ("cross", "disc", "stripe")
 
@@ -96,3 +99,16 @@ def tiny_words(tiny: Callable[..., Config]) -> list[str]:
         *("--model.text_tower.pretrained=null", "--model.kept_tokens=4", "--stage1.epochs=1"),
         *("--stage1.batch_size=8", "--stage1.start=random", "--stage2.epochs=1"),
     ]
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[playwright.sync_api.Browser]":
+    """Chromium. Skips what needs it where there is none."""
+    api = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs Chromium, as chromium on the path")
+    with api.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

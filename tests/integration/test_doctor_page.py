@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,12 +12,8 @@ from mpfgvc.config import DataConfig
 from mpfgvc.data.doctor import check, dataset_to_check
 from mpfgvc.data.doctor_page import doctor_page
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium, as {CHROMIUM}"),
-]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +40,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return page.as_uri()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
-def page(
-    browser: "playwright.Browser", address: str, request: pytest.FixtureRequest
-) -> Iterator["playwright.Page"]:
+@pytest.fixture(
+    params=[
+        pytest.param((1280, 900), id="desktop"),  # the one page that `make test` opens
+        pytest.param((390, 844), id="phone", marks=pytest.mark.browser),
+    ]
+)
+def page(browser: "Browser", address: str, request: pytest.FixtureRequest) -> Iterator["Page"]:
     """The page, opened; it fails its test for any error in its console and any request to elsewhere."""
     width, height = request.param
     opened = browser.new_page(viewport={"width": width, "height": height})
@@ -68,12 +59,12 @@ def page(
     assert wrong == []
 
 
-def visible(page: "playwright.Page") -> list[str]:
+def visible(page: "Page") -> list[str]:
     """The kinds of the findings that are shown."""
     return [each.get_attribute("data-kind") for each in page.locator(".finding:visible").all()]
 
 
-def test_findings_are_shown_in_pairs_and_fit_the_width(page: "playwright.Page") -> None:
+def test_findings_are_shown_in_pairs_and_fit_the_width(page: "Page") -> None:
     assert visible(page) == ["in two splits", "duplicates", "no contrast"]
     assert page.locator(".finding:first-child img").count() == 2
     loaded = "[...document.images].every(image => { image.loading = 'eager'; return true; })"
@@ -82,7 +73,7 @@ def test_findings_are_shown_in_pairs_and_fit_the_width(page: "playwright.Page") 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_kinds_and_classes_are_chosen_by_the_keyboard(page: "playwright.Page") -> None:
+def test_kinds_and_classes_are_chosen_by_the_keyboard(page: "Page") -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.dataset.show") == "in two splits"
     page.keyboard.press("Enter")

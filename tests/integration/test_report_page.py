@@ -1,8 +1,8 @@
 """The page of a report in Chromium: sorting, zoom, filter, by keyboard alone, at two widths, on its own."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,13 +12,11 @@ from mpfgvc.data.samples import Sample
 from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 
-playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
 SIZES = {"desktop": (1280, 900), "phone": (390, 850)}
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason=f"needs Chromium, as {CHROMIUM}"),
-]
+pytestmark = pytest.mark.browser
 CLASSES = ("auk", "arctic tern", "common tern", "</script>wren", "finch")
 TRUE = [0] * 6 + [1] * 6 + [2] * 6 + [3] * 6
 GUESS = [0] * 6 + [1, 1, 1, 2, 2, 2] + [2, 2, 2, 2, 1, 1] + [3, 3, 3, 3, 3, 0]
@@ -59,18 +57,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture(params=SIZES)
-def page(
-    browser: "playwright.Browser", report: Path, request: pytest.FixtureRequest
-) -> Iterator["playwright.Page"]:
+def page(browser: "Browser", report: Path, request: pytest.FixtureRequest) -> Iterator["Page"]:
     """The report, whose test fails for any error in its console and any request to elsewhere."""
     width, height = SIZES[request.param]
     opened = browser.new_page(viewport={"width": width, "height": height})
@@ -86,7 +74,7 @@ def page(
     assert wrong == []
 
 
-def focus(page: "playwright.Page", selector: str) -> None:
+def focus(page: "Page", selector: str) -> None:
     """Press Tab until the element has the focus, and check that the focus can be seen."""
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -96,21 +84,21 @@ def focus(page: "playwright.Page", selector: str) -> None:
     raise AssertionError(f"{selector} cannot be reached by the keyboard")
 
 
-def first_column(page: "playwright.Page") -> list[str]:
+def first_column(page: "Page") -> list[str]:
     return page.locator("#class-table tbody tr:not([hidden]) td:first-child").all_inner_texts()
 
 
-def captions(page: "playwright.Page", place: str) -> list[str]:
+def captions(page: "Page", place: str) -> list[str]:
     texts = page.locator(f"{place} figcaption").all_inner_texts()
     return [" ".join(text.split()) for text in texts]  # no-break spaces, too
 
 
-def test_nothing_is_wider_than_the_screen(page: "playwright.Page") -> None:
+def test_nothing_is_wider_than_the_screen(page: "Page") -> None:
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(wide) == 0
 
 
-def test_headings_sort_the_classes_up_and_down_and_empty_cells_last(page: "playwright.Page") -> None:
+def test_headings_sort_the_classes_up_and_down_and_empty_cells_last(page: "Page") -> None:
     focus(page, "#class-table th:nth-child(3) button")
     page.keyboard.press("Enter")
     assert first_column(page) == ["arctic tern", "common tern", "</script>wren", "auk", "finch"]
@@ -120,7 +108,7 @@ def test_headings_sort_the_classes_up_and_down_and_empty_cells_last(page: "playw
     assert page.locator("#class-table th:nth-child(3)").get_attribute("aria-sort") == "descending"
 
 
-def test_the_filter_keeps_what_has_to_do_with_a_class(page: "playwright.Page") -> None:
+def test_the_filter_keeps_what_has_to_do_with_a_class(page: "Page") -> None:
     assert len(captions(page, "#wrong-list")) == 6
     focus(page, "#filter")
     page.keyboard.type("WREN")
@@ -133,7 +121,7 @@ def test_the_filter_keeps_what_has_to_do_with_a_class(page: "playwright.Page") -
     assert len(first_column(page)) == 5
 
 
-def test_the_name_of_a_class_filters_and_another_name_may_hold_it(page: "playwright.Page") -> None:
+def test_the_name_of_a_class_filters_and_another_name_may_hold_it(page: "Page") -> None:
     page.locator(".pick", has_text="arctic tern").click()
     assert first_column(page) == ["arctic tern"]
     assert len(captions(page, "#wrong-list")) == 5
@@ -142,7 +130,7 @@ def test_the_name_of_a_class_filters_and_another_name_may_hold_it(page: "playwri
     assert page.locator("#wrong-count").inner_text() == "0 of 0 shown"
 
 
-def test_the_matrix_is_read_zoomed_and_followed_by_keyboard_alone(page: "playwright.Page") -> None:
+def test_the_matrix_is_read_zoomed_and_followed_by_keyboard_alone(page: "Page") -> None:
     focus(page, "#matrix")
     assert page.locator("#cell").inner_text() == "arctic tern, taken for common tern: 3 of 6 photographs"
     page.keyboard.press("n")
@@ -162,7 +150,7 @@ def test_the_matrix_is_read_zoomed_and_followed_by_keyboard_alone(page: "playwri
     assert "taken for common tern" not in page.locator("#cell").inner_text()
 
 
-def test_a_click_takes_a_cell_and_its_photographs_are_a_button_away(page: "playwright.Page") -> None:
+def test_a_click_takes_a_cell_and_its_photographs_are_a_button_away(page: "Page") -> None:
     place = "placeOf[3] * count + placeOf[0]"
     row, column = page.evaluate("placeOf[3]"), page.evaluate("placeOf[0]")
     left = page.evaluate(f"margin + ({column} - view.x + 0.5) * view.scale")
@@ -175,7 +163,7 @@ def test_a_click_takes_a_cell_and_its_photographs_are_a_button_away(page: "playw
     assert "1 could not be read again" in page.locator("#wrong").inner_text()
 
 
-def test_photographs_are_in_the_page(page: "playwright.Page") -> None:
+def test_photographs_are_in_the_page(page: "Page") -> None:
     loaded = "[...document.images].every((image) => image.complete && image.naturalWidth > 0)"
     page.wait_for_function(loaded)
     assert page.locator("#pairs img").count() >= 6
