@@ -75,10 +75,7 @@ def test_how_far_tokens_moved_is_in_lengths_of_their_start(run: Path) -> None:
 
 
 @torch.no_grad()
-def test_the_closest_classes_are_those_of_the_text_features(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mpfgvc.training.learned_prompts.ROWS_AT_ONCE", 2)
+def test_the_closest_classes_are_those_of_the_text_features(run: Path) -> None:
     found = learned_prompts(run, pairs=100).pairs
     text = _at_start(run)
     classes = json.loads((run / "photographs.json").read_text())["classes"]

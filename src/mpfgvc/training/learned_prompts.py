@@ -5,9 +5,7 @@ are learned as vectors, not as words, so the nearest words seldom mean anything 
 al. 2022) found, too. A cosine near 1 says that a token is a word; a small one, that it is not.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,6 @@ from mpfgvc.model.prompts import ClassPrompts, class_prompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import load_stage1_prompts
-
-ROWS_AT_ONCE = 1024
-"""Tokens or classes that are compared with all others at a time, which bounds the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,78 +76,69 @@ def learned_prompts(run: str | Path, *, words: int = 1, pairs: int = 10) -> Lear
     refuse_below(1, "words", words)
     refuse_below(1, "pairs", pairs)
     folder = RunFolder.open(run)
-    classes, start = _prompts_at_start(folder)
-    features_at_start, context_at_start = start(), start.context.clone()
-    start.context.copy_(load_stage1_prompts(folder.stage1, start))
-    near = _near_words(start.tower, start.context.flatten(0, 1), words)
-    tokens = start.context.shape[1]
-    prompts = [
-        LearnedPrompt(label=label, tokens=near[place * tokens : (place + 1) * tokens], moved=moved)
-        for place, (label, moved) in enumerate(
-            zip(classes, _moved(start.context, context_at_start), strict=True)
-        )
-    ]
+    classes, prompts = _prompts_at_start(folder)
+    features, start = prompts(), prompts.context.clone()
+    learned = load_stage1_prompts(folder.stage1, prompts)
+    prompts.context.copy_(learned)
+    moved = ((learned - start).norm(dim=-1) / start.norm(dim=-1).clamp_min(1e-12)).mean(dim=-1)
+    near = _near_words(prompts.tower, learned, words)
     return LearnedPrompts(
-        prompts=prompts, pairs=_close_pairs(classes, start(), features_at_start, count=pairs)
+        prompts=[
+            LearnedPrompt(label=label, tokens=tokens, moved=round(share, 4))
+            for label, tokens, share in zip(classes, near, moved.tolist(), strict=True)
+        ],
+        pairs=_close_pairs(classes, prompts(), features, pairs),
     )
 
 
-def _prompts_at_start(folder: RunFolder) -> tuple[Sequence[str], ClassPrompts]:
+def _prompts_at_start(folder: RunFolder) -> tuple[tuple[str, ...], ClassPrompts]:
+    """The classes of a run, and their prompts before any training."""
     config, photo_list = folder.read_config(), PhotoList.load(folder.photographs)
     if photo_list is None or not folder.stage1.is_file():
         hint = f"finish it first: mpfgvc train --resume {folder.path}"
         raise CheckpointError(f"{folder.path} has no learned prompts, its stage 1 has not ended; {hint}")
-    classes = photo_list.classes
-    descriptions = descriptions_of_run(folder, config.model.descriptions, classes)
+    classes = tuple(photo_list.classes)
+    sentences = descriptions_of_run(folder, config.model.descriptions, classes).sentences
     tower = build_text_tower(config.model.text_tower, seed=config.seed)
-    return classes, class_prompts(
-        config.model, tower, classes, sentences=descriptions.sentences, seed=config.seed
-    )
+    return classes, class_prompts(config.model, tower, classes, sentences=sentences, seed=config.seed)
 
 
-def _near_words(tower: TextTower, tokens: Float[Tensor, "tokens width"], count: int) -> list[list[NearWord]]:
-    """For each token the `count` nearest words of the vocabulary, which start and end are not of."""
+def _near_words(
+    tower: TextTower, context: Float[Tensor, "classes context width"], count: int
+) -> list[list[list[NearWord]]]:
+    """For each token of each class the `count` nearest words; start and end of a text are no words."""
     words = tower.vocabulary()
-    ids = torch.tensor([each for each in words if each not in (tower.start, tower.end)])
+    ids = torch.tensor([number for number in words if number not in (tower.start, tower.end)])
     vocabulary = F.normalize(tower.embed_tokens(ids), dim=-1)
-    near: list[list[NearWord]] = []
-    for part in torch.split(F.normalize(tokens, dim=-1), ROWS_AT_ONCE):
-        best = (part @ vocabulary.T).topk(count)
-        for cosines, places in zip(best.values.tolist(), best.indices, strict=True):
-            found = zip(ids[places].tolist(), cosines, strict=True)
-            near.append([NearWord(word=words[each], cosine=round(cosine, 4)) for each, cosine in found])
+    near = []
+    for tokens in F.normalize(context, dim=-1):  # class by class, which bounds the memory
+        best = (tokens @ vocabulary.T).topk(count)
+        found = zip(best.values.tolist(), ids[best.indices].tolist(), strict=True)
+        near.append(
+            [
+                [
+                    NearWord(word=words[number], cosine=round(cosine, 4))
+                    for cosine, number in zip(*token, strict=True)
+                ]
+                for token in found
+            ]
+        )
     return near
 
 
-def _moved(now: Float[Tensor, "classes context width"], start: Tensor) -> list[float]:
-    share = (now - start).norm(dim=-1) / start.norm(dim=-1).clamp_min(1e-12)
-    return [round(value, 4) for value in share.mean(dim=-1).tolist()]
-
-
 def _close_pairs(
-    classes: Sequence[str], now: Float[Tensor, "classes embed"], start: Tensor, *, count: int
+    classes: tuple[str, ...], now: Float[Tensor, "classes embed"], start: Tensor, count: int
 ) -> list[ClosePair]:
     """The `count` pairs with the largest cosine, each once."""
     unit, before = F.normalize(now, dim=-1), F.normalize(start, dim=-1)
-    parts = torch.split(torch.arange(len(classes)), ROWS_AT_ONCE)
-    found = sorted(chain.from_iterable(_best_of_rows(unit, rows, count) for rows in parts), reverse=True)
+    one, other = torch.triu_indices(len(unit), len(unit), offset=1)
+    cosines = (unit @ unit.T)[one, other]
+    best = cosines.topk(min(count, len(cosines))).indices
     return [
         ClosePair(
-            labels=(classes[one], classes[other]),
-            cosine=round(cosine, 4),
-            at_start=round(float(before[one] @ before[other]), 4),
+            labels=(classes[i], classes[j]),
+            cosine=round(float(unit[i] @ unit[j]), 4),
+            at_start=round(float(before[i] @ before[j]), 4),
         )
-        for cosine, one, other in found[:count]
-    ]
-
-
-def _best_of_rows(unit: Tensor, rows: Tensor, count: int) -> list[tuple[float, int, int]]:
-    """The best pairs (cosine, row, later row) of which the first is one of `rows`."""
-    cosines = unit[rows] @ unit.T
-    later = torch.arange(len(unit))[None] > rows[:, None]
-    best = cosines.masked_fill(~later, -torch.inf).flatten().topk(min(count, cosines.numel()))
-    return [
-        (value, int(rows[place // len(unit)]), place % len(unit))
-        for value, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        if value > -torch.inf
+        for i, j in zip(one[best].tolist(), other[best].tolist(), strict=True)
     ]
