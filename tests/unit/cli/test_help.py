@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mpfgvc.cli import main as command_line
+from mpfgvc.cli import train
 from mpfgvc.cli.main import COMMANDS
 from mpfgvc.config import SETTINGS
 
@@ -28,7 +28,7 @@ HELP = [
     ["data", "--help"],
     ["train", "--help-all"],
     ["evaluate", "--zero-shot", "--help"],
-    *[[*command.name.split(), "--help"] for command in COMMANDS],
+    *[[*command.split(), "--help"] for command in COMMANDS],
 ]
 
 
@@ -95,7 +95,6 @@ def test_a_bug_shows_its_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch) ->
     def fail(_options: object) -> None:
         raise RuntimeError("a bug")
 
-    broken = tuple(replace(command, run=fail) for command in COMMANDS)
-    monkeypatch.setattr(command_line, "COMMANDS", broken)
+    monkeypatch.setattr(train, "COMMAND", replace(train.COMMAND, run=fail))
     with pytest.raises(RuntimeError, match="a bug"):
         cli("train")
