@@ -32,15 +32,17 @@ HELP = [
 ]
 
 
-def test_help_and_refusals_import_no_torch() -> None:
+def test_the_list_of_commands_imports_nothing_and_no_help_or_refusal_imports_torch() -> None:
     code = (
         "import sys; from mpfgvc.cli.main import main\n"
-        f"codes = {{main(words) for words in {HELP!r}}}, {{main(words) for words in {REFUSED!r}}}\n"
-        "heavy = {'torch', 'timm', 'open_clip', 'lightning_fabric', 'numpy', 'PIL'} & set(sys.modules)\n"
-        "print(codes, sorted(heavy))"
+        f"codes = {{main(['--help']), main(['--version'])}}\n"
+        "at_first = {'numpy', 'PIL', 'pydantic', 'tqdm', 'yaml'} & set(sys.modules)\n"
+        f"codes = codes, {{main(words) for words in {HELP!r}}}, {{main(words) for words in {REFUSED!r}}}\n"
+        "heavy = {'torch', 'timm', 'open_clip', 'lightning_fabric'} & set(sys.modules)\n"
+        "print(codes, at_first | heavy)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "({0}, {2}) []"
+    assert done.stdout.splitlines()[-1] == "({0}, {0}, {2}) set()"
 
 
 @pytest.mark.parametrize("words", HELP, ids=" ".join)
