@@ -18,7 +18,7 @@ import numpy as np
 from common import photographs, write_result
 from mpfgvc.data.doctor import Report, check_photos
 from mpfgvc.data.images import read_image
-from mpfgvc.data.samples import PhotoSet, Sample
+from mpfgvc.data.samples import PhotoSet, Samples
 from planted_copies import CHANGES
 
 SETS = {
@@ -70,7 +70,7 @@ def plant(files: list[Path], folder: Path, count: int) -> dict[Path, tuple[str, 
 
 
 def photo_set(name: str, paths: list[Path]) -> PhotoSet:
-    samples = tuple(Sample(path=path, label=0, split="train") for path in paths)
+    samples = Samples.of(None, [(str(path), 0, "train") for path in paths])
     return PhotoSet(name=name, classes=("one",), samples=samples)
 
 

@@ -55,8 +55,8 @@ def fine_tune(config: Config, folder: Path) -> FineTuning:
     config = config.replaced(model=config.model.replaced(descriptions=None))  # no text here
     photos = read_photos(config.data, seed=config.seed)
     fabric = start_fabric(config.device, config.precision)
-    photo_list = list_photographs(config, photos, fabric)
-    run = open_run(config, photos, photo_list, fabric, RunFolder(folder))
+    photos = list_photographs(config, photos, fabric)
+    run = open_run(config, photos, fabric, RunFolder(folder))
     tower = run.network.image_encoder.tower
     with seeded(config.seed):
         head = nn.Linear(tower.width, len(photos.classes))

@@ -27,7 +27,7 @@ from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import AugmentConfig, ModelConfig, Stage1Config
 from mpfgvc.data.loading import TrainingLoader, worker_count
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import train_transform
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.losses import Objective
@@ -170,13 +170,13 @@ def _loader_rate(options: Namespace) -> float:
         return count / (time.perf_counter() - started)
 
 
-def _jpegs(folder: Path) -> list[Sample]:
+def _jpegs(folder: Path) -> Samples:
     plumages = [kind.plumage for kind in all_species(30)]
     paths = [folder / f"{index}.jpg" for index in range(JPEGS)]
     for index, path in enumerate(paths):
         picture = draw_image(plumages[index % len(plumages)], seed=0, index=index, size=JPEG_SIDE)
         picture.save(path, quality=90)
-    return [Sample(path=path, label=0, split="train") for path in paths]
+    return Samples.of(None, [(str(path), 0, "train") for path in paths])
 
 
 def _parse() -> Namespace:

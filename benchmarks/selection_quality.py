@@ -31,7 +31,7 @@ from common import HERE, interval, result_file, write_result
 from mpfgvc import Config
 from mpfgvc.birds.plumage import all_species
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.readers.synthetic import DrawnSample
+from mpfgvc.data.readers.birds import DrawnSample
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.inference.saved_model import load_model
 from mpfgvc.inference.tower_preprocessing import preprocessing_of

@@ -7,8 +7,6 @@ quality 90). One thread, one process: from the bytes to the batches of random cr
 TrainingLoader gives, in processor time. The check: from shards the batches are the same bits as from files.
 
 `cold` reads the bytes alone, in the random order of an epoch, after the system was told to forget the files.
-The last rows are memory that the system cannot take back: of an index that is mapped against one that is
-read, and of all that a run keeps of its photographs, their list, their splits and their order.
 """
 
 import os
@@ -17,10 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -29,19 +24,14 @@ from common import photographs
 from image_loading import AUGMENT, PREPROCESSING, enlarged
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.headers import DIGEST_DIGITS
 from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
-from mpfgvc.data.pack import Pack
-from mpfgvc.data.photo_list import PhotoList
-from mpfgvc.data.run_photos import restore
-from mpfgvc.data.samples import PhotoSet, Sample, class_counts, labels_at
-from mpfgvc.data.shard_index import INDEX, ROW, Layout, ShardFile, index_digest, map_index, save_index
+from mpfgvc.data.pack import pack
+from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.tars import open_bytes
 from mpfgvc.data.transforms import train_transform
-from side_by_side import Comparison, Work, comparison, own_megabytes, peak_megabytes, report, seconds_of
+from side_by_side import Comparison, Work, comparison, report, seconds_of
 
-BATCH, SIDE, MEGABYTE = 16, 300, 1024**2
-_held: list[object] = []
+BATCH, SIDE = 16, 300
 
 
 def main() -> None:
@@ -52,8 +42,6 @@ def main() -> None:
         rows = [
             *_compare(folder / "500", found[:: max(1, len(found) // 200)], 500, "500-px JPEG", wanted=1),
             *_compare(folder / "4000", found[:: max(1, len(found) // 16)], 4000, "12-megapixel", wanted=4),
-            _index_memory(folder / "index", 10_000_000),
-            *_run_memory(folder / "runs"),
         ]
     report("shards", rows)
 
@@ -97,20 +85,19 @@ def _processor_seconds(work: Work) -> float:
 
 def _files(folder: Path, paths: Sequence[Path], side: int) -> PhotoSet:
     folder.mkdir(parents=True)
-    samples = [Sample(path=enlarged(path, side, folder), label=0, split="train") for path in paths]
-    return PhotoSet(name="photographs", classes=("bird",), samples=tuple(samples))
+    rows = [(enlarged(path, side, folder).name, 0, "train") for path in paths]
+    return PhotoSet(name="photographs", classes=("bird",), samples=Samples.of(folder, rows))
 
 
 def _packed(files: PhotoSet, out: Path, size: int | None) -> PhotoSet:
     classes = (*files.classes, "none")  # a dataset has two
-    twice = PhotoSet(
-        name=files.name,
-        classes=classes,
-        samples=(*files.samples, Sample(path=files.samples[0].path, label=1, split="train")),
-    )
-    Pack(out=out, root=None, per_shard=100, size=size).write(twice)
+    labels = np.zeros(len(files.samples) + 1, np.int64)
+    labels[-1] = 1
+    samples = files.samples.take([*range(len(files.samples)), 0])
+    twice = replace(files, classes=classes, samples=replace(samples, labels=labels))
+    pack(twice, out, per_shard=100, size=size)
     photos = read_photos(DataConfig(dataset="shards", root=str(out), validation=0), seed=0)
-    return PhotoSet(name="shards", classes=files.classes, samples=tuple(photos.samples[:-1]))
+    return PhotoSet(name="shards", classes=files.classes, samples=photos.samples[:-1])
 
 
 def _batches(photos: PhotoSet) -> TrainingLoader:
@@ -157,78 +144,6 @@ def _cold_seconds(photos: PhotoSet, order: Sequence[int]) -> float:
                 file.read()
 
     return seconds_of(read)
-
-
-def _index(folder: Path, count: int, per_shard: int = 10_000) -> Layout:
-    """An index of photographs that are not there, in shards that hold nothing."""
-    folder.mkdir()
-    rows = np.zeros(count, ROW)
-    places = np.arange(count)
-    rows["number"], rows["shard"], rows["size"] = places, places // per_shard, 20_000
-    rows["offset"], rows["label"] = places % per_shard * 22_000, places % 1000
-    shards = tuple(
-        ShardFile(name=f"x-{number:06d}.tar", bytes=1, photographs=per_shard)
-        for number in range(count // per_shard)
-    )
-    for shard in shards:
-        (folder / shard.name).write_bytes(b"\0")
-    classes = tuple(f"class {number}" for number in range(1000))
-    layout = Layout(
-        name="x",
-        classes=classes,
-        supercategory=None,
-        size=None,
-        suffixes=(".jpg",),
-        shards=shards,
-        index_digest=index_digest(rows),
-    )
-    save_index(folder, layout, rows)
-    return layout
-
-
-def _index_memory(folder: Path, count: int) -> Comparison:
-    layout = _index(folder, count)
-
-    def look() -> None:
-        rows = map_index(folder / INDEX, layout)
-        _held.append(rows)  # else its pages would count as memory of the process
-        for place in np.random.default_rng(0).integers(0, count, 10_000):
-            rows[place]["offset"]
-
-    peak = [(max(peak_megabytes(look), 0.1), count * ROW.itemsize / MEGABYTE) for _ in range(3)]
-    return comparison(f"index of {count:,} photographs, 10,000 looked up: memory", "MB", peak, 5)
-
-
-def _run_memory(folder: Path) -> Iterator[Comparison]:
-    """What a run keeps of its photographs, against objects, and of ten times as many against ten times."""
-    folder.mkdir()
-    for count in (100_000, 1_000_000, 10_000_000):
-        _index(folder / str(count), count)
-    few, many, most = (partial(_begin_run, folder / str(count)) for count in (100_000, 1_000_000, 10_000_000))
-    objects = partial(_begin_run, folder / "100000", as_objects=True)
-    turns = range(3)
-    pairs = [(own_megabytes(few), own_megabytes(objects)) for _ in turns]
-    yield comparison("a run on 100,000 photographs in shards against objects: memory", "MB", pairs, 5)
-    pairs = [(own_megabytes(most), 10 * own_megabytes(many)) for _ in turns]
-    yield comparison("a run on 10 million against ten times one on 1 million: memory", "MB", pairs, 5)
-
-
-def _begin_run(folder: Path, *, as_objects: bool = False) -> None:
-    """What a run does with the list of its photographs, and the order of a few steps, without an image."""
-    config = DataConfig(dataset="shards", root=str(folder), validation=0)
-    photos = read_photos(config, seed=0)
-    if as_objects:
-        photos = replace(photos, samples=tuple(photos.samples))
-    digests = {each.path: "0" * DIGEST_DIGITS for each in photos.samples} if as_objects else {}
-    listed = PhotoList.of(photos, root=folder, digests=digests)
-    listed.fingerprint()
-    listed.save(folder / "run.json")
-    restored = restore(cast("PhotoList", PhotoList.load(folder / "run.json")), config)
-    train = restored.photos.subset("train")
-    class_counts(train, len(photos.classes))
-    blocks = Blocks.of_shards(train, together=8)
-    for batch in islice(epoch_batches(len(train), batch_size=64, seed=0, epoch=1, blocks=blocks), 100):
-        labels_at(train, batch)
 
 
 if __name__ == "__main__":

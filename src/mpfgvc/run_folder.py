@@ -1,8 +1,7 @@
 """The run folder: all that repeats a run or continues it.
 
     environment.json     versions, commit, device, command
-    photographs.json     every photograph with its class and its split (data/photo_list.py); of packed shards
-                         these are in photographs.idx (data/listed_shards.py)
+    photographs.json     every photograph with its class and its split (data/run_photos.py)
     descriptions.csv     the sentences about its classes, if it has some (data/descriptions.py)
     taxonomy.csv         the tree above its classes, if it has one (data/taxonomy_file.py)
     config.yaml          every setting, resolved: a folder is a run once it has this file

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc import CheckpointError, Config, DataError, Predictor, evaluate, train
-from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.run_photos import load_photos
 from mpfgvc.evaluation.evaluate import choose_photos
 from mpfgvc.run_folder import RunFolder
 
@@ -59,9 +59,9 @@ def _chosen(home: Path, root: Path | None = None, manifest: Path | None = None) 
 
 
 def _listed(home: Path, split: str) -> list[Path]:
-    photo_list = PhotoList.load(home / "run" / "photographs.json")
-    assert photo_list is not None
-    return [photo.at(home / "photos") for photo in photo_list.photographs if photo.split == split]
+    return [
+        home / "photos" / name for name in load_photos(home / "run" / "photographs.json").subset(split).paths
+    ]
 
 
 def test_a_training_stores_its_photographs_and_evaluate_repeats_its_test(home: Path) -> None:

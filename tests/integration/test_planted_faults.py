@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc.config import BirdsConfig
-from mpfgvc.data.readers.synthetic import read_birds
+from mpfgvc.data.readers.birds import read_birds
 from planted_copies import CHANGES
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -128,20 +128,17 @@ def _add_pack_options(parser: ArgumentParser) -> None:
 def _pack(options: Namespace) -> None:
     config = load_config(options.config, overrides=parse_overrides(options.settings))
     from mpfgvc.data.catalog import read_photos
-    from mpfgvc.data.pack import Pack, shuffled
-    from mpfgvc.data.place import dataset_root
+    from mpfgvc.data.pack import pack, shuffled
     from mpfgvc.data.samples import counted
 
-    root = dataset_root(config.data)
-    pack = Pack(
-        out=Path(options.out),
-        root=root,
+    photos = read_photos(config.data, seed=config.seed)
+    packed = pack(
+        shuffled(photos, seed=config.seed) if options.shuffle else photos,
+        Path(options.out),
         per_shard=options.per_shard,
         size=options.size,
         on_error=config.data.on_error,
     )
-    photos = read_photos(config.data, seed=config.seed)
-    packed = pack.write(shuffled(photos, seed=config.seed) if options.shuffle else photos)
     if options.json:
         output.write_json({**asdict(packed), "path": options.out, "notes": list(photos.notes)})
         return
@@ -160,18 +157,21 @@ def _pack(options: Namespace) -> None:
 COMMANDS = (
     Command(
         name="data check",
+        summary="find what is wrong with a dataset before training on it",
         add_options=_add_check_options,
         run=_check,
         takes_settings=True,
     ),
     Command(
         name="data pack",
+        summary="write a dataset as tar shards (WebDataset), if wished as smaller copies",
         add_options=_add_pack_options,
         run=_pack,
         takes_settings=True,
     ),
     Command(
         name="data synthesize",
+        summary="draw the synthetic birds into a folder, in the layout of CUB",
         add_options=_add_synthesize_options,
         run=_synthesize,
         takes_settings=True,

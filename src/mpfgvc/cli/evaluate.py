@@ -87,7 +87,7 @@ def _run_zero_shot(options: Namespace) -> None:
         raise ConfigError(f"--zero-shot takes no RUN, got {words[0]}; {hint}")
     overrides = parse_overrides(words)
     config = load_config(options.config or default_recipe(overrides), overrides=overrides)
-    from mpfgvc.data.place import dataset_root
+    from mpfgvc.data.catalog import dataset_root
 
     dataset_root(config.data)  # refused here, it costs no import of torch
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
@@ -120,6 +120,7 @@ ZERO_SHOT = Command(
 )
 COMMAND = Command(
     name="evaluate",
+    summary="accuracies of a run on its test split",
     add_options=_add_options,
     run=_run,
     shares_work=True,

@@ -24,6 +24,7 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     name="serve",
+    summary="answer photographs over HTTP",
     add_options=_add_options,
     run=_run,
     interrupted=STOPPED,

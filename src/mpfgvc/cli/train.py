@@ -78,7 +78,7 @@ def _run(options: Namespace) -> None:
     else:
         recipe = options.config or default_recipe(overrides)
         config = load_config(recipe, overrides=overrides, base=options.base)
-        from mpfgvc.data.place import dataset_root
+        from mpfgvc.data.catalog import dataset_root
 
         dataset_root(config.data)  # refused here, it costs no import of torch
         if options.dry_run:
@@ -155,6 +155,7 @@ def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
 
 COMMAND = Command(
     name="train",
+    summary="train both stages, or continue a run",
     add_options=_add_options,
     run=_run,
     takes_settings=True,

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
+from mpfgvc.data.listing import readable
 from mpfgvc.data.names import capitals_notes
-from mpfgvc.data.place import dataset_root, existing_folder, is_remote, manifest_file
+from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
 from mpfgvc.data.readers.shards import fetch_index, read_shards
 from mpfgvc.data.readers.stanford_dogs import read_dogs
-from mpfgvc.data.readers.synthetic import read_birds
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
-from mpfgvc.errors import DataError
+from mpfgvc.errors import ConfigError, DataError
 
 
 class Reader(Protocol):
@@ -121,6 +122,60 @@ def read_photos(
     return replace(photos, samples=samples, notes=(*photos.notes, *fresh))
 
 
+def dataset_root(config: DataConfig) -> Path | None:
+    """The folder that the paths of a dataset start from; None for synthetic birds, which have no files.
+
+    Raises ConfigError if the settings name none.
+    """
+    if config.dataset == "synthetic":
+        return None
+    if is_remote(config):
+        return cache_folder(str(config.root))
+    if config.root is not None:
+        return Path(config.root).expanduser()
+    if config.dataset == "manifest":
+        return manifest_file(config).parent
+    hint = "give the folder of the photographs: --data.root my_photos/"
+    raise ConfigError(f"data.root is not set; {hint}")
+
+
+def is_remote(config: DataConfig) -> bool:
+    """Whether a dataset is at a URL, from where its shards are fetched."""
+    return config.dataset == "shards" and config.root is not None and "://" in config.root
+
+
+def cache_folder(url: str) -> Path:
+    """Where the shards of a URL are kept on this machine."""
+    url = url.rstrip("/")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
+    return home / "mpfgvc" / "shards" / f"{url.rpartition('/')[2][:40]}-{digest}"
+
+
+def manifest_file(config: DataConfig) -> Path:
+    """The table of a dataset that is one. Raises ConfigError if the settings name none."""
+    if config.manifest is None:
+        raise ConfigError("data.manifest is not set; give a CSV or Parquet file: --data.manifest photos.csv")
+    return Path(config.manifest)
+
+
+def existing_folder(root: Path) -> Path:
+    """The folder itself. Raises DataError if there is none at `root`, or if it may not be looked for."""
+    with readable(root.parent):
+        if root.is_dir():
+            return root
+        what = "is a file" if root.exists() else "does not exist"
+    raise DataError(f"data.root must be a folder, got {root}, which {what}; check the path")
+
+
+def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:
+    """The settings of a dataset that is in another place now; None leaves a setting as it is."""
+    return config.replaced(
+        root=str(root) if root else config.root,
+        manifest=str(manifest) if manifest else config.manifest,
+    )
+
+
 def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool) -> PhotoSet:
     root = dataset_root(config)
     if root is None:
@@ -130,7 +185,7 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         root = root if config.root is None else existing_folder(root)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
     if is_remote(config):
-        fetch_index(root, config)
+        fetch_index(root, str(config.root), round(config.cache_gb * 1e9))
     existing_folder(root)
     if config.dataset == "shards":
         return read_shards(root, test_share=config.test, seed=seed)

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mpfgvc.data.doctor import Report
-from mpfgvc.data.photo_list import relative_path
 from mpfgvc.data.readers.manifest import read_manifest
-from mpfgvc.data.samples import PhotoSet
+from mpfgvc.data.samples import PhotoSet, relative_path
 from mpfgvc.errors import DataError
 from mpfgvc.files import new_file
 

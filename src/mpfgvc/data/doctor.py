@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
-from mpfgvc.data.catalog import official_counts, read_photos
+from mpfgvc.data.catalog import dataset_root, official_counts, read_photos
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
 from mpfgvc.data.headers import Headers, check_headers
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.names import capitals_notes, similar_names
-from mpfgvc.data.place import dataset_root
 from mpfgvc.data.readers.folders import empty_class_folders
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet, Split

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mpfgvc.data.doctor import Report
 from mpfgvc.data.images import read_image
-from mpfgvc.data.photo_list import relative_path
+from mpfgvc.data.samples import relative_path
 from mpfgvc.errors import MpfgvcError
 from mpfgvc.pages import Album, render
 

@@ -27,8 +27,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from mpfgvc.config import OnError
 from mpfgvc.data.images import reason_only
-from mpfgvc.data.samples import Photograph, Sample, labels_at
-from mpfgvc.data.shard_table import shard_ends
+from mpfgvc.data.samples import Photograph, Samples
 from mpfgvc.data.transforms import Transform
 from mpfgvc.distributed import seeded
 from mpfgvc.errors import ConfigError, DataError, one_line
@@ -135,7 +134,7 @@ class TrainingLoader:
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Samples,
         transform: Transform,
         *,
         batch_size: int,
@@ -248,9 +247,9 @@ class Blocks:
     together: int
 
     @classmethod
-    def of_shards(cls, samples: Sequence[Sample], together: int) -> Self:
+    def of_shards(cls, samples: Samples, together: int) -> Self:
         """A block for each tar file, in the order of the samples."""
-        return cls(torch.from_numpy(shard_ends(samples)), together)
+        return cls(torch.from_numpy(samples.tar_ends()), together)
 
     def order(self, seed: int, epoch: int) -> Int[Tensor, " photographs"]:
         """The photographs of an epoch in their order."""
@@ -296,9 +295,9 @@ def steps_per_epoch(count: int, batch_size: int) -> int:
     return max(1, count // batch_size)
 
 
-def labels_of(samples: Sequence[Sample]) -> Int[Tensor, " samples"]:
+def labels_of(samples: Samples) -> Int[Tensor, " samples"]:
     """The label of each sample, to be indexed by the `indices` of a batch."""
-    return torch.from_numpy(labels_at(samples, range(len(samples))))
+    return torch.from_numpy(samples.labels)
 
 
 def worker_count(workers: int | None, *, processes: int = 1, model_on_cpu: bool = False) -> int:

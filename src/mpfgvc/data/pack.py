@@ -15,7 +15,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,22 +27,18 @@ from PIL import Image
 from mpfgvc.config import OnError
 from mpfgvc.data.headers import photo_digest
 from mpfgvc.data.images import image_size
-from mpfgvc.data.photo_list import relative_path
-from mpfgvc.data.samples import PhotoSet, Sample
-from mpfgvc.data.shard_index import (
+from mpfgvc.data.readers.shards import (
     INDEX,
     LAYOUT,
     PLAN,
     ROW,
-    SPLITS,
     Layout,
-    ShardFile,
     index_digest,
     member_name,
     save_index,
 )
-from mpfgvc.data.tars import Packed as PackedPhoto
-from mpfgvc.data.tars import inside, members, open_bytes
+from mpfgvc.data.samples import PhotoSet, Sample, Samples
+from mpfgvc.data.tars import Packed, inside, members, open_bytes
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.files import (
     LOCK,
@@ -63,7 +59,7 @@ _AHEAD = 64  # photographs in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class PackResult:
     """What was packed: the folder, how much is in it, and which photographs could not be read."""
 
     path: Path
@@ -75,169 +71,155 @@ class Packed:
     """Shards that were there already, from a pack that was stopped."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pack:
-    """How to pack: where to, how many photographs in a shard, and the shorter side of copies in pixels."""
+def pack(
+    photos: PhotoSet,
+    out: Path,
+    *,
+    per_shard: int = 1000,
+    size: int | None = None,
+    on_error: OnError = "raise",
+) -> PackResult:
+    """Pack a dataset into the folder `out`; `size` is the shorter side of copies in pixels.
 
-    out: Path
-    root: Path | None
-    """What the paths in the `.json` start from."""
-    per_shard: int = 1000
-    size: int | None = None
-    on_error: OnError = "raise"
-
-    def __post_init__(self) -> None:
-        for name, value, least in (("--per-shard", self.per_shard, 1), ("--size", self.size, 16)):
-            if value is not None and value < least:
-                raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-    def write(self, photos: PhotoSet) -> Packed:
-        """Pack a dataset. Raises OutputError if the folder holds other things, DataError for a photograph."""
-        make_folder(self.out)
-        with claim_folder(self.out):
-            remove_leftovers(self.out)
-            plan = self._plan(photos)
-            self._refuse_other(plan)
-            write_text(self.out / PLAN, plan)
-            return self._write(photos)
-
-    def _write(self, photos: PhotoSet) -> Packed:
-        writer = _Writer(self, photos)
-        bar = Bar("pack", total=len(photos.samples))
-        for shard in range(writer.count):
-            writer.shard(shard)
-            bar.advance(min(self.per_shard, len(photos.samples) - shard * self.per_shard))
-        bar.close()
-        layout, rows = writer.layout(), writer.rows()
-        if not len(rows):
-            raise DataError(f"{photos.name}: no photograph can be read, nothing is packed")
-        save_index(self.out, layout, rows)
-        remove(self.out / PLAN)
-        return Packed(
-            path=self.out,
-            shards=len(layout.shards),
-            photographs=layout.photographs,
-            bytes=sum(shard.bytes for shard in layout.shards),
-            unreadable=tuple(writer.unreadable),
-            kept_shards=writer.kept,
-        )
-
-    def _plan(self, photos: PhotoSet) -> str:
-        """What decides the content of every shard, so that a pack goes on only with the same."""
-        digest = hashlib.blake2b(digest_size=16)
-        for sample in photos.samples:
-            size = _file_size(sample) if sample.has_file else 0
-            name = relative_path(sample.path, self.root)
-            row = f"{name}:{size}:{photos.classes[sample.label]}:{sample.split}\n"
-            digest.update(row.encode(errors="surrogateescape"))
-        plan = {"per_shard": self.per_shard, "size": self.size, "photographs": digest.hexdigest()}
-        return json.dumps(plan) + "\n"
-
-    def _refuse_other(self, plan: str) -> None:
-        """Raise OutputError if the folder holds shards, another pack that was stopped, or other files."""
-        if (self.out / LAYOUT).exists():
-            raise OutputError(f"{self.out} holds packed shards already; choose another --out")
-        if (self.out / PLAN).exists():
-            if (self.out / PLAN).read_text() != plan:
-                rule = "holds the beginning of another pack (other photographs, --size or --per-shard)"
-                raise OutputError(f"{self.out} {rule}; remove it or choose another --out")
-            return
-        own = {LOCK, OWNER, INDEX}
-        if other := sorted(entry.name for entry in self.out.iterdir() if entry.name not in own):
-            raise OutputError(f"{self.out} holds other files ({other[0]}); choose another --out")
+    Raises OutputError if the folder holds other things, DataError for a photograph.
+    """
+    for name, value, least in (("--per-shard", per_shard, 1), ("--size", size, 16)):
+        if value is not None and value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}")
+    make_folder(out)
+    with claim_folder(out):
+        remove_leftovers(out)
+        plan = _plan(photos, per_shard, size)
+        _refuse_other(out, plan)
+        write_text(out / PLAN, plan)
+        return _write(photos, out, per_shard, size, on_error)
 
 
 def shuffled(photos: PhotoSet, *, seed: int) -> PhotoSet:
     """The dataset in a random order that the seed decides, so that each shard holds all kinds of classes."""
     order = np.random.default_rng(seed_of(seed, "pack")).permutation(len(photos.samples))
-    return replace(photos, samples=tuple(photos.samples[place] for place in order))
+    return replace(photos, samples=photos.samples.take(order))
 
 
-class _Writer:
-    """Writes the shards of a pack one by one, and keeps what the index will hold."""
+def _plan(photos: PhotoSet, per_shard: int, size: int | None) -> str:
+    """What decides the content of every shard, so that a pack goes on only with the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for sample, name in zip(photos.samples, photos.samples.paths, strict=True):
+        bytes_of = _file_size(sample) if sample.has_file else 0
+        row = f"{name}:{bytes_of}:{photos.classes[sample.label]}:{sample.split}\n"
+        digest.update(row.encode(errors="surrogateescape"))
+    return json.dumps({"per_shard": per_shard, "size": size, "photographs": digest.hexdigest()}) + "\n"
 
-    def __init__(self, pack: Pack, photos: PhotoSet) -> None:
-        self.pack, self.photos = pack, photos
-        self.count = -(-len(photos.samples) // pack.per_shard)
-        self.kept = 0
-        self.unreadable: list[str] = []
-        self._files: list[ShardFile] = []
-        self._rows: list[NDArray[np.void]] = []
-        self._suffixes: dict[str, int] = {}
 
-    def shard(self, number: int) -> None:
-        """Write a shard, unless it is there from a pack that was stopped, and note where its members are."""
-        start = number * self.pack.per_shard
-        samples = self.photos.samples[start : start + self.pack.per_shard]
-        file = self.pack.out / f"{_stem(self.photos.name)}-{number:06d}.tar"
+def _refuse_other(out: Path, plan: str) -> None:
+    """Raise OutputError if the folder holds shards, another pack that was stopped, or other files."""
+    if (out / LAYOUT).exists():
+        raise OutputError(f"{out} holds packed shards already; choose another --out")
+    if (out / PLAN).exists():
+        if (out / PLAN).read_text() != plan:
+            rule = "holds the beginning of another pack (other photographs, --size or --per-shard)"
+            raise OutputError(f"{out} {rule}; remove it or choose another --out")
+        return
+    own = {LOCK, OWNER, INDEX}
+    if other := sorted(entry.name for entry in out.iterdir() if entry.name not in own):
+        raise OutputError(f"{out} holds other files ({other[0]}); choose another --out")
+
+
+def _write(photos: PhotoSet, out: Path, per_shard: int, size: int | None, on_error: OnError) -> PackResult:
+    bar, kept = Bar("pack", total=len(photos.samples)), 0
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", photos.name).strip("-")[:60] or "shard"
+    shards: list[tuple[str, int, int]] = []
+    rows: list[NDArray[np.void]] = []
+    suffixes: dict[str, int] = {}
+    unreadable: list[str] = []
+    for start in range(0, len(photos.samples), per_shard):
+        samples = photos.samples[start : start + per_shard]
+        file = out / f"{stem}-{len(shards):06d}.tar"
         if file.exists():
-            self.kept += 1
+            kept += 1
         else:
             with new_file(file) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
-                self._add(archive, samples, start)
-        self._note(file, samples, start)
+                for place, member in _members_of(photos, samples, start, size, on_error):
+                    _add(archive, place, member)
+        rows.append(_rows(file, samples, start, len(shards), suffixes))
+        shards.append((file.name, file.stat().st_size, len(rows[-1])))
+        packed = set(rows[-1]["number"].tolist())
+        unreadable += [str(each.path) for row, each in enumerate(samples, start) if row not in packed]
+        bar.advance(len(samples))
+    bar.close()
+    index = np.concatenate(rows)
+    if not len(index):
+        raise DataError(f"{photos.name}: no photograph can be read, nothing is packed")
+    layout = Layout(
+        name=photos.name,
+        classes=photos.classes,
+        supercategory=photos.supercategory,
+        size=size,
+        suffixes=tuple(suffixes),
+        shards=tuple(shards),
+        index_digest=index_digest(index.tobytes()),
+    )
+    save_index(out, layout, index)
+    remove(out / PLAN)
+    return PackResult(
+        path=out,
+        shards=len(shards),
+        photographs=len(index),
+        bytes=sum(held for _, held, _ in shards),
+        unreadable=tuple(unreadable),
+        kept_shards=kept,
+    )
 
-    def layout(self) -> Layout:
-        """What `shards.json` will say."""
-        return Layout(
-            name=self.photos.name,
-            classes=self.photos.classes,
-            supercategory=self.photos.supercategory,
-            size=self.pack.size,
-            suffixes=tuple(self._suffixes),
-            shards=tuple(self._files),
-            index_digest=index_digest(self.rows()),
-        )
 
-    def rows(self) -> NDArray[np.void]:
-        """The index."""
-        return np.concatenate(self._rows) if self._rows else np.zeros(0, ROW)
+def _members_of(
+    photos: PhotoSet, samples: Samples, start: int, size: int | None, on_error: OnError
+) -> Iterator[tuple[str, bytes]]:
+    """The name and the bytes of each member, in order; unreadable photographs are left out if skipped."""
 
-    def _add(self, archive: tarfile.TarFile, samples: Sequence[Sample], start: int) -> None:
-        for place, (sample, content, suffix) in enumerate(self._contents(samples), start):
-            if content is None:
-                continue
-            name = self.photos.classes[sample.label]
-            path = relative_path(sample.path, self.pack.root)
-            facts = {"class": name, "split": sample.split, "path": path}
-            _add(archive, member_name(place, suffix), content)
-            _add(archive, member_name(place, ".cls"), str(sample.label).encode())
-            _add(archive, member_name(place, ".json"), json.dumps(facts).encode())
-
-    def _contents(self, samples: Sequence[Sample]) -> Iterator[tuple[Sample, bytes | None, str]]:
-        """The bytes and the suffix of each photograph, in order; None for one that is left out."""
-        with ThreadPoolExecutor(core_count()) as pool:
-            for start in range(0, len(samples), _AHEAD):
-                chunk = samples[start : start + _AHEAD]
-                for sample, content in zip(chunk, pool.map(self._content, chunk), strict=True):
-                    yield sample, *content
-
-    def _content(self, sample: Sample) -> tuple[bytes | None, str]:
+    def content(sample: Sample) -> tuple[bytes, str] | None:
         try:
-            return _content(sample, self.pack.size)
+            return _content(sample, size)
         except DataError:
-            if self.pack.on_error == "raise":
+            if on_error == "raise":
                 raise
-            return None, ""
+            return None
 
-    def _note(self, file: Path, samples: Sequence[Sample], start: int) -> None:
-        """Keep the rows of a shard; the photographs that are not in it could not be read."""
-        found = {
-            int(Path(name).stem): (Path(name).suffix, PackedPhoto(inside(file, name), member))
-            for name, member in members(file).items()
-            if Path(name).suffix not in (".cls", ".json")
-        }
-        rows = np.zeros(len(found), ROW)
-        for place, (number, (suffix, photo)) in enumerate(found.items()):
-            sample, member = samples[number - start], photo.member
-            code = self._suffixes.setdefault(suffix, len(self._suffixes))
-            split, digest = SPLITS.index(sample.split), list(bytes.fromhex(photo_digest(photo)))
-            shard = len(self._files)
-            rows[place] = (member.offset, member.size, shard, number, sample.label, split, code, digest)
-        self._rows.append(rows)
-        self._files.append(ShardFile(name=file.name, bytes=file.stat().st_size, photographs=len(found)))
-        left_out = (each for place, each in enumerate(samples, start) if place not in found)
-        self.unreadable += [str(sample.path) for sample in left_out]
+    with ThreadPoolExecutor(core_count()) as pool:
+        for first in range(0, len(samples), _AHEAD):
+            chunk = samples[first : first + _AHEAD]
+            for number, found in enumerate(pool.map(content, chunk)):
+                if found is None:
+                    continue
+                sample, place = chunk.sample(number), start + first + number
+                facts = {
+                    "class": photos.classes[sample.label],
+                    "split": sample.split,
+                    "path": chunk.paths[number],
+                }
+                yield member_name(place, found[1]), found[0]
+                yield member_name(place, ".cls"), str(sample.label).encode()
+                yield member_name(place, ".json"), json.dumps(facts).encode()
+
+
+def _rows(file: Path, samples: Samples, start: int, shard: int, suffixes: dict[str, int]) -> NDArray[np.void]:
+    """The rows of the index for a shard; the photographs that are not in it could not be read."""
+    found = {
+        name: member for name, member in members(file).items() if Path(name).suffix not in (".cls", ".json")
+    }
+    rows = np.zeros(len(found), ROW)
+    for place, (name, member) in enumerate(found.items()):
+        number, suffix = int(Path(name).stem), Path(name).suffix
+        rows[place] = (
+            member.offset,
+            member.size,
+            shard,
+            number,
+            samples.labels[number - start],
+            samples.splits[number - start],
+            suffixes.setdefault(suffix, len(suffixes)),
+            list(bytes.fromhex(photo_digest(Packed(inside(file, name), member)))),
+        )
+    return rows
 
 
 def _content(sample: Sample, size: int | None) -> tuple[bytes, str]:
@@ -276,13 +258,9 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _file_size(sample: Sample) -> int:
     """The bytes of a photograph; -1 where it cannot be said, which reading it will."""
-    source = sample.source
+    if sample.member is not None:
+        return sample.member.size
     try:
-        return source.stat().st_size if isinstance(source, Path) else source.member.size
+        return sample.path.stat().st_size
     except OSError:
         return -1
-
-
-def _stem(name: str) -> str:
-    """The name of a dataset as the beginning of a file name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:60] or "shard"

@@ -1,76 +1,104 @@
-"""The photographs of a run, wherever the dataset is now.
+"""The photographs of a run, wherever its dataset is now, and other labelled sets with the labels of a run.
 
-The split is the one that the run stored (photo_list.py), never one that is drawn again. What was added to
-the dataset since then is in no split; what is missing is named.
+A dataset may grow or shrink after a training, and a split that is drawn again would then put photographs
+that were trained on into the test. So the run stores its split, `photographs.json`: for each photograph the
+path below the dataset's root, the class, the split, and a short digest of the file. What was added to the
+dataset since then is in no split; what is missing is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
-from mpfgvc.config import Config, DataConfig
-from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.listed_shards import ListedPhoto, ListedShards
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mpfgvc.config import DataConfig, OnError
+from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, moved, read_photos
+from mpfgvc.data.headers import check_headers, photo_digest
 from mpfgvc.data.listing import missing_files
-from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
-from mpfgvc.data.place import dataset_root, moved
+from mpfgvc.data.names import look
+from mpfgvc.data.readers.birds import read_birds
+from mpfgvc.data.readers.folders import official_layout, read_labelled_folders
 from mpfgvc.data.readers.manifest import read_labelled_manifest
-from mpfgvc.data.readers.shards import read_layout
-from mpfgvc.data.readers.synthetic import read_birds
-from mpfgvc.data.samples import PhotoSet, Sample, SampleTable, Split, counted
-from mpfgvc.data.shard_index import ShardSample
-from mpfgvc.errors import CheckpointError, DataError, MpfgvcError
+from mpfgvc.data.readers.shards import LAYOUT
+from mpfgvc.data.samples import (
+    SPLITS,
+    LabelledPhoto,
+    PhotoSet,
+    Sample,
+    Samples,
+    Split,
+    counted,
+    in_short,
+    relative_path,
+)
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, one_line
+from mpfgvc.files import check_digest, write_with_digest
+from mpfgvc.processes import core_count
+from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
+
+COLUMNS = ("path", "label", "split", "digest")
+MOST_UNKNOWN = 5
+"""Unknown classes that a refusal names."""
+Digests = NDArray[np.bytes_]
+Mask = NDArray[np.bool_]
+_Row = tuple[
+    str,  # without a rule, as names that are not UTF-8 would be refused
+    Annotated[int, Field(ge=0, strict=True)],
+    Split,
+    Annotated[str, Field(pattern="^([0-9a-f]{32})?$")],
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RestoredPhotos:
-    """All photographs that a run began with, in their splits, at the place where the dataset is now.
+class _Stored:
+    """The document of `photographs.json`."""
+
+    format: Literal[1]
+    dataset: str
+    supercategory: str | None
+    classes: tuple[str, ...]
+    columns: tuple[Literal["path"], Literal["label"], Literal["split"], Literal["digest"]]
+    photographs: Annotated[list[_Row], Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPhotos:
+    """All photographs of a run in their splits, where the dataset is now; their digests are those of then.
 
     `missing` and `added` are paths below the dataset's root; `notes` say the same to people.
     """
 
     photos: PhotoSet
-    digests: Mapping[Path, str]
-    """What `digest_of` gives; empty for packed shards, whose photographs know their own."""
     missing: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    root: Path | None = None
 
-    def found(self, split: Split) -> Sequence[Sample]:
+    @property
+    def root(self) -> Path | None:
+        """Where the dataset is; None for drawn birds."""
+        return self.photos.samples.root
+
+    def found(self, split: Split) -> Samples:
         """The photographs of a split that are there, in their order."""
-        gone = set(self.missing)
-        samples = self.photos.subset(split)
-        if not gone:
-            return samples
-        return tuple(sample for sample in samples if relative_path(sample.path, self.root) not in gone)
+        samples, gone = self.photos.subset(split), set(self.missing)
+        return samples.take([path not in gone for path in samples.paths]) if gone else samples
 
-    def digest_of(self, sample: Sample) -> str:
-        """What `photo_digest` gave when the run began; empty text where it is not known."""
-        own = sample.digest if isinstance(sample, ShardSample) else ""
-        return self.digests.get(sample.path, own)
-
-    def changed(self, samples: Sequence[Sample], digests: Mapping[Path, str]) -> tuple[Sample, ...]:
-        """Those of some photographs whose content has changed since the run began, by today's `digests`."""
-        return tuple(
-            sample
-            for sample in samples
-            if digests.get(sample.path) and self.digest_of(sample) not in ("", digests[sample.path])
-        )
-
-    def refuse_changed(self, now: PhotoList) -> None:
+    def refuse_changed(self, now: PhotoSet) -> None:
         """Raise DataError if photographs of `now` have other content than when the run began."""
-        if isinstance(self.photos.samples, SampleTable):  # the index was compared, and the size of each shard
-            return
-        digests = {
-            sample.path: photo.digest
-            for sample, photo in zip(self.photos.samples, now.photographs, strict=True)
-        }
-        if changed := self.changed(self.photos.samples, digests):
-            count = f"{len(changed)} photographs changed after the run began, first {changed[0].path}"
+        changed = np.flatnonzero(differing(self.photos.samples.digests, now.samples.digests))
+        if len(changed):
+            first = now.samples.path(changed[0])
+            count = f"{len(changed)} photographs changed after the run began, first {first}"
             raise DataError(f"{count}; put back the photographs of the run, or start a new run")
 
     def refuse_missing(self) -> None:
@@ -81,174 +109,288 @@ class RestoredPhotos:
             raise DataError(f"{counted(what, self.missing, len(self.photos.samples))}; {hint}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledSet:
+    """The photographs of a labelled set; labels are indices into the classes of the run."""
+
+    samples: Samples
+    notes: tuple[str, ...]
+
+
+def with_digests(photos: PhotoSet, on_error: OnError) -> PhotoSet:
+    """The photographs with their digests, once the headers of all of them have been read.
+
+    Those of packed shards were read when they were packed, and their index has the digests. Raises DataError
+    naming a broken photograph, unless these are skipped: then it is said.
+    """
+    samples = photos.samples
+    if samples.members is not None and samples.root and (samples.root / LAYOUT).is_file():
+        return photos
+    headers = check_headers(samples, on_error)
+    if headers.broken:
+        what = "photographs are broken and will be skipped"
+        say(counted(what, [str(path) for path in headers.broken], len(samples)))
+    found = {path: header.digest for path, header in headers.found.items()}
+    digests = np.array([found.get(sample.path, "") for sample in samples], "S32")
+    return replace(photos, samples=replace(samples, digests=digests))
+
+
+def save_photos(photos: PhotoSet, path: Path) -> None:
+    """Write the list of a run and its digest, a line for each photograph, in ASCII. Raises OutputError.
+
+    File names that are not UTF-8 keep their bytes.
+    """
+    head = {
+        "format": 1,
+        "dataset": photos.name,
+        "supercategory": photos.supercategory,
+        "classes": photos.classes,
+        "columns": COLUMNS,
+    }
+    samples = photos.samples
+    splits = [SPLITS[split] for split in samples.splits]
+    digests = [digest.decode() for digest in samples.digests]
+    rows = zip(samples.paths, samples.labels.tolist(), splits, digests, strict=True)
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
+    body = ",\n".join(map(json.dumps, rows))
+    text = "\n".join(["{", *lines, '"photographs": [', body, "]}"]) + "\n"
+    write_with_digest(path, text.encode("ascii"))
+
+
+def load_photos(path: Path) -> PhotoSet:
+    """The list of a run; its paths start from no root yet. Raises CheckpointError if it is damaged."""
+    try:
+        check_digest(path)
+        stored = TypeAdapter(_Stored).validate_python(json.loads(path.read_bytes()))
+        rows, classes = stored.photographs, stored.classes
+        samples = Samples.of(None, [(name, label, split) for name, label, split, _ in rows])
+        names = set(samples.paths)
+        if len(names) < len(samples) or "." in names or "\0" in "".join(names):
+            raise ValueError("each photograph must be listed once, by its path")
+        if samples.labels.max() >= len(classes):
+            raise ValueError(f"a label must be below {len(classes)}, got {samples.labels.max()}")
+        return PhotoSet(
+            name=stored.dataset,
+            classes=classes,
+            supercategory=stored.supercategory,
+            samples=replace(samples, digests=np.array([row[3] for row in rows], "S32")),
+        )
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; restore the file") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.40}"
+    except (ValueError, RecursionError, DataError) as error:
+        reason = one_line(error)
+    raise CheckpointError(f"{path} is not a list of photographs: {reason}; restore the file")
+
+
 def photos_of_run(
     folder: RunFolder, *, root: str | Path | None = None, manifest: str | Path | None = None
-) -> RestoredPhotos:
+) -> RunPhotos:
     """The photographs of a run; `root` and `manifest` say where the dataset is now, if it moved.
 
     Raises CheckpointError for a damaged list, DataError if none of the photographs is there.
     """
-    config = folder.read_config()
-    photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
-    restored = restore(photo_list, config.data, root=root, manifest=manifest)
-    return replace(restored, notes=(*notes, *restored.notes))
+    config = moved(folder.read_config().data, root=root, manifest=manifest)
+    return restore(load_photos(folder.photographs), config)
 
 
-def list_of_run(
-    folder: RunFolder, config: Config, *, root: str | Path | None = None, manifest: str | Path | None = None
-) -> tuple[PhotoList, tuple[str, ...]]:
-    """The list that a run stored, and notes. For a run of an older version the split is drawn again."""
-    stored = PhotoList.load(folder.photographs)
-    if stored is not None:
-        return stored, ()
-    data = config.data
-    try:
-        photos = read_photos(data, seed=config.seed)
-    except MpfgvcError:
-        if root is None and manifest is None:
-            raise
-        data = moved(data, root=root, manifest=manifest)
-        photos = read_photos(data, seed=config.seed)
-    note = f"{folder.path} does not store its split (older version): it was drawn again from its settings"
-    return PhotoList.of(photos, root=dataset_root(data), digests={}), (note,)
-
-
-def restore(
-    photo_list: PhotoList,
-    config: DataConfig,
-    *,
-    root: str | Path | None = None,
-    manifest: str | Path | None = None,
-) -> RestoredPhotos:
-    """The photographs of a list, at the place that the settings name, or at `root` and `manifest`.
+def restore(stored: PhotoSet, config: DataConfig) -> RunPhotos:
+    """The photographs of a list in the dataset that the settings name.
 
     Raises DataError if none of them is there, CheckpointError if the settings draw other synthetic birds.
     """
-    config = moved(config, root=root, manifest=manifest)
-    place = dataset_root(config)
-    if place is None:
-        return _drawn_again(photo_list, config)
-    if isinstance(photo_list.photographs, ListedShards):
-        return _same_shards(photo_list, photo_list.photographs, config, place)
-    packed = _packed(config)
-    missing = _missing(photo_list.photographs, place, packed)
-    total = len(photo_list.photographs)
-    if len(missing) == total:
-        count = f"none of the {total} photographs of the run is in {place}"
+    root = dataset_root(config)
+    if root is None:
+        return _drawn_again(stored, config)
+    samples = replace(stored.samples, root=root)
+    shards = read_photos(config, seed=0).samples if config.dataset == "shards" else None
+    if shards is None:
+        gone = set(missing_files([samples.path(row) for row in range(len(samples))]))
+        missing = [name for row, name in enumerate(samples.paths) if samples.path(row) in gone]
+    else:
+        samples, missing = _found_in(shards, samples)
+    if len(missing) == len(samples):
+        count = f"none of the {len(samples)} photographs of the run is in {root}"
         raise DataError(f"{count}, first {missing[0]}; say where the dataset is with --data.root")
-    added, notes = _added(photo_list, config, place, packed)
+    added, notes = _added(samples, config, shards)
     if missing:
-        notes = [counted("photographs of the run that are missing", missing, total), *notes]
-    return RestoredPhotos(
-        photos=_photo_set(photo_list, tuple(_sample(each, place, packed) for each in photo_list.photographs)),
-        digests={photo.at(place): photo.digest for photo in photo_list.photographs},
+        notes = [counted("photographs of the run that are missing", missing, len(samples)), *notes]
+    return RunPhotos(
+        photos=replace(stored, samples=samples),
         missing=tuple(missing),
         added=tuple(added),
         notes=tuple(notes),
-        root=place,
     )
 
 
 def is_dataset_of(
-    photo_list: PhotoList, config: DataConfig, *, root: str | Path | None, manifest: str | Path | None
+    stored: PhotoSet, config: DataConfig, *, root: str | Path | None, manifest: str | Path | None
 ) -> bool:
     """Whether `root` and `manifest` name the dataset of the run at another place, or else another dataset.
 
     It is the run's if at least half of the test photographs are there under their paths, and have the
-    digests of then where these are known. Without a test split all photographs count. Packed shards are the
-    run's if their index is.
+    digests of then where these are known. Without a test split all photographs count.
     """
     if config.dataset == "synthetic" or (manifest is not None and config.dataset != "manifest"):
         return False
-    config = moved(config, root=root, manifest=manifest)
-    place = dataset_root(config)
-    if isinstance(photo_list.photographs, ListedShards):
-        return _has_shards_of(photo_list.photographs, config)
-    wanted = photo_list.subset("test") or photo_list.photographs
-    gone = set(_missing(wanted, place, {}))
-    if manifest is not None and place is not None:
-        rows = read_labelled_manifest(Path(manifest), place, check_files=False)
-        named = {relative_path(row.path, place) for row in rows}
-        gone |= {photo.path for photo in wanted if photo.path not in named}
-    there = [photo for photo in wanted if photo.path not in gone]
-    digests = photo_digests(photo.at(place) for photo in there if photo.digest)
-    same = [photo for photo in there if photo.digest in ("", digests.get(photo.at(place)))]
-    return 2 * len(same) >= len(wanted)
+    data = moved(config, root=root, manifest=manifest)
+    wanted = replace(stored.subset("test") or stored.samples, root=dataset_root(data))
+    if data.dataset == "shards":
+        try:
+            shards = read_photos(data, seed=0).samples
+        except DataError:
+            return False
+        digests = dict(zip(shards.paths, shards.digests, strict=True))
+        now = np.array([digests.get(path, b"") for path in wanted.paths], "S32")
+        there = np.array([path in digests for path in wanted.paths])
+    else:
+        now = current_digests(wanted)
+        there = now != b""
+    if manifest is not None and wanted.root is not None:
+        rows = read_labelled_manifest(Path(manifest), wanted.root, check_files=False)
+        named = {relative_path(row.path, wanted.root) for row in rows}
+        there &= [path in named for path in wanted.paths]
+    return bool(2 * np.count_nonzero(there & ~differing(wanted.digests, now)) >= len(wanted))
 
 
-def _same_shards(
-    photo_list: PhotoList, listed: ListedShards, config: DataConfig, place: Path
-) -> RestoredPhotos:
-    """The photographs of a run on packed shards. Raises DataError where other shards are now."""
-    if not _has_shards_of(listed, config):
+def current_digests(samples: Samples) -> Digests:
+    """The digest of each file as it is now, read in parallel; empty for one that cannot be read."""
+    order = sorted(range(len(samples)), key=samples.paths.__getitem__)  # one tar file after the other
+    digests = np.zeros(len(samples), "S32")
+    with ThreadPoolExecutor(max_workers=min(32, 4 * core_count())) as pool:
+        digests[order] = list(pool.map(_digest, (samples[row] for row in order)))
+    return digests
+
+
+def differing(first: Digests, second: Digests) -> Mask:
+    """Where two digests are known and not the same."""
+    different: Mask = (first != second) & (first != b"") & (second != b"")
+    return different
+
+
+def read_labelled_set(
+    *,
+    root: str | Path | None,
+    manifest: str | Path | None,
+    classes: Sequence[str],
+    split: Split,
+    nested: bool = False,
+) -> LabelledSet:
+    """A labelled set that a run has never seen: class folders, a table, or an official layout.
+
+    Nothing is held out from it. If it names splits, `split` is taken, or everything if it has no test split.
+    `nested`: class folders are inside the folders of their groups.
+    Raises DataError for a class that is not one of `classes`, and for a split that the set does not have.
+    """
+    folder = Path(root).expanduser() if root is not None else None
+    photos, notes, base = _labelled(folder, Path(manifest) if manifest is not None else None, nested)
+    name = str(manifest if manifest is not None else folder)
+    if not photos:
+        raise DataError(f"{name} holds no photographs; check the path")
+    labels = _labels({photo.class_name for photo in photos}, classes, name)
+    chosen, note = _of_split(photos, split, name)
+    rows = [(relative_path(photo.path, base), labels[photo.class_name], split) for photo in chosen]
+    return LabelledSet(samples=Samples.of(base, rows), notes=(note, *notes))
+
+
+def _digest(sample: Sample) -> str:
+    try:
+        wait = sample.member is None and not sample.path.is_file()  # to open a pipe would wait forever
+        return "" if wait else photo_digest(sample.source)
+    except (OSError, ValueError):
+        return ""
+
+
+def _found_in(shards: Samples, samples: Samples) -> tuple[Samples, list[str]]:
+    """The photographs of a run with their offsets in the shards, and the paths of those that are missing.
+
+    Raises DataError where the shards hold others under these names.
+    """
+    rows = {path: row for row, path in enumerate(shards.paths)}
+    there = np.array([path in rows for path in samples.paths])
+    found = shards.take([rows[path] for path in samples.paths[there]])
+    if differing(samples.digests[there], found.digests).any():
         hint = "put those back, or say where they are with --data.root"
-        raise DataError(f"the shards of the run are not in {place}; {hint}")
-    read_photos(config.replaced(validation=0), seed=0)  # it refuses a shard that is missing or cut
-    table = replace(listed.table, folder=place)
-    return RestoredPhotos(photos=_photo_set(photo_list, table), digests={}, root=place)
+        raise DataError(f"the shards of the run are not in {samples.root}; {hint}")
+    members = np.zeros((len(samples), 2), np.int64)
+    if found.members is not None:
+        members[there] = found.members
+    return replace(samples, members=members), samples.paths[~there].tolist()
 
 
-def _has_shards_of(listed: ListedShards, config: DataConfig) -> bool:
-    """Whether the place that the settings name holds the shards of the list, under their names."""
-    now, then = read_layout(config), listed.table.layout
-    return now is not None and (now.index_digest, now.shards) == (then.index_digest, then.shards)
-
-
-def _photo_set(photo_list: PhotoList, samples: Sequence[Sample]) -> PhotoSet:
-    return PhotoSet(
-        name=photo_list.dataset,
-        classes=photo_list.classes,
-        samples=samples,
-        supercategory=photo_list.supercategory,
-    )
-
-
-def _sample(photo: ListedPhoto, place: Path, packed: Mapping[Path, Sample]) -> Sample:
-    path = photo.at(place)
-    if path in packed:  # it knows its place in the shard
-        return replace(packed[path], label=photo.label, split=photo.split)
-    return Sample(path=path, label=photo.label, split=photo.split)
-
-
-def _packed(config: DataConfig) -> dict[Path, Sample]:
-    """The photographs of a dataset in shards by their paths; none of another dataset."""
-    if config.dataset != "shards":
-        return {}
-    return {sample.path: sample for sample in read_photos(config, seed=0).samples}
-
-
-def _drawn_again(photo_list: PhotoList, config: DataConfig) -> RestoredPhotos:
-    birds = read_birds(config.birds)
-    drawn = {sample.path.as_posix(): sample for sample in birds.samples}
-    listed = {photo.path: photo.label for photo in photo_list.photographs}
-    if birds.classes != photo_list.classes or listed != {name: each.label for name, each in drawn.items()}:
+def _drawn_again(stored: PhotoSet, config: DataConfig) -> RunPhotos:
+    drawn = read_birds(config.birds)
+    same = drawn.classes == stored.classes and np.array_equal(drawn.samples.paths, stored.samples.paths)
+    if not same or not np.array_equal(drawn.samples.labels, stored.samples.labels):
         raise CheckpointError(
             "photographs.json lists other synthetic birds than data.birds of config.yaml; restore both files"
         )
-    samples = tuple(replace(drawn[photo.path], split=photo.split) for photo in photo_list.photographs)
-    digests = {sample.path: "" for sample in samples}
-    return RestoredPhotos(photos=_photo_set(photo_list, samples), digests=digests)
+    return RunPhotos(photos=replace(stored, samples=replace(drawn.samples, splits=stored.samples.splits)))
 
 
-def _missing(
-    photographs: Sequence[ListedPhoto], place: Path | None, packed: Mapping[Path, Sample]
-) -> list[str]:
-    """The paths of those that are not there; those that are known to be in shards are."""
-    places = [photo.at(place) for photo in photographs]
-    gone = set(missing_files([path for path in places if path not in packed]))
-    return [photo.path for photo in photographs if photo.at(place) in gone]
-
-
-def _added(
-    photo_list: PhotoList, config: DataConfig, place: Path, packed: Mapping[Path, Sample]
-) -> tuple[list[str], list[str]]:
+def _added(samples: Samples, config: DataConfig, shards: Samples | None) -> tuple[list[str], list[str]]:
     """The photographs of the dataset today that are not in the list, and notes on them."""
     try:
-        today = packed or [each.path for each in read_photos(config, seed=0, check_files=False).samples]
+        today = shards if shards is not None else read_photos(config, seed=0, check_files=False).samples
     except MpfgvcError as error:
         return [], [f"the dataset cannot be read as it is now, to look for added photographs: {error}"]
-    listed = {photo.path for photo in photo_list.photographs}
-    names = [relative_path(path, place) for path in today]
-    added = [name for name in names if name not in listed]
+    listed = set(samples.paths)
+    added = [name for name in today.paths if name not in listed]
     what = "photographs added to the dataset after the run began, in no split and left out"
     return added, [counted(what, added)] if added else []
+
+
+def _labelled(
+    root: Path | None, manifest: Path | None, nested: bool
+) -> tuple[list[LabelledPhoto], tuple[str, ...], Path]:
+    """The photographs of a set, notes on what is left out, and what their paths start from."""
+    if manifest is not None:
+        base = root or manifest.parent
+        return read_labelled_manifest(manifest, base), (), base
+    if root is None:
+        raise ConfigError("a labelled set needs --data.root or --data.manifest")
+    layout = official_layout(existing_folder(root))
+    if layout is None:
+        found = read_labelled_folders(root, nested=nested)
+        return found.photos, found.notes, root
+    photos = OFFICIAL[layout[0]].read(root)
+    return (
+        [LabelledPhoto(each.path, photos.classes[each.label], each.split) for each in photos.samples],
+        photos.notes,
+        root,
+    )
+
+
+def _labels(names: set[str], classes: Sequence[str], where: str) -> dict[str, int]:
+    """The label of each class name. Names that look the same are the same class."""
+    known = {look(name): label for label, name in enumerate(classes)}
+    unknown = sorted(name for name in names if look(name) not in known)
+    if unknown:
+        shown = "; ".join(_with_near(name, classes) for name in unknown[:MOST_UNKNOWN])
+        more = "; ..." if len(unknown) > MOST_UNKNOWN else ""
+        count = f"classes of {where} that the run does not know: {len(unknown)} of {len(names)}"
+        raise DataError(f"{count} ({shown}{more}); rename them as the run does, or remove them")
+    return {name: known[look(name)] for name in names}
+
+
+def _with_near(name: str, classes: Sequence[str]) -> str:
+    folded = {known.casefold(): known for known in classes}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return f"{name!r}, near {folded[near[0]]!r}" if near else repr(name)
+
+
+def _of_split(photos: list[LabelledPhoto], split: Split, name: str) -> tuple[list[LabelledPhoto], str]:
+    """The photographs to take, and a line that says which."""
+    splits = {photo.split for photo in photos if photo.split is not None}
+    chosen = [photo for photo in photos if photo.split == split]
+    if chosen:
+        others = len(photos) - len(chosen)
+        rest = f", without the photographs of its other splits ({others})" if others else ""
+        return chosen, f"{name} is another labelled set: its {split} split is evaluated{rest}"
+    if split != "test":
+        named = in_short(sorted(splits)) or "none"
+        raise DataError(f"{name} has no {split} split (splits: {named}); leave out --split")
+    joined = f", the splits {' and '.join(sorted(splits))} together" if splits else ""
+    return photos, f"{name} is another labelled set: all of it is evaluated{joined}"

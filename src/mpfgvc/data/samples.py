@@ -1,4 +1,4 @@
-"""What a dataset is, whatever its layout on disk: samples, class names, splits.
+"""What a dataset is, whatever its layout on disk: photographs in columns, class names, splits.
 
 The rules that hold for every dataset are checked here, once, when a `PhotoSet`
 is made: class names are unique and look different, and every class has a photograph
@@ -7,29 +7,28 @@ to train on.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self, get_args, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from mpfgvc.data.images import read_image
 from mpfgvc.data.names import refuse_lookalikes
 from mpfgvc.data.remote import Remote
-from mpfgvc.data.tars import Packed
-from mpfgvc.data.taxonomy import Taxonomy
+from mpfgvc.data.tars import Member, Packed, tar_of
 from mpfgvc.errors import DataError
 
-Split = Literal["train", "validation", "test"]
-Labels = NDArray[np.int64]
+if TYPE_CHECKING:
+    from mpfgvc.data.taxonomy import Taxonomy
 
-CHUNK = 4096
-"""Samples of a table that are looked at together."""
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_NAMES: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -43,6 +42,7 @@ SPLIT_NAMES: dict[str, Split] = {
     "testing": "test",
 }
 """What people call the splits, in folder names and manifests, and what they are called here."""
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,39 +69,121 @@ class Sample(Photograph):
 
     label: int
     split: Split
+    digest: str = ""
+    """What `photo_digest` gives; empty where it is not known."""
+    member: Member | None = None
+    """Where it is inside its tar file; None for a file of its own."""
 
     @property
     def source(self) -> Path | Packed:
         """What its bytes are read from; a dataset has no photographs at URLs of their own."""
-        return self.path
+        return self.path if self.member is None else Packed(self.path, self.member)
 
 
-class SampleTable(Sequence[Sample], ABC):
-    """Samples that are not kept as objects: each is made from columns when it is asked for."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples(Sequence[Sample]):
+    """Photographs of a dataset in columns, about 40 bytes each and its path.
 
-    @abstractmethod
-    def subset(self, split: Split) -> SampleTable:
-        """The samples of one split, in their order."""
+    An index gives a `Sample`, a slice gives `Samples`.
+    """
 
-    @abstractmethod
-    def moved(self, places: NDArray[np.int64], split: Split) -> SampleTable:
-        """The samples of the whole dataset, those at `places` of this table in another split."""
+    root: Path | None
+    """What the paths start from; None for paths that are whole."""
+    paths: NDArray[np.object_]
+    """Text with forward slashes: below `root`, or whole where the file is elsewhere."""
+    labels: Integers
+    """Indices into the class names."""
+    splits: NDArray[np.int8]
+    """Indices into SPLITS."""
+    digests: NDArray[np.bytes_]
+    """32 hexadecimal digits of `photo_digest`, empty where they are not known."""
+    members: Integers | None = None
+    """The first byte and the size inside the tar file, (photographs, 2); None without tar files."""
 
-    @abstractmethod
-    def labels_at(self, places: Sequence[int]) -> Labels:
-        """The labels of the samples at these places."""
+    @classmethod
+    def of(cls, root: Path | None, rows: Iterable[tuple[str, int, Split]]) -> Self:
+        """Photographs from rows of path, label and split."""
+        columns = list(rows)
+        return cls(
+            root=root,
+            paths=np.array([Path(path).as_posix() for path, _, _ in columns], object),
+            labels=np.array([label for _, label, _ in columns], np.int64),
+            splits=np.array([SPLITS.index(split) for _, _, split in columns], np.int8),
+            digests=np.zeros(len(columns), "S32"),
+        )
 
-    @abstractmethod
-    def names_at(self, places: range) -> list[str]:
-        """The paths of the samples at these places, below the folder that holds all of them."""
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Sample | Self:
+        return self.take(np.arange(len(self))[index]) if isinstance(index, slice) else self.sample(index)
+
+    def sample(self, index: int) -> Sample:
+        """One photograph. Raises IndexError."""
+        return Sample(
+            path=self.path(index),
+            label=int(self.labels[index]),
+            split=SPLITS[self.splits[index]],
+            digest=self.digests[index].decode(),
+            member=None if self.members is None else Member(*self.members[index].tolist()),
+        )
+
+    def path(self, index: int) -> Path:
+        """The whole path of one photograph."""
+        return Path(self.root or "", self.paths[index])
+
+    def take(self, indices: ArrayLike) -> Self:
+        """The photographs at some indices, or where a mask is true."""
+        chosen = np.asarray(indices)
+        chosen = chosen if chosen.dtype == bool else chosen.astype(np.intp)
+        return replace(
+            self,
+            paths=self.paths[chosen],
+            labels=self.labels[chosen],
+            splits=self.splits[chosen],
+            digests=self.digests[chosen],
+            members=None if self.members is None else self.members[chosen],
+        )
+
+    def subset(self, split: Split) -> Self:
+        """The photographs of one split, in their order."""
+        return self.take(self.splits == SPLITS.index(split))
+
+    def learned(self) -> Self:
+        """The photographs that a training learns from or chooses by: all but those of the test."""
+        return self.take(self.splits != SPLITS.index("test"))
+
+    def counts(self, classes: int) -> Integers:
+        """How many photographs each class has."""
+        return np.bincount(self.labels, minlength=classes)
+
+    def tar_ends(self) -> Integers:
+        """Where the photographs of each tar file end; those of one tar file stand together."""
+        tars = np.array([str(tar_of(Path(path))) for path in self.paths], object)
+        return np.append(np.flatnonzero(tars[1:] != tars[:-1]) + 1, len(self))
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all photographs with their labels, splits and digests."""
+        digest = hashlib.sha256()
+        for path, label, split, content in zip(
+            self.paths, self.labels, self.splits, self.digests, strict=True
+        ):
+            row = f"{path}:{label}:{SPLITS[split]}:{content.decode()}"
+            digest.update(row.encode(errors="surrogateescape") + b"\0")
+        return digest.hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelledPhoto(Photograph):
+class LabelledPhoto(NamedTuple):
     """A photograph with the name of its class, and its split if one is named: not yet part of a dataset."""
 
+    path: Path
     class_name: str
     split: Split | None = None
+    member: Member | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +192,7 @@ class PhotoSet:
 
     name: str
     classes: tuple[str, ...]
-    samples: Sequence[Sample]
+    samples: Samples
     supercategory: str | None = None
     notes: tuple[str, ...] = ()
     taxonomy: Taxonomy | None = None
@@ -125,36 +207,28 @@ class PhotoSet:
         refuse_lookalikes(self.name, self.classes)
         if not self.samples:
             raise DataError(f"{self.name}: found no photographs; check data.root")
-        _refuse_untrained(self)
+        counts = self.subset("train").counts(len(self.classes))
+        untrained = [name for name, count in zip(self.classes, counts, strict=True) if count == 0]
+        if untrained:
+            raise DataError(
+                f"{self.name}: every class needs photographs for training, "
+                f"{len(untrained)} of {len(self.classes)} have none: {in_short(untrained)}; "
+                "add some, or remove the class from the other splits"
+            )
 
-    def subset(self, split: Split) -> Sequence[Sample]:
+    def subset(self, split: Split) -> Samples:
         """The samples of one split, in their order."""
-        if isinstance(self.samples, SampleTable):
-            return self.samples.subset(split)
-        return tuple(sample for sample in self.samples if sample.split == split)
+        return self.samples.subset(split)
 
 
-def labels_at(samples: Sequence[Sample], places: Sequence[int]) -> Labels:
-    """The labels of the samples at some places, as an array."""
-    if isinstance(samples, SampleTable):
-        return samples.labels_at(places)
-    return np.array([samples[place].label for place in places], dtype=np.int64)
+def relative_path(path: Path, root: Path | None) -> str:
+    """The path below `root` with forward slashes; the whole path of a file that is elsewhere."""
+    if root is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return path.as_posix()
 
 
-def class_counts(samples: Sequence[Sample], classes: int) -> Labels:
-    """How many of the samples each class has."""
-    counts = np.zeros(classes, np.int64)
-    for places in chunks(len(samples)):
-        counts += np.bincount(labels_at(samples, places), minlength=classes)
-    return counts
-
-
-def chunks(count: int) -> Iterator[range]:
-    """The places from 0 to `count`, CHUNK at a time."""
-    return (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
-
-
-def in_short(names: list[str], most: int = 3) -> str:
+def in_short(names: Sequence[str], most: int = 3) -> str:
     """The first `most` names, separated by commas, with three dots if there are more."""
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
@@ -162,15 +236,4 @@ def in_short(names: list[str], most: int = 3) -> str:
 def counted(what: str, names: Sequence[str], whole: int | None = None) -> str:
     """A line such as `photographs that are missing: 2 of 30 (a.jpg, b.jpg)`."""
     of = "" if whole is None else f" of {whole}"
-    return f"{what}: {len(names)}{of} ({in_short(list(names))})"
-
-
-def _refuse_untrained(photos: PhotoSet) -> None:
-    counts = class_counts(photos.subset("train"), len(photos.classes))
-    untrained = [name for name, count in zip(photos.classes, counts, strict=True) if count == 0]
-    if untrained:
-        raise DataError(
-            f"{photos.name}: every class needs photographs for training, "
-            f"{len(untrained)} of {len(photos.classes)} have none: {in_short(untrained)}; "
-            "add some, or remove the class from the other splits"
-        )
+    return f"{what}: {len(names)}{of} ({in_short(names)})"

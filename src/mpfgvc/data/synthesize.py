@@ -25,7 +25,7 @@ from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, Species, all_species, captio
 from mpfgvc.birds.scene import Picture
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.descriptions import bird_descriptions
-from mpfgvc.data.readers.synthetic import DrawnSample, folder_name, read_birds
+from mpfgvc.data.readers.birds import DrawnSample, folder_name, read_birds
 from mpfgvc.errors import OutputError
 from mpfgvc.files import make_folder, new_folder, write_text
 from mpfgvc.progress import Bar

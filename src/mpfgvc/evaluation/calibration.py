@@ -9,7 +9,7 @@ does it later, with others or with a taxonomy. Validation photographs may have c
 flatter the model a little; photographs that decided nothing are better.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfgvc.data.loading import EvaluationLoader, labels_of
-from mpfgvc.data.samples import Sample, counted
+from mpfgvc.data.samples import Samples, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.data.taxonomy_file import read_taxonomy
 from mpfgvc.distributed import find_device
@@ -163,11 +163,11 @@ def collect(
     return dict(zip(SOURCES, stacked, strict=True)), labels[list(rows)].numpy(), unreadable
 
 
-def at_most(samples: Sequence[Sample], most: int) -> tuple[Sample, ...]:
+def at_most(samples: Samples, most: int) -> Samples:
     """All samples, or `most` of them at even distances."""
     if len(samples) <= most:
-        return tuple(samples)
-    return tuple(samples[index] for index in np.linspace(0, len(samples) - 1, most).round().astype(int))
+        return samples
+    return samples.take(np.linspace(0, len(samples) - 1, most).round())
 
 
 def calibration_of(

@@ -21,12 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpfgvc.config import NESTED_FOLDERS, Config
-from mpfgvc.data.labelled_set import read_labelled_set
+from mpfgvc.data.catalog import dataset_root, moved
 from mpfgvc.data.loading import EvaluationLoader, labels_of
-from mpfgvc.data.photo_list import PhotoList, photo_digests, relative_path
-from mpfgvc.data.place import dataset_root
-from mpfgvc.data.run_photos import RestoredPhotos, is_dataset_of, list_of_run, restore
-from mpfgvc.data.samples import Sample, Split, counted
+from mpfgvc.data.run_photos import (
+    RunPhotos,
+    current_digests,
+    differing,
+    is_dataset_of,
+    load_photos,
+    read_labelled_set,
+    restore,
+)
+from mpfgvc.data.samples import PhotoSet, Samples, Split, counted
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
@@ -260,12 +266,12 @@ class Choice:
 
     set: Literal["run", "external"]
     classes: tuple[str, ...]
-    samples: Sequence[Sample]
+    samples: Samples
     left_out: LeftOut
     notes: tuple[str, ...]
 
 
-def run_loader(predictor: Predictor, samples: Sequence[Sample], config: Config) -> EvaluationLoader:
+def run_loader(predictor: Predictor, samples: Samples, config: Config) -> EvaluationLoader:
     """This process's share of the photographs, prepared for the model, as the settings of its run say."""
     return EvaluationLoader(
         samples,
@@ -300,47 +306,52 @@ def choose_photos(
     Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
     damaged list of photographs.
     """
-    photo_list, notes = list_of_run(folder, config, root=root, manifest=manifest)
+    stored = load_photos(folder.photographs)
     given = root is not None or manifest is not None
-    if given and not is_dataset_of(photo_list, config.data, root=root, manifest=manifest):
-        choice = _external(photo_list, config, split=external_split or split, root=root, manifest=manifest)
+    if given and not is_dataset_of(stored, config.data, root=root, manifest=manifest):
+        choice = _external(stored, config, split=external_split or split, root=root, manifest=manifest)
     else:
-        restored = restore(photo_list, config.data, root=root, manifest=manifest)
-        choice = _of_run(restored, photo_list, split, folder.path)
+        restored = restore(stored, moved(config.data, root=root, manifest=manifest))
+        choice = _of_run(restored, split, folder.path)
     if not choice.samples:
         raise DataError(f"no photograph is left to evaluate: {'; '.join(choice.notes)}")
-    return replace(choice, notes=(*notes, *choice.notes))
+    return choice
 
 
-def _of_run(restored: RestoredPhotos, photo_list: PhotoList, split: Split, run: Path) -> Choice:
+def _of_run(restored: RunPhotos, split: Split, run: Path) -> Choice:
     listed, found = restored.photos.subset(split), restored.found(split)
     if not listed:
         raise DataError(f"the dataset of {run} has no {split} split; choose another --split")
-    digests = photo_digests(sample.path for sample in found if restored.digest_of(sample))
-    changed = [sample.path for sample in restored.changed(found, digests)]
-    learned = _learned_contents(photo_list, {digests[path] for path in changed})
-    trained_on = {path for path in changed if split == "test" and digests[path] in learned}
-    there = {sample.path for sample in found} if restored.missing else set()
+    now = current_digests(found)
+    changed = differing(found.digests, now)
+    learned = np.isin(now, restored.photos.samples.learned().digests)
+    trained_on = changed & learned if split == "test" else np.zeros_like(changed)
+    gone = set(restored.missing)
     left_out = LeftOut(
-        missing=tuple(str(photo.path) for photo in listed if restored.missing and photo.path not in there),
-        trained_on=tuple(sorted(map(str, trained_on))),
+        missing=tuple(
+            str(each.path) for each, name in zip(listed, listed.paths, strict=True) if name in gone
+        ),
+        trained_on=tuple(sorted(_paths(found.take(trained_on)))),
         added=tuple(str((restored.root or Path()) / name) for name in restored.added),
     )
     return Choice(
         set="run",
         classes=restored.photos.classes,
-        samples=tuple(photo for photo in found if photo.path not in trained_on) if trained_on else found,
+        samples=found.take(~trained_on),
         left_out=left_out,
         notes=(
             *restored.notes,
-            *_note(f"{split} photographs whose content changed after the run began", map(str, changed)),
+            *_note(
+                f"{split} photographs whose content changed after the run began",
+                _paths(found.take(changed)),
+            ),
             *_note("photographs that the run was trained on, left out", left_out.trained_on),
         ),
     )
 
 
 def _external(
-    photo_list: PhotoList,
+    stored: PhotoSet,
     config: Config,
     *,
     split: Split,
@@ -352,22 +363,21 @@ def _external(
     labelled = read_labelled_set(
         root=root,
         manifest=manifest,
-        classes=photo_list.classes,
+        classes=stored.classes,
         split=split,
         nested=config.data.taxonomy == NESTED_FOLDERS,
     )
-    trained_on = _trained_on(labelled.samples, photo_list, dataset_root(config.data))
-    samples = tuple(sample for sample in labelled.samples if sample.path not in trained_on)
-    paths = tuple(sorted(map(str, trained_on)))
-    place = Path(root).expanduser() if root is not None else None
-    names = {relative_path(sample.path, place) for sample in samples}
+    learned = replace(stored.samples.learned(), root=dataset_root(config.data))
+    trained_on = _trained_on(labelled.samples, learned)
+    samples = labelled.samples.take(~trained_on)
+    paths = tuple(sorted(_paths(labelled.samples.take(trained_on))))
     same_name = _note(
         "photographs under the path of one that was trained on, with other content",
-        sorted({photo.path for photo in photo_list.learned() if photo.path in names}),
+        sorted({*samples.paths} & {*learned.paths}),
     )
     return Choice(
         set="external",
-        classes=photo_list.classes,
+        classes=stored.classes,
         samples=samples,
         left_out=LeftOut(trained_on=paths),
         notes=(
@@ -378,18 +388,17 @@ def _external(
     )
 
 
-def _trained_on(samples: Sequence[Sample], photo_list: PhotoList, root: Path | None) -> set[Path]:
-    """The photographs that the run has learned from: the same content, or the very same file."""
-    digests = photo_digests(sample.path for sample in samples)
-    contents = _learned_contents(photo_list, set(digests.values()))
-    files = {photo.at(root).absolute() for photo in photo_list.learned()}
-    return {path for path, digest in digests.items() if digest in contents or path.absolute() in files}
+def _trained_on(samples: Samples, learned: Samples) -> NDArray[np.bool_]:
+    """Which photographs the run has learned from: the same content, or the very same file."""
+    digests = current_digests(samples)
+    files = {learned.path(row).absolute() for row in range(len(learned))}
+    same_file = [each.path.absolute() in files for each in samples]
+    same: NDArray[np.bool_] = np.isin(digests, learned.digests) & (digests != b"") | same_file
+    return same
 
 
-def _learned_contents(photo_list: PhotoList, digests: set[str]) -> set[str]:
-    """Those of some digests that photographs have which the run learns from."""
-    wanted = digests - {""}
-    return {photo.digest for photo in photo_list.learned() if photo.digest in wanted} if wanted else set()
+def _paths(samples: Samples) -> list[str]:
+    return [str(each.path) for each in samples]
 
 
 def _note(what: str, paths: Iterable[str]) -> list[str]:

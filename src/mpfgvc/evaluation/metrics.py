@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.photo_list import relative_path
+from mpfgvc.data.samples import relative_path
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.terms import Precision, Source
 

@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mpfgvc.config import Config
-from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.catalog import dataset_root, read_photos
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.place import dataset_root
 from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.distributed import start_fabric
 from mpfgvc.errors import ConfigError, DataError

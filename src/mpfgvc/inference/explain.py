@@ -145,10 +145,11 @@ class TrainingPhotos:
             return None
         index = index_for(predictor, folder.embeddings)
         try:
-            samples = photos_of_run(folder, root=root, manifest=manifest).found("train")
+            found = photos_of_run(folder, root=root, manifest=manifest).found("train")
+            samples = {str(sample.path): sample for sample in found}
         except DataError:  # the dataset is gone: its photographs are still named
-            samples = ()
-        return cls(predictor=predictor, index=index, samples={str(each.path): each for each in samples})
+            samples = {}
+        return cls(predictor=predictor, index=index, samples=samples)
 
     def like(
         self, embedding: NDArray[np.float32], label: str, *, count: int, other_than: str = ""

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
-from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.errors import CheckpointError, one_line
 from mpfgvc.files import check_digest, write_with_digest
 from mpfgvc.model.network import MPFGVC
@@ -36,11 +36,11 @@ class Identity:
     """Empty for a run without them."""
 
     @classmethod
-    def of(cls, network: MPFGVC, photo_list: PhotoList, sentences: Sequence[Sequence[str]] = ()) -> Self:
+    def of(cls, network: MPFGVC, photos: PhotoSet, sentences: Sequence[Sequence[str]] = ()) -> Self:
         """The identity of a run, from its network as it was built, before any training."""
         return cls(
-            classes=_of_texts(photo_list.classes),
-            photographs=photo_list.fingerprint(),
+            classes=_of_texts(photos.classes),
+            photographs=photos.samples.fingerprint(),
             image_tower=_of_tensors(network.image_encoder.tower.state_dict().values()),
             text_tower=_of_text_tower(network.text),
             descriptions=_of_texts(map("\n".join, sentences)) if sentences else "",

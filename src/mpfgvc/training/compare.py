@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import cast
 
 from mpfgvc.config import Config, shown
-from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.place import dataset_root
+from mpfgvc.data.catalog import dataset_root, read_photos
 from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
 from mpfgvc.evaluation.answers import load_answers, save_answers

@@ -117,10 +117,10 @@ def dry_run(config: Config, *, out: str | Path | None = None) -> DryRun:
         if out is not None:
             stack.enter_context(_removed_if_made(Path(out)))
             stack.enter_context(claimed(RunFolder(out), fabric, new=True))
-        photo_list = list_photographs(config, photos, fabric)
+        photos = list_photographs(config, photos, fabric)
         folder = from_first(fabric, lambda: tempfile.mkdtemp(prefix="mpfgvc-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        run = open_run(config, photos, photo_list, fabric, RunFolder(folder), descriptions=descriptions)
+        run = open_run(config, photos, fabric, RunFolder(folder), descriptions=descriptions)
         for note in photos.notes:
             run.tell(note)
         if run.session.log is not None:

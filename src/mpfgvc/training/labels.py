@@ -72,13 +72,15 @@ class LabelCheck:
 def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCheck:
     """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
     predictor = Predictor.from_pretrained(run)
-    samples, rows, unreadable = [], [], []
-    for each, sample in zip(predictor.embed_files(photos.samples), photos.samples, strict=True):
+    read: list[int] = []
+    rows, unreadable = [], []
+    for index, each in enumerate(predictor.embed_files(photos.samples)):
         if each.embedding is None:
-            unreadable.append(str(sample.path))
+            unreadable.append(str(photos.samples.path(index)))
         else:
-            samples.append(sample)
+            read.append(index)
             rows.append(torch.from_numpy(each.embedding))
+    samples = photos.samples.take(read)
     members = Counter(sample.label for sample in samples)
     judged = [place for place, sample in enumerate(samples) if members[sample.label] >= FOLDS]
     rare = [samples[place] for place in range(len(samples)) if members[samples[place].label] < FOLDS]

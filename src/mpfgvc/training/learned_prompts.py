@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpfgvc.data.descriptions import descriptions_of_run
-from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.run_photos import load_photos
 from mpfgvc.errors import CheckpointError
 from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.model.prompts import ClassPrompts, class_prompts
@@ -93,11 +93,11 @@ def learned_prompts(run: str | Path, *, words: int = 1, pairs: int = 10) -> Lear
 
 def _prompts_at_start(folder: RunFolder) -> tuple[tuple[str, ...], ClassPrompts]:
     """The classes of a run, and their prompts before any training."""
-    config, photo_list = folder.read_config(), PhotoList.load(folder.photographs)
-    if photo_list is None or not folder.stage1.is_file():
+    config, photos = folder.read_config(), load_photos(folder.photographs)
+    if not folder.stage1.is_file():
         hint = f"finish it first: mpfgvc train --resume {folder.path}"
         raise CheckpointError(f"{folder.path} has no learned prompts, its stage 1 has not ended; {hint}")
-    classes = tuple(photo_list.classes)
+    classes = photos.classes
     sentences = descriptions_of_run(folder, config.model.descriptions, classes).sentences
     tower = build_text_tower(config.model.text_tower, seed=config.seed)
     return classes, class_prompts(config.model, tower, classes, sentences=sentences, seed=config.seed)

@@ -1,6 +1,6 @@
 """Every loader of a run: random photographs for stage 1, fixed ones for the rest, embeddings for stage 2."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -17,7 +17,7 @@ from mpfgvc.data.loading import (
     steps_per_epoch,
 )
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import Transform, eval_transform, train_transform
 from mpfgvc.processes import Processes, seed_of
 
@@ -35,7 +35,7 @@ class Loaders:
     tell: Callable[[str], None]
     """Called with a line about each photograph that is skipped in training."""
 
-    def training(self, samples: Sequence[Sample]) -> TrainingLoader:
+    def training(self, samples: Samples) -> TrainingLoader:
         """Random crops in random order."""
         loader = TrainingLoader(
             samples,
@@ -50,11 +50,11 @@ class Loaders:
         together = self.settings.shuffle_shards
         return loader if together is None else loader.by_blocks(Blocks.of_shards(samples, together))
 
-    def evaluation(self, samples: Sequence[Sample]) -> EvaluationLoader:
+    def evaluation(self, samples: Samples) -> EvaluationLoader:
         """Photographs as in the test, in order."""
         return self._in_order(samples, eval_transform(self.preprocessing), seed=None)
 
-    def views(self, samples: Sequence[Sample], number: int) -> list[EvaluationLoader]:
+    def views(self, samples: Samples, number: int) -> list[EvaluationLoader]:
         """The photographs as in the test, then `number` - 1 times as stage 1 might show them, in order.
 
         Index i of the second loader is a view of photograph i modulo their number.
@@ -63,12 +63,11 @@ class Loaders:
         if number == 1:
             return [plain]
         transform = train_transform(self.preprocessing, self.settings.augment)
-        random = self._in_order(list(samples) * (number - 1), transform, seed=seed_of(self.seed, "views"))
+        repeated = samples.take([*range(len(samples))] * (number - 1))
+        random = self._in_order(repeated, transform, seed=seed_of(self.seed, "views"))
         return [plain, random]
 
-    def _in_order(
-        self, samples: Sequence[Sample], transform: Transform, *, seed: int | None
-    ) -> EvaluationLoader:
+    def _in_order(self, samples: Samples, transform: Transform, *, seed: int | None) -> EvaluationLoader:
         return EvaluationLoader(
             samples,
             transform,

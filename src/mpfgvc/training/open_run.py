@@ -4,19 +4,16 @@ The order is that of cost: settings first, then the photographs, then towers tha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.descriptions import NO_DESCRIPTIONS, Descriptions
-from mpfgvc.data.headers import check_headers
 from mpfgvc.data.loading import worker_count
-from mpfgvc.data.photo_list import PhotoList
-from mpfgvc.data.place import dataset_root
-from mpfgvc.data.samples import PhotoSet, class_counts, counted
-from mpfgvc.data.shard_table import ShardTable
+from mpfgvc.data.run_photos import save_photos, with_digests
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.distributed import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
@@ -68,32 +65,14 @@ class OpenRun:
         self.loaders.tell(line)
 
 
-def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoList:
-    """Every photograph of a run with its digest, once the headers of all of them have been read.
-
-    Those of packed shards were read when they were packed, and their index has the digests. Raises DataError
-    naming a broken photograph, unless these are skipped: then it is said.
-    """
-    root = dataset_root(config.data)
-    if isinstance(photos.samples, ShardTable) and photos.samples.has_digests:
-        return PhotoList.of(photos, root=root, digests={})
-
-    def compute() -> PhotoList:
-        headers = check_headers(photos.samples, config.data.on_error)
-        if headers.broken:
-            what = "photographs are broken and will be skipped"
-            say(counted(what, [str(path) for path in headers.broken], len(photos.samples)))
-        digests = {path: header.digest for path, header in headers.found.items()}
-        listed = replace(photos, samples=tuple(photos.samples))
-        return PhotoList.of(listed, root=root, digests=digests)
-
-    return from_first(fabric, compute)
+def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoSet:
+    """The photographs of a run as `with_digests` reads them, once for all processes."""
+    return from_first(fabric, lambda: with_digests(photos, config.data.on_error))
 
 
 def open_run(
     config: Config,
     photos: PhotoSet,
-    photo_list: PhotoList,
     fabric: Fabric,
     folder: RunFolder,
     *,
@@ -117,11 +96,11 @@ def open_run(
         tell(note)
     if config.sharding == "full" and processes.world == 1:
         tell("sharding: full changes nothing, as this process has no other to share with")
-    identity = Identity.of(network, photo_list, sentences)
+    identity = Identity.of(network, photos, sentences)
     state = load_state(folder.checkpoint, identity)
     rows = [] if state is None else state.rows
     if processes.is_first:
-        _record(config, photos, photo_list, descriptions, fabric, folder, stored)
+        _record(config, photos, descriptions, fabric, folder, stored)
     return OpenRun(
         config=config,
         photos=photos,
@@ -153,7 +132,7 @@ def open_run(
 
 
 def _signs(config: Config, photos: PhotoSet, tell: Tell) -> EarlySigns:
-    counts = class_counts(photos.subset("train"), len(photos.classes))
+    counts = photos.subset("train").counts(len(photos.classes))
     return EarlySigns(
         classes=photos.classes,
         photographs=counts.tolist(),
@@ -184,7 +163,6 @@ def _refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
 def _record(
     config: Config,
     photos: PhotoSet,
-    photo_list: PhotoList,
     descriptions: Descriptions,
     fabric: Fabric,
     folder: RunFolder,
@@ -198,7 +176,7 @@ def _record(
     )
     if not folder.is_run:
         make_folder(folder.path)
-        photo_list.save(folder.photographs)  # before the config, which makes the folder a run
+        save_photos(photos, folder.photographs)  # before the config, which makes the folder a run
         descriptions.save(folder.descriptions)
         if photos.taxonomy is not None:
             save_taxonomy(photos.taxonomy, photos.classes, folder.taxonomy)

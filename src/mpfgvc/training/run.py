@@ -14,10 +14,9 @@ from typing import Any
 from lightning_fabric import Fabric
 
 from mpfgvc.config import Config
-from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.catalog import dataset_root, moved, read_photos
 from mpfgvc.data.descriptions import Descriptions, descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.place import dataset_root, moved
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
@@ -77,8 +76,8 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
     fabric = fabric_of(config)
     folder = RunFolder(out) if out is not None else _free_folder(config, fabric)
     with claimed(folder, fabric, new=True):
-        photo_list = list_photographs(config, photos, fabric)
-        return _carry_out(open_run(config, photos, photo_list, fabric, folder, descriptions=descriptions))
+        photos = list_photographs(config, photos, fabric)
+        return _carry_out(open_run(config, photos, fabric, folder, descriptions=descriptions))
 
 
 def refuse_unfit(config: Config) -> None:
@@ -141,11 +140,9 @@ def resume(
     descriptions = descriptions_of_run(folder, config.model.descriptions, photos.classes)
     fabric = fabric_of(config)
     with claimed(folder, fabric):
-        photo_list = list_photographs(config, photos, fabric)
-        restored.refuse_changed(photo_list)
-        opened = open_run(
-            config, photos, photo_list, fabric, folder, descriptions=descriptions, stored=stored
-        )
+        photos = list_photographs(config, photos, fabric)
+        restored.refuse_changed(photos)
+        opened = open_run(config, photos, fabric, folder, descriptions=descriptions, stored=stored)
         return _carry_out(opened)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.samples import PhotoSet, class_counts
+from mpfgvc.data.samples import PhotoSet
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
@@ -91,7 +91,7 @@ def objective_of(run: OpenRun, settings: StageConfig) -> Objective:
     """What the loss of a stage weighs."""
     weights = None
     if settings.class_weights == "balanced":
-        counts = class_counts(run.photos.subset("train"), len(run.photos.classes))
+        counts = run.photos.subset("train").counts(len(run.photos.classes))
         weights = balanced_weights(torch.from_numpy(counts)).to(run.fabric.device)
     return Objective(settings.label_smoothing, weights)
 

@@ -131,12 +131,13 @@ def test_a_closed_standard_output_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 WRITE_MUCH = """
 import sys
-from mpfgvc.cli import main, output, train
+from mpfgvc.cli import main, output
+from mpfgvc.cli.main import COMMANDS
 from dataclasses import replace
 def write(options):
     for number in range(100_000):
         output.write_line(f"line {number}")
-train.COMMAND = replace(train.COMMAND, run=write)
+main.COMMANDS = tuple(replace(command, run=write) for command in COMMANDS)
 sys.exit(main.main(["train"]))
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Samples
 
 DrawPhoto = Callable[..., Path]
 
@@ -38,9 +38,8 @@ def class_folders(tmp_path: Path, draw: DrawPhoto) -> Path:
 
 
 @pytest.fixture
-def samples(tmp_path: Path, draw: DrawPhoto) -> list[Sample]:
+def samples(tmp_path: Path, draw: DrawPhoto) -> Samples:
     """11 training photographs: 6 of class 0 and 5 of class 1."""
-    return [
-        Sample(path=draw(tmp_path / f"{index}.png", seed=index), label=index % 2, split="train")
-        for index in range(11)
-    ]
+    for index in range(11):
+        draw(tmp_path / f"{index}.png", seed=index)
+    return Samples.of(tmp_path, [(f"{index}.png", index % 2, "train") for index in range(11)])

@@ -10,7 +10,7 @@ from PIL import Image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.doctor import check_dataset, check_photos
-from mpfgvc.data.readers.synthetic import read_birds
+from mpfgvc.data.readers.birds import read_birds
 
 
 def check(root, **settings):

@@ -6,7 +6,7 @@ import pytest
 
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.headers import Header, check_headers, photo_digest
-from mpfgvc.data.readers.synthetic import read_birds
+from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.errors import DataError
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
+from mpfgvc.data.catalog import existing_folder
 from mpfgvc.data.listing import (
     find_images,
     list_folder,
@@ -24,7 +25,6 @@ from mpfgvc.data.listing import (
     photograph,
     photographs_below,
 )
-from mpfgvc.data.place import existing_folder
 from mpfgvc.data.readers.manifest import read_manifest
 from mpfgvc.errors import DataError
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,7 +55,7 @@ def numbers(batch):
 
 def numbered(samples):
     """The samples, each in a class of its own, so that a label tells which one it is."""
-    return [replace(sample, label=index) for index, sample in enumerate(samples)]
+    return replace(samples, labels=np.arange(len(samples)))
 
 
 def training(samples, **settings):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.near_duplicates import near_duplicates
-from mpfgvc.data.readers.synthetic import read_birds
+from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.thumbnails import thumbnail
 from planted_copies import CHANGES
 

@@ -3,18 +3,19 @@
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import mpfgvc.data.pack as module
 from mpfgvc.config import DataConfig
-from mpfgvc.data import pack as module
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.images import read_image
-from mpfgvc.data.pack import Pack
-from mpfgvc.data.shard_index import LAYOUT, ROW
+from mpfgvc.data.pack import pack
+from mpfgvc.data.readers.shards import LAYOUT, ROW
 from mpfgvc.errors import ConfigError, DataError, OutputError
 
 JPEG_SLACK = 3  # gray levels on average between a resized photograph of noise and its JPEG of quality 95
@@ -29,7 +30,7 @@ def shards_of(folder: Path):
 
 
 def packed(root: Path, out: Path, **options):
-    return Pack(out=out, root=root, **options).write(photos_of(root))
+    return pack(photos_of(root), out, **options)
 
 
 def bytes_in(folder: Path) -> dict[str, bytes]:
@@ -107,8 +108,8 @@ def test_a_pack_that_is_stopped_goes_on_and_ends_with_the_same_bytes(class_folde
 def test_a_pack_goes_on_only_with_the_same_photographs_and_options(class_folders, tmp_path, change):
     packed(class_folders, tmp_path / "shards", per_shard=7)
     (tmp_path / "shards" / LAYOUT).unlink()
-    pack = Pack(out=tmp_path / "shards", root=class_folders, per_shard=7)
-    (tmp_path / "shards" / "shards.plan.json").write_text(pack._plan(photos_of(class_folders)))
+    plan = module._plan(photos_of(class_folders), 7, None)
+    (tmp_path / "shards" / "shards.plan.json").write_text(plan)
     if change == "photographs":
         (class_folders / "class 1" / "0.png").write_bytes(b"other")
     options = {"size": {"size": 16}, "per_shard": {"per_shard": 6}, "photographs": {}}[change]
@@ -141,9 +142,9 @@ def test_a_broken_photograph_is_named_or_left_out_and_counted(class_folders, tmp
 
 
 @pytest.mark.parametrize(("name", "value"), [("per_shard", 0), ("size", 15)])
-def test_numbers_that_make_no_sense_are_refused(tmp_path, name, value):
+def test_numbers_that_make_no_sense_are_refused(class_folders, tmp_path, name, value):
     with pytest.raises(ConfigError, match="must be at least"):
-        Pack(out=tmp_path, root=None, **{name: value})
+        packed(class_folders, tmp_path, **{name: value})
 
 
 def test_the_command_says_what_it_packed_as_json_and_what_to_do_next(cli, class_folders, tmp_path):
@@ -162,9 +163,8 @@ def test_the_command_says_what_it_packed_as_json_and_what_to_do_next(cli, class_
 def test_synthetic_birds_are_packed_as_png(tmp_path):
     config = DataConfig(dataset="synthetic")
     config = read_photos(config, seed=0)
-    few = [each for each in config.samples if each.label < 2 and each.path.name.endswith("0001.png")]
-    photos = type(config)(name="birds", classes=config.classes[:2], samples=tuple(few))
-    Pack(out=tmp_path / "shards", root=None).write(photos)
+    few = config.samples.take([each.label < 2 and "0001" in each.path.name for each in config.samples])
+    pack(replace(config, classes=config.classes[:2], samples=few), tmp_path / "shards")
     for drawn, member in zip(few, shards_of(tmp_path / "shards").samples, strict=True):
         assert np.array_equal(np.asarray(drawn.read()), np.asarray(member.read()))
 

@@ -1,29 +1,29 @@
 """Holding photographs out of the training set."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import SPLITS, Samples
 from mpfgvc.data.split import hold_out, single_notes, with_test
 
 counts = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 shares = st.floats(0.01, 0.9)
 
 
-def dataset(counts: list[int], root: str = "/data") -> list[Sample]:
-    return [
-        Sample(path=Path(root, str(label), f"{index}.jpg"), label=label, split="train")
+def dataset(counts: list[int], root: str = "/data", *more: tuple[str, int, str]) -> Samples:
+    rows = [
+        (f"{label}/{index}.jpg", label, "train")
         for label, count in enumerate(counts)
         for index in range(count)
     ]
+    return Samples.of(Path(root), [*rows, *more])
 
 
-def names(samples: tuple[Sample, ...], split: str) -> set[str]:
+def names(samples: Samples, split: str) -> set[str]:
     return {"/".join(sample.path.parts[-2:]) for sample in samples if sample.split == split}
 
 
@@ -40,7 +40,7 @@ def test_each_class_gives_its_share_but_at_least_one_and_never_all(counts, share
 @given(counts, st.integers(0, 9))
 def test_neither_the_order_nor_the_place_of_the_files_changes_the_split(counts, seed):
     here, there = dataset(counts), dataset(counts, "/another/disk/data")
-    Random(1).shuffle(there)
+    there = there.take(Random(1).sample(range(len(there)), len(there)))
     expected = names(hold_out(here, 0.3, seed), "validation")
     assert names(hold_out(there, 0.3, seed), "validation") == expected
 
@@ -58,15 +58,14 @@ def test_another_seed_holds_out_other_photographs():
 
 def test_only_training_photographs_are_held_out():
     samples = dataset([10])
-    samples[:5] = [replace(sample, split="test") for sample in samples[:5]]
+    samples.splits[:5] = SPLITS.index("test")
     held = hold_out(samples, 0.4, 0)
     assert [sample.split for sample in held[:5]] == ["test"] * 5
     assert len(names(held, "validation")) == 2
 
 
 def test_a_share_of_zero_holds_nothing_out():
-    samples = tuple(dataset([3]))
-    assert hold_out(samples, 0, 0) == samples
+    assert hold_out(dataset([3]), 0, 0).splits.tolist() == [0, 0, 0]
 
 
 def test_a_note_names_the_classes_that_are_too_small_to_be_split():
@@ -76,7 +75,7 @@ def test_a_note_names_the_classes_that_are_too_small_to_be_split():
 
 
 def test_a_dataset_with_a_validation_split_alone_gets_no_test_split_but_a_note():
-    samples = (*dataset([3]), Sample(path=Path("/data/v.jpg"), label=0, split="validation"))
+    samples = dataset([3], "/data", ("v.jpg", 0, "validation"))
     divided, notes = with_test(samples, ["crow"], 0.3, 0)
-    assert divided == samples
+    assert divided is samples
     assert "no test split" in notes[0]

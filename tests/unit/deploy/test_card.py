@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 from tests.made_answers import answers_of
 
 from mpfgvc.config import ModelConfig
-from mpfgvc.data.photo_list import ListedPhoto, PhotoList
 from mpfgvc.data.preprocessing import Preprocessing
+from mpfgvc.data.run_photos import save_photos
+from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.deploy.hub.card import Card, model_card
 from mpfgvc.errors import CheckpointError
@@ -62,12 +63,9 @@ def make(tmp_path: Path) -> Make:
         folder.create(load_config(overrides=overrides), ENVIRONMENT)
         labels = [("train", 0), ("train", 0), ("train", 0), ("train", 1)]
         labels += [("test", label) for label in (0, 0, 1, 1)]
-        photographs = tuple(
-            ListedPhoto(path=f"{number}.jpg", label=label, split=split)  # type: ignore[arg-type]
-            for number, (split, label) in enumerate(labels)
-        )
-        listed = PhotoList(dataset="ada", supercategory=None, classes=("a", "b"), photographs=photographs)
-        listed.save(folder.photographs)
+        rows = [(f"{number}.jpg", label, split) for number, (split, label) in enumerate(labels)]
+        listed = PhotoSet(name="ada", classes=("a", "b"), samples=Samples.of(None, rows))
+        save_photos(listed, folder.photographs)
         folder.save_evaluation(RESULT if result is None else result)
         return folder
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mpfgvc.data.loading import EvaluationLoader, labels_of
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.samples import Sample
+from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import eval_transform as make_transform
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import evaluate_photos, recall_at
@@ -63,7 +63,7 @@ class Brightest(nn.Module):
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
+def samples(tmp_path: Path) -> Samples:
     """13 photographs in three colours; the last is labelled wrongly, three are broken."""
     made = []
     for index in range(13):
@@ -73,8 +73,8 @@ def samples(tmp_path: Path) -> list[Sample]:
         Image.fromarray(pixels).save(path)
         if index in BROKEN:
             path.write_bytes(b"no image")
-        made.append(Sample(path=path, label=2 if index == 12 else index % 3, split="test"))
-    return made
+        made.append((path.name, 2 if index == 12 else index % 3, "test"))
+    return Samples.of(tmp_path, made)
 
 
 def evaluated(samples, *, processes=None, recall=()):
@@ -103,7 +103,7 @@ def test_what_cannot_be_read_is_left_out_counted_and_said(samples):
 
 def test_if_nothing_can_be_read_there_is_nothing_to_evaluate(samples):
     with pytest.raises(DataError, match=r"cannot be read, left out: 2 of 2 .*nothing else to evaluate"):
-        evaluated([samples[2], samples[5]])
+        evaluated(samples.take([2, 5]))
 
 
 def evaluate_a_share(rank, port, samples, queue):

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
-from mpfgvc.data.listed_shards import ListedPhoto
-from mpfgvc.data.photo_list import PhotoList
+from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.errors import CheckpointError
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.training.checkpoint import Identity
@@ -22,19 +22,20 @@ IDENTITY = Identity(classes="1", photographs="2", image_tower="3", text_tower="4
 
 def test_photographs_of_equal_names_and_other_content_are_another_identity() -> None:
     network = MPFGVC.from_config(TINY, ["oak"])
-    photo = ListedPhoto(path="oak/0001.jpg", label=0, split="train", digest="0" * 32)
-    one = PhotoList(dataset="leaves", supercategory=None, classes=("oak",), photographs=(photo,))
-    other = replace(one, photographs=(replace(photo, digest="1" * 32),))
+    samples = Samples.of(None, [("oak/0001.jpg", 0, "train")])
+    one = PhotoSet(name="leaves", classes=("oak",), samples=samples)
+    other = replace(one, samples=replace(samples, digests=np.array(["1" * 32], "S32")))
     identity = Identity.of(network, one)
-    assert identity == Identity.of(network, replace(one, dataset="moved"))
+    assert identity == Identity.of(network, replace(one, name="moved"))
     assert identity.photographs != Identity.of(network, other).photographs
 
 
 def test_other_descriptions_are_another_identity() -> None:
     network = MPFGVC.from_config(TINY, ["oak", "elm"])
-    photo_list = PhotoList(dataset="leaves", supercategory=None, classes=("oak", "elm"), photographs=())
+    samples = Samples.of(None, [("a.jpg", 0, "train"), ("b.jpg", 1, "train")])
+    photos = PhotoSet(name="leaves", classes=("oak", "elm"), samples=samples)
     none, one, moved = (
-        Identity.of(network, photo_list, sentences)
+        Identity.of(network, photos, sentences)
         for sentences in ((), (("lobed", "dark"), ()), (("lobed",), ("dark",)))
     )
     for identity, stored in ((one, none), (one, moved), (none, one)):

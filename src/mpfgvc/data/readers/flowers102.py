@@ -19,7 +19,7 @@ from pathlib import Path
 from mpfgvc.data.listing import list_folder
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.matlab_files import read_variables, whole_numbers
-from mpfgvc.data.samples import PhotoSet, Sample, Split, counted, in_short
+from mpfgvc.data.samples import PhotoSet, Samples, Split, counted, in_short, relative_path
 from mpfgvc.errors import DataError
 
 _DATASET = "Oxford Flowers-102"
@@ -40,9 +40,12 @@ def read_flowers102(root: Path, *, check_files: bool = True) -> PhotoSet:
     notes = [*(_check_pictures(home, len(numbers)) if check_files else ()), *_unused(numbers, splits)]
     used = sorted({numbers[picture - 1] for picture in splits})
     dense = {number: label for label, number in enumerate(used)}
-    samples = tuple(
-        Sample(path=_picture(home, picture), label=dense[numbers[picture - 1]], split=splits[picture])
-        for picture in sorted(splits)
+    samples = Samples.of(
+        root,
+        [
+            (relative_path(_picture(home, picture), root), dense[numbers[picture - 1]], splits[picture])
+            for picture in sorted(splits)
+        ],
     )
     return PhotoSet(name=_DATASET, classes=_class_names(home, used), samples=samples, notes=tuple(notes))
 

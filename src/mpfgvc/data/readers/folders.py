@@ -10,19 +10,13 @@ folder without folders, and those above it are its taxonomy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpfgvc.data.listing import Listing, list_folder, merged, natural_key, photographs_below, readable
-from mpfgvc.data.samples import (
-    SPLIT_NAMES,
-    LabelledPhoto,
-    PhotoSet,
-    Sample,
-    Split,
-    in_short,
-)
-from mpfgvc.data.split import with_test
+from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split, in_short
+from mpfgvc.data.split import photo_set
 from mpfgvc.data.taxonomy import Taxonomy, taxonomy_of_folders
 from mpfgvc.errors import DataError
 
@@ -34,6 +28,14 @@ _OFFICIAL = {
     "setid.mat": ("Oxford Flowers-102", "flowers102"),
     "flowers-102/setid.mat": ("Oxford Flowers-102", "flowers102"),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledFolders:
+    """The photographs of class folders, and lines about what was left out."""
+
+    photos: list[LabelledPhoto]
+    notes: tuple[str, ...]
 
 
 def read_folders(
@@ -50,43 +52,28 @@ def read_folders(
     if skip_empty:
         found = {split: _filled(folders) for split, folders in found.items()}
     names = sorted({name for folders in found.values() for name in folders}, key=natural_key)
-    _refuse_one_class(root, names)
-    labels = {name: label for label, name in enumerate(names)}
-    samples: list[Sample] = []
-    listings: list[Listing] = []
-    for split, folders in found.items():
-        for name, folder in folders.items():
-            listing = _photographs(folder)
-            samples += [Sample(path=path, label=labels[name], split=split) for path in listing.photographs]
-            listings.append(listing)
-    for folder in dict.fromkeys((root, *parts.values())):  # their photographs have a note of their own
-        above = list_folder(folder)
-        listings.append(Listing(hidden=above.hidden, dead_links=above.dead_links))
-    divided, notes = with_test(samples, names, test_share, seed)
-    taxonomy = _taxonomy(parts, found, names) if nested else None
-    return PhotoSet(
-        name=root.resolve().name,
-        classes=tuple(names),
-        samples=divided,
-        notes=(*_beside_notes(root, parts), *merged(listings).left_out(), *notes),
-        taxonomy=taxonomy,
+    if len(names) == 1:
+        inside = (root / names[0]).is_dir() and list_folder(root / names[0]).folders
+        hint = f"perhaps data.root should be {root / names[0]}" if inside else "add a folder per class"
+        raise DataError(f"{root} must hold at least 2 class folders, got 1 ({names[0]}); {hint}")
+    labelled = _labelled(root, parts.values(), found.items())
+    photos = photo_set(
+        root.resolve().name, root, labelled.photos, test_share=test_share, seed=seed, notes=labelled.notes
     )
+    return replace(photos, taxonomy=_taxonomy(parts, found, photos.classes)) if nested else photos
 
 
-def read_labelled_folders(root: Path, *, nested: bool = False) -> list[LabelledPhoto]:
+def read_labelled_folders(root: Path, *, nested: bool = False) -> LabelledFolders:
     """All photographs in class folders, and the splits that folders above these name, if any.
 
     Any splits and any number of classes will do: nothing is trained on these. Raises DataError for an
     official layout, a folder without classes, and an empty class folder.
     """
     _refuse_official(root)
-    parts: list[tuple[Split | None, Path]] = [*_named_splits(root).items()] or [(None, root)]
-    return [
-        LabelledPhoto(path=path, class_name=name, split=split)
-        for split, part in parts
-        for name, folder in _class_folders(part, nested).items()
-        for path in _photographs(folder).photographs
-    ]
+    named = _named_splits(root)
+    parts: dict[Split | None, Path] = dict(named.items()) if named else {None: root}
+    found = {split: _class_folders(part, nested) for split, part in parts.items()}
+    return _labelled(root, parts.values(), found.items())
 
 
 def empty_class_folders(root: Path, *, nested: bool = False) -> tuple[str, ...]:
@@ -115,6 +102,40 @@ def _refuse_official(root: Path) -> None:
         dataset, file = layout
         title = "NABirds" if dataset == "nabirds" else _OFFICIAL[file][0]
         raise DataError(f"{root} holds {file}, so this looks like {title}: set data.dataset={dataset}")
+
+
+def _labelled(
+    root: Path, parts: Iterable[Path], found: Iterable[tuple[Split | None, Mapping[str, Path]]]
+) -> LabelledFolders:
+    """The photographs in the class folders of each split, and notes on what else is there."""
+    photos: list[LabelledPhoto] = []
+    listings: list[Listing] = []
+    for split, folders in found:
+        for name, folder in folders.items():
+            listing = photographs_below(folder)
+            if not listing.photographs:
+                raise DataError(
+                    f"the class folder {folder} holds no photographs; add some or remove the folder"
+                )
+            photos += [LabelledPhoto(path, name, split) for path in listing.photographs]
+            listings.append(listing)
+    beside: list[Path] = []
+    for folder in dict.fromkeys((root, *parts)):  # their photographs have a note of their own
+        above = list_folder(folder)
+        beside += above.photographs
+        listings.append(replace(above, folders=(), photographs=(), others=()))
+    what = f"ignored {len(beside)} photographs beside the class folders: {in_short([*map(str, beside)])}"
+    notes = [what] if beside else []
+    notes += [*_unnamed_notes(root, set(parts)), *merged(listings).left_out()]
+    return LabelledFolders(photos=photos, notes=tuple(notes))
+
+
+def _unnamed_notes(root: Path, known: set[Path]) -> Iterator[str]:
+    """Notes on photographs in folders that stand beside those of the splits."""
+    for folder in list_folder(root).folders if root not in known else ():
+        inside = photographs_below(folder).photographs if folder not in known else ()
+        if inside:
+            yield f"ignored {len(inside)} photographs in {folder}, which is not named like a split"
 
 
 def _split_folders(root: Path) -> dict[Split, Path]:
@@ -170,7 +191,7 @@ def _leaves(folder: Path) -> dict[str, Path]:
 
 
 def _taxonomy(
-    parts: Mapping[Split, Path], found: Mapping[Split, Mapping[str, Path]], names: Sequence[str]
+    parts: Mapping[Split, Path], found: Mapping[Split, Mapping[str, Path]], names: tuple[str, ...]
 ) -> Taxonomy:
     """The tree of the folders above the classes, which must be the same in each split."""
     ways: dict[str, tuple[str, ...]] = {}
@@ -178,42 +199,9 @@ def _taxonomy(
         for name, folder in folders.items():
             way = folder.relative_to(parts[split]).parts
             if ways.setdefault(name, way) != way:
-                places = " and below ".join("/".join(each[:-1]) for each in (way, ways[name]))
-                raise DataError(f"the class folder {name} is below {places}; move one of them")
+                both = " and below ".join("/".join(each[:-1]) for each in (way, ways[name]))
+                raise DataError(f"the class folder {name} is below {both}; move one of them")
     taxonomy = taxonomy_of_folders([ways[name] for name in names])
     if taxonomy is None:
         raise DataError("data.taxonomy is folders, but no folder is above the class folders; leave it out")
     return taxonomy
-
-
-def _refuse_one_class(root: Path, names: Sequence[str]) -> None:
-    if len(names) > 1:
-        return
-    inside = list_folder(root / names[0]).folders if (root / names[0]).is_dir() else ()
-    hint = f"perhaps data.root should be {root / names[0]}" if inside else "add a folder per class"
-    raise DataError(f"{root} must hold at least 2 class folders, got 1 ({names[0]}); {hint}")
-
-
-def _photographs(folder: Path) -> Listing:
-    listing = photographs_below(folder)
-    if not listing.photographs:
-        raise DataError(f"the class folder {folder} holds no photographs; add some or remove the folder")
-    return listing
-
-
-def _beside_notes(root: Path, parts: dict[Split, Path]) -> list[str]:
-    """Notes on photographs that are in no class folder."""
-    folders = dict.fromkeys((root, *parts.values()))
-    beside = [path for folder in folders for path in list_folder(folder).photographs]
-    notes = _note(beside, "photographs beside the class folders")
-    if root in parts.values():
-        return notes
-    for folder in list_folder(root).folders:
-        inside = photographs_below(folder).photographs if folder not in parts.values() else ()
-        if inside:
-            notes.append(f"ignored {len(inside)} photographs in {folder}, which is not named like a split")
-    return notes
-
-
-def _note(paths: Sequence[Path], what: str) -> list[str]:
-    return [f"ignored {len(paths)} {what}: {in_short([str(path) for path in paths])}"] if paths else []

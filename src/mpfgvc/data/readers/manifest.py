@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpfgvc.data.listing import natural_key, readable
+from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
 from mpfgvc.data.readers.csv_table import read_csv_rows, refuse_columns
 from mpfgvc.data.readers.index_files import decode, refuse_missing
 from mpfgvc.data.readers.table_values import number_of, text_of
-from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Sample, Split
-from mpfgvc.data.split import with_test
+from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split
+from mpfgvc.data.split import photo_set
 from mpfgvc.errors import DataError, one_line
 
 _NEEDED = ("path", "label")
@@ -40,18 +40,8 @@ def read_manifest(
     path: Path, root: Path, *, test_share: float, seed: int, check_files: bool = True
 ) -> PhotoSet:
     """The photographs that a table names. Raises DataError naming the row that breaks a rule."""
-    rows = _read_rows(path, root)
-    names = sorted({row.label for row in rows}, key=natural_key)
-    labels = {name: label for label, name in enumerate(names)}
-    splits = _splits(rows)
-    samples = tuple(
-        Sample(path=root / os.path.normpath(row.path), label=labels[row.label], split=split)
-        for row, split in zip(rows, splits, strict=True)
-    )
-    if check_files:
-        refuse_missing(path, [sample.path for sample in samples])
-    divided, notes = with_test(samples, names, test_share, seed)
-    return PhotoSet(name=path.stem, classes=tuple(names), samples=divided, notes=notes)
+    photos = read_labelled_manifest(path, root, check_files=check_files)
+    return photo_set(path.stem, root, photos, test_share=test_share, seed=seed)
 
 
 def read_labelled_manifest(path: Path, root: Path, *, check_files: bool = True) -> list[LabelledPhoto]:

@@ -24,7 +24,7 @@ from mpfgvc.data.readers.index_files import (
     refuse_repeated,
     refuse_unmatched,
 )
-from mpfgvc.data.samples import PhotoSet, Sample, Split
+from mpfgvc.data.samples import PhotoSet, Samples, Split
 from mpfgvc.errors import DataError
 
 _FOOD_SPLITS: tuple[Split, ...] = ("train", "test")
@@ -52,10 +52,9 @@ def read_food101(root: Path, *, check_files: bool = True) -> PhotoSet:
     used = {entry.split("/")[0] for entry in splits}
     folders = [folder for folder in folders if folder in used]
     labels = {folder: label for label, folder in enumerate(folders)}
-    images = root / "images"
-    samples = tuple(
-        Sample(path=images / f"{entry}.jpg", label=labels[entry.split("/")[0]], split=split)
-        for entry, split in splits.items()
+    samples = Samples.of(
+        root,
+        [(f"images/{entry}.jpg", labels[entry.split("/")[0]], split) for entry, split in splits.items()],
     )
     if check_files:
         refuse_missing(meta, [sample.path for sample in samples])
@@ -69,14 +68,12 @@ def _read_numbered(root: Path, name: str, readable: Callable[[str], str], check_
     refuse_repeated(root / "images.txt", pictures.values())
     labels, names = _read_labels(root, list(pictures))
     training = _read_training(root, list(pictures))
-    images = root / "images"
-    samples = tuple(
-        Sample(
-            path=images / picture,
-            label=labels[image_id],
-            split="train" if training[image_id] else "test",
-        )
-        for image_id, picture in pictures.items()
+    samples = Samples.of(
+        root,
+        [
+            (f"images/{picture}", labels[image_id], "train" if training[image_id] else "test")
+            for image_id, picture in pictures.items()
+        ],
     )
     if check_files:
         refuse_missing(root / "images.txt", [sample.path for sample in samples])

@@ -14,7 +14,7 @@ from pathlib import Path
 from mpfgvc.data.names import breed_name
 from mpfgvc.data.readers.index_files import refuse_missing, refuse_repeated
 from mpfgvc.data.readers.matlab_files import cell_text, read_variables, whole_numbers
-from mpfgvc.data.samples import PhotoSet, Sample, Split
+from mpfgvc.data.samples import PhotoSet, Samples, Split
 from mpfgvc.errors import DataError
 
 _LAYOUT = "train_list.mat, test_list.mat and Images/"
@@ -33,10 +33,7 @@ def read_dogs(root: Path, *, check_files: bool = True) -> PhotoSet:
     refuse_repeated(lists, (file for file, _, _ in entries))
     folders = _class_folders(lists, [(file, number) for file, number, _ in entries])
     dense = {number: label for label, number in enumerate(sorted(folders))}
-    images = root / "Images"
-    samples = tuple(
-        Sample(path=images / file, label=dense[number], split=split) for file, number, split in entries
-    )
+    samples = Samples.of(root, [(f"Images/{file}", dense[number], split) for file, number, split in entries])
     if check_files:
         refuse_missing(lists, [sample.path for sample in samples])
     names = tuple(breed_name(folders[number]) for number in sorted(folders))

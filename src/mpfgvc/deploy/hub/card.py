@@ -6,7 +6,6 @@ folder of this machine. Names of classes and datasets are anyone's text, so they
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -20,8 +19,8 @@ import yaml
 import mpfgvc
 from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
 from mpfgvc.data.catalog import OFFICIAL
-from mpfgvc.data.photo_list import PhotoList
-from mpfgvc.data.samples import Split
+from mpfgvc.data.run_photos import load_photos
+from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.answers import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
@@ -86,9 +85,7 @@ def model_card(
     `license_name` None leaves the licence to the owner; `dataset` is what the photographs are called. Raises
     CheckpointError for a run that is not finished, or files that are damaged.
     """
-    config, photographs = folder.read_config(), PhotoList.load(folder.photographs)
-    if photographs is None:
-        raise CheckpointError(f"{folder.photographs} is missing; restore it from a copy")
+    config, photographs = folder.read_config(), load_photos(folder.photographs)
     if config.final_test and photographs.subset("test") and not folder.evaluation.is_file():
         hint = f"it has no {folder.evaluation.name}; finish it with: mpfgvc train --resume {folder.path}"
         raise CheckpointError(f"the run {folder.path} is not finished: {hint}")
@@ -163,30 +160,29 @@ def _test_metrics(test: TestResult, repository: str, kind: str, dataset: str) ->
     return {"metrics": ["accuracy"], "model-index": index}
 
 
-def _dataset_name(config: Config, photographs: PhotoList) -> str:
+def _dataset_name(config: Config, photographs: PhotoSet) -> str:
     """The name of a published dataset, and how much of it this is if not all; else a word of our own."""
     name = config.data.dataset
     if name in OWN_DATASETS:
         return "own photographs"
     if name not in OFFICIAL:
-        return photographs.dataset
+        return photographs.name
     official, test = OFFICIAL[name], len(photographs.subset("test"))
     counts = (
         (len(photographs.classes), official.classes, "classes"),
-        (len(photographs.photographs) - test, official.train, "training photographs"),
+        (len(photographs.samples) - test, official.train, "training photographs"),
         (test, official.test, "test photographs"),
     )
     parts = [f"{count:,} of {whole:,} {what}" for count, whole, what in counts if count != whole]
     return f"{official.title} (subset: {', '.join(parts)})" if parts else official.title
 
 
-def _splits(photographs: PhotoList) -> list[dict[str, Any]]:
+def _splits(photographs: PhotoSet) -> list[dict[str, Any]]:
     """Name and photographs of each split that has some, and those of its smallest and largest class."""
     found = []
     for split in SPLITS:
-        sizes = Counter(photo.label for photo in photographs.subset(split))
-        counts = [sizes[label] for label in range(len(photographs.classes))]
-        if sizes:
+        counts = photographs.subset(split).counts(len(photographs.classes)).tolist()
+        if sum(counts):
             row = {"photographs": sum(counts), "fewest": min(counts), "most": max(counts)}
             found.append({"name": split, **row})
     return found

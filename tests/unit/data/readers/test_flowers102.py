@@ -9,8 +9,8 @@ import pytest
 
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.labelled_set import read_labelled_set
 from mpfgvc.data.readers.flowers102 import read_flowers102
+from mpfgvc.data.run_photos import read_labelled_set
 from mpfgvc.errors import DataError
 
 io = pytest.importorskip("scipy.io")

@@ -105,7 +105,7 @@ def test_the_lists_of_food_may_be_json(food):
             groups.setdefault(entry.split("/")[0], []).append(entry)
         (food / "meta" / f"{split}.json").write_text(json.dumps(groups))
         (food / "meta" / f"{split}.txt").unlink()
-    assert read_food101(food, check_files=False) == text
+    assert list(read_food101(food, check_files=False).samples) == list(text.samples)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_lists_in_their_folder_or_beside_the_images_are_read(dogs):
     assert photos.samples[0].path == dogs / "Images" / CHIHUAHUA
     for name in ("train_list.mat", "test_list.mat"):
         (dogs / "lists" / name).rename(dogs / name)
-    assert read_dogs(dogs, check_files=False) == photos
+    assert list(read_dogs(dogs, check_files=False).samples) == list(photos.samples)
 
 
 @pytest.mark.parametrize(

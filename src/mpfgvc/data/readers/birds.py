@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import ClassVar
 
 from PIL import Image
@@ -17,7 +16,7 @@ from PIL import Image
 from mpfgvc.birds.plumage import Plumage, Species, all_species
 from mpfgvc.birds.scene import Picture, draw_image, draw_picture
 from mpfgvc.config import MOST_PICTURES, BirdsConfig
-from mpfgvc.data.samples import PhotoSet, Sample, Split
+from mpfgvc.data.samples import SPLITS, PhotoSet, Sample, Samples, Split
 
 REMEMBERED, REMEMBERED_SIZE = 2048, 128
 """How many pictures each process remembers, loader processes too, and up to how many pixels wide.
@@ -46,14 +45,42 @@ class DrawnSample(Sample):
         return draw_picture(self.plumage, seed=self.seed, index=self.index, size=self.size)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DrawnSamples(Samples):
+    """Pictures whose names say what is drawn: `synthetic/CLASS/train_0001.png`."""
+
+    birds: BirdsConfig
+
+    def sample(self, index: int) -> DrawnSample:
+        """One picture. Raises IndexError."""
+        path, label = self.path(index), int(self.labels[index])
+        drawn_for, _, number = path.stem.partition("_")
+        return DrawnSample(
+            path=path,
+            label=label,
+            split=SPLITS[self.splits[index]],
+            plumage=all_species(self.birds.species)[label].plumage,
+            seed=self.birds.seed,
+            index=(2 * label + (drawn_for == "test")) * MOST_PICTURES + int(number) - 1,
+            size=self.birds.image_size,
+        )
+
+
 def read_birds(config: BirdsConfig) -> PhotoSet:
     """The benchmark: training and test pictures of every class, in the order of the classes."""
     species = all_species(config.species)
-    samples = [sample for kind in species for sample in _samples(kind, config)]
+    counts: dict[Split, int] = {"train": config.train, "test": config.test}
+    rows = [
+        (f"synthetic/{folder_name(kind)}/{split}_{number + 1:04d}.png", kind.index, split)
+        for kind in species
+        for split, count in counts.items()
+        for number in range(count)
+    ]
+    columns = vars(Samples.of(None, rows))
     return PhotoSet(
         name="synthetic birds",
         classes=tuple(kind.name for kind in species),
-        samples=tuple(samples),
+        samples=DrawnSamples(birds=config, **columns),
         supercategory="bird",
     )
 
@@ -66,20 +93,3 @@ def folder_name(species: Species) -> str:
 @lru_cache(maxsize=REMEMBERED)
 def _draw(plumage: Plumage, seed: int, index: int, size: int) -> Image.Image:
     return draw_image(plumage, seed=seed, index=index, size=size)
-
-
-def _samples(species: Species, config: BirdsConfig) -> list[DrawnSample]:
-    counts: dict[Split, int] = {"train": config.train, "test": config.test}
-    return [
-        DrawnSample(
-            path=Path("synthetic", folder_name(species), f"{split}_{number + 1:04d}.png"),
-            label=species.index,
-            split=split,
-            plumage=species.plumage,
-            seed=config.seed,
-            index=(2 * species.index + place) * MOST_PICTURES + number,
-            size=config.image_size,
-        )
-        for place, (split, count) in enumerate(counts.items())
-        for number in range(count)
-    ]
