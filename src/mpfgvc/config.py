@@ -317,7 +317,7 @@ class ModelConfig(Settings):
     projection: Advanced[Literal["auto", "pretrained", "random"]] = "auto"
     """Where the projection of image embeddings into the space of the texts starts. auto: as the towers' own,
     if the weights of the text tower are a whole CLIP whose image tower is this one, else at random;
-    pretrained: as their own, from a local file whose head.weight is one if need be, or refused."""
+    pretrained: as their own, or refused."""
     prompt_chunk: Advanced[AtLeastOne] = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""

@@ -58,7 +58,7 @@ class ExportedNetwork(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float() / 255
         encoded = network.image_encoder((pixels - self.mean) / self.std)
         logits = (
-            network.vision_logits(encoded.embedding),
+            network.classifier(encoded.embedding),
             network.cosine_logits(encoded.embedding, self.directions),
             network.fusion.classify(encoded.embedding, TextMemory(self.keys, self.values)),
         )

@@ -195,15 +195,10 @@ class MPFGVC(nn.Module):
         """All three sources of logits for image embeddings V."""
         text_features = self.text()
         return Logits(
-            vision=self.vision_logits(embedding),
+            vision=self.classifier(embedding),
             text=self.text_logits(embedding, text_features),
             fusion=self.fusion(embedding, text_features),
         )
-
-    def vision_logits(self, embedding: Float[Tensor, "batch width"]) -> Float[Tensor, "batch classes"]:
-        """The linear classifier on V."""
-        logits: Tensor = self.classifier(embedding)
-        return logits
 
     def text_logits(
         self, embedding: Float[Tensor, "batch width"], text_features: Float[Tensor, "classes embed"]

@@ -138,7 +138,7 @@ class Stage1(Stage):
 
     def _vision(self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_v times its weight."""
-        logits = self.network.vision_logits(embedding)
+        logits = self.network.classifier(embedding)
         loss = classification_loss(logits, labels, self.objective)
         return StepResult(self.settings.vision_weight * loss, logits)
 

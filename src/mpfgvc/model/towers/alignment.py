@@ -8,10 +8,8 @@ trained together and has equal widths, is known by its name.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -74,13 +72,19 @@ def projection_start(
 def _start(
     config: ModelConfig, image_tower: ImageTower, text_tower: TextTower, visual: Mapping[str, Tensor]
 ) -> ProjectionStart:
-    untrained = _untrained(config)
-    if config.projection == "random" or untrained is not None:
-        return ProjectionStart(aligned=False, reason=untrained or "as model.projection says")
-    if _bundled(config):
+    image, text = config.image_tower, config.text_tower
+    if not (image.pretrained or image.weights):
+        return ProjectionStart(aligned=False, reason="the image tower starts from random weights")
+    if text.pretrained is None and text.weights is None:
+        return ProjectionStart(aligned=False, reason="the text tower has random weights")
+    if config.projection == "random":
+        return ProjectionStart(aligned=False, reason="as model.projection says")
+    local = image.weights is not None or text.weights is not None
+    if not local and (image.name, text.name, text.pretrained) == ("mpfgvc-birds", "mpfgvc-birds", BUNDLED):
         return ProjectionStart(aligned=True, reason="the bundled towers were trained together")
     if not visual:
-        return _on_trust(config, image_tower, text_tower)
+        reason = "the weights of the text tower hold no image tower to compare with"
+        return ProjectionStart(aligned=False, reason=reason)
     if not _holds(visual, image_tower):
         reason = "the text tower was trained with another image tower than this one"
         return ProjectionStart(aligned=False, reason=reason)
@@ -88,23 +92,6 @@ def _start(
     weight = visual["visual.proj"].float().T.contiguous()
     reason = f"both are of one CLIP and compute {image_tower.activation}"
     return ProjectionStart(aligned=True, weight=weight, reason=reason)
-
-
-def _untrained(config: ModelConfig) -> str | None:
-    """What says that a tower is random, if one is."""
-    image, text = config.image_tower, config.text_tower
-    if not (image.pretrained or image.weights):
-        return "the image tower starts from random weights"
-    if text.pretrained is None and text.weights is None:
-        return "the text tower has random weights"
-    return None
-
-
-def _bundled(config: ModelConfig) -> bool:
-    image, text = config.image_tower, config.text_tower
-    if image.weights is not None or text.weights is not None:
-        return False
-    return (image.name, text.name, text.pretrained) == ("mpfgvc-birds", "mpfgvc-birds", BUNDLED)
 
 
 def _holds(visual: Mapping[str, Tensor], tower: ImageTower) -> bool:
@@ -136,27 +123,3 @@ def _refuse_two_activations(config: ModelConfig, image_tower: ImageTower, text_t
     raise ConfigError(
         f"model.image_tower.name and model.text_tower.name {rule}, got {got}{config.text_tower.name}; {hint}"
     )
-
-
-def _on_trust(config: ModelConfig, image_tower: ImageTower, text_tower: TextTower) -> ProjectionStart:
-    """The projection in the image tower's own file, if `model.projection` vouches for the pair."""
-    nothing = "the weights of the text tower hold no image tower to compare with"
-    path = config.image_tower.weights
-    weight = None if path is None else _head(Path(path), (text_tower.embed, image_tower.width))
-    if weight is None:
-        return ProjectionStart(aligned=False, reason=nothing)
-    if config.projection != "pretrained":
-        reason = f"{nothing}; if they are of one training, set model.projection to pretrained"
-        return ProjectionStart(aligned=False, reason=reason)
-    _refuse_two_activations(config, image_tower, text_tower)
-    reason = f"head.weight of {path}, as model.projection says; both compute {image_tower.activation}"
-    return ProjectionStart(aligned=True, weight=weight, reason=reason)
-
-
-def _head(path: Path, shape: tuple[int, int]) -> Tensor | None:
-    """timm's head in a file, if it is a projection to `shape`: a CLIP's has no bias, or one of zeros."""
-    with safe_open(path, framework="pt") as file:
-        names = set(file.keys())
-        head = file.get_tensor("head.weight").float() if "head.weight" in names else None
-        bias = file.get_tensor("head.bias") if "head.bias" in names else torch.zeros(1)
-    return head if head is not None and head.shape == shape and not bias.any() else None
