@@ -4,7 +4,6 @@ Only these two launch processes. Other variables of a cluster do not mean a laun
 script` runs its script once, and a training in it without srun is one process, whatever SLURM_NTASKS says.
 """
 
-import multiprocessing
 import os
 import re
 from collections.abc import Mapping
@@ -81,6 +80,8 @@ def refuse_unguarded_script() -> None:
     Where processes are spawned (macOS, Windows), each imports the script first. A call without the guard
     would run again in every one of them. Raises ConfigError.
     """
+    import multiprocessing  # a help or a refusal does not pay for it
+
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         rule = "this script starts loader processes, and each of them imports the script again"
         raise ConfigError(f"{rule}; put the script's calls under {GUARD} or set data.workers 0")

@@ -8,17 +8,20 @@ open bars, and `close_bars` ends them before an error is printed. If standard er
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any
 
 from mpfgvc.errors import printable
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 class Bar:
     """A progress bar that counts from `done` to `total`."""
 
     def __init__(self, label: str, *, total: int, done: int = 0, unit: str = "img"):
+        from tqdm import tqdm  # only what takes long pays for its import
+
         self._bar: tqdm[Any] | None = None
         with suppress(OSError):
             self._bar = tqdm(
@@ -57,8 +60,15 @@ _open: list[Bar] = []
 
 def say(line: str) -> None:
     """Print one line, above any progress bar; a line break in a file name is escaped."""
+    text = f"mpfgvc: {printable(line)}"
     with suppress(OSError):
-        tqdm.write(f"mpfgvc: {printable(line)}", file=sys.stderr)
+        if _open:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=sys.stderr)
+        elif sys.stderr is not None:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
 
 
 def close_bars() -> None:

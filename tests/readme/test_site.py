@@ -58,8 +58,8 @@ def test_the_navigation_lists_every_page_and_no_other(site: Path) -> None:
 def test_the_commands_page_has_the_help_of_every_command_and_setting(site: Path) -> None:
     text = (site / "commands.md").read_text("utf-8")
     for command in COMMANDS:
-        assert f"\nusage: mpfgvc {command.name} [-h]" in text
-        assert f"\n## mpfgvc {command.name}\n" in text
+        assert f"\nusage: mpfgvc {command} [-h]" in text
+        assert f"\n## mpfgvc {command}\n" in text
     for group, settings in Config().model_dump().items():
         for name in settings if isinstance(settings, dict) else ():
             assert f"--{group}.{name}" in text

@@ -66,7 +66,6 @@ def _words(error: CalibrationError) -> str:
 
 COMMAND = Command(
     name="calibrate",
-    summary="make a model's probabilities mean something, for answers that may be unsure",
     add_options=_add_options,
     run=_run,
 )

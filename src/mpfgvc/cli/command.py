@@ -27,11 +27,12 @@ class Command:
 
     name: str
     """As it is typed; `data check` is the command check of the group data."""
-    summary: str
     add_options: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], int | None]
     takes_settings: bool = False
     shares_work: bool = False
+    summary: str = ""
+    """What it does, if that is not what main.py says of it."""
     interrupted: str = "interrupted"
     """What Ctrl-C says."""
     more_help: Callable[[], str] = str

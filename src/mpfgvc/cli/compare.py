@@ -105,7 +105,6 @@ def _load(options: Namespace) -> dict[str, Config]:
 
 COMMAND = Command(
     name="compare",
-    summary="train recipes with several seeds and compare them",
     add_options=_add_options,
     run=_run,
     takes_settings=True,

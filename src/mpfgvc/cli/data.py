@@ -157,21 +157,18 @@ def _pack(options: Namespace) -> None:
 COMMANDS = (
     Command(
         name="data check",
-        summary="find what is wrong with a dataset before training on it",
         add_options=_add_check_options,
         run=_check,
         takes_settings=True,
     ),
     Command(
         name="data pack",
-        summary="write a dataset as tar shards (WebDataset), if wished as smaller copies",
         add_options=_add_pack_options,
         run=_pack,
         takes_settings=True,
     ),
     Command(
         name="data synthesize",
-        summary="draw the synthetic birds into a folder, in the layout of CUB",
         add_options=_add_synthesize_options,
         run=_synthesize,
         takes_settings=True,

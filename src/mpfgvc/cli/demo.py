@@ -36,7 +36,6 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     name="demo",
-    summary="open a page on which to try a model",
     add_options=_add_options,
     run=_run,
     interrupted=STOPPED,

@@ -101,7 +101,6 @@ def _run_many(options: Namespace) -> int:
 
 COMMAND = Command(
     name="embed",
-    summary="write the embeddings of photographs, to search and compare by",
     add_options=_add_options,
     run=_run,
     interrupted="interrupted; no file is half written",

@@ -120,7 +120,6 @@ ZERO_SHOT = Command(
 )
 COMMAND = Command(
     name="evaluate",
-    summary="accuracies of a run on its test split",
     add_options=_add_options,
     run=_run,
     shares_work=True,

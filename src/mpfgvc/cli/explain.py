@@ -125,7 +125,6 @@ def _explain(
 
 COMMAND = Command(
     name="explain",
-    summary="draw what a prediction rests on: the kept patches, and what each of them says",
     add_options=_add_options,
     run=_run,
 )

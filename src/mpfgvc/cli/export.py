@@ -91,7 +91,6 @@ def _write(exported: Exported) -> None:
 
 COMMAND = Command(
     name="export",
-    summary="write a trained model as one file, for onnxruntime or OpenVINO",
     add_options=_add_options,
     run=_run,
     interrupted="interrupted; nothing was written",

@@ -3,7 +3,8 @@
 Results go to standard output (`--json`: one JSON document and nothing else), notes and progress to
 standard error. A user error ends with one line and exit code 2, Ctrl-C with 130, a reader
 that went away (`| head`) with 141, as for other tools. Any other exception is a bug and shows
-its traceback. A new command is a file beside this one and a line in `COMMANDS`.
+its traceback. A new command is a file beside this one and a line in `COMMANDS`; only the file of the command
+that is asked for is imported.
 """
 
 import difflib
@@ -13,45 +14,34 @@ import sys
 import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from importlib import import_module
 
-from mpfgvc.cli import (
-    calibrate,
-    compare,
-    data,
-    demo,
-    embed,
-    evaluate,
-    explain,
-    export,
-    output,
-    predict,
-    prompts,
-    push,
-    search,
-    serve,
-    train,
-)
+from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, Parser
 from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
+from mpfgvc.terms import VERSION
 
-COMMANDS: tuple[Command, ...] = (
-    train.COMMAND,
-    evaluate.COMMAND,
-    predict.COMMAND,
-    explain.COMMAND,
-    embed.COMMAND,
-    search.COMMAND,
-    prompts.COMMAND,
-    calibrate.COMMAND,
-    serve.COMMAND,
-    demo.COMMAND,
-    export.COMMAND,
-    compare.COMMAND,
-    push.COMMAND,
-    *data.COMMANDS,
-)
-GROUPS = {"data": "check a dataset, or draw a synthetic one"}
+COMMANDS = {
+    "train": "train both stages, or continue a run",
+    "evaluate": "accuracies of a run on its test split",
+    "predict": "guess the classes of photographs",
+    "explain": "draw what a prediction rests on: the kept patches, and what each of them says",
+    "embed": "write the embeddings of photographs, to search and compare by",
+    "search": "find the photographs that look most alike to the model",
+    "prompts": "say what the class prompts of a run have learned: words near them, classes that came close",
+    "calibrate": "make a model's probabilities mean something, for answers that may be unsure",
+    "serve": "answer photographs over HTTP",
+    "demo": "open a page on which to try a model",
+    "export": "write a trained model as one file, for onnxruntime or OpenVINO",
+    "compare": "train recipes with several seeds and compare them",
+    "push": "push a finished run to the Hugging Face hub, with a model card",
+    "data check": "find what is wrong with a dataset before training on it",
+    "data pack": "write a dataset as tar shards (WebDataset), if wished as smaller copies",
+    "data synthesize": "draw the synthetic birds into a folder, in the layout of CUB",
+}
+"""Every command, as it is typed; the file of its first word defines it."""
+GROUPS = {"data": "check a dataset, pack it, or draw a synthetic one"}
 """Commands of two words, by their first."""
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -124,21 +114,34 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
         raise ConfigError(f"unknown option {word}; {hint}")
 
 
+def command_named(name: str) -> Command:
+    """The command as its file defines it."""
+    module = import_module(f"mpfgvc.cli.{name.split()[0]}")
+    commands: tuple[Command, ...] = getattr(module, "COMMANDS", None) or (module.COMMAND,)
+    return next(command for command in commands if command.name == name)
+
+
 def _parser(words: Sequence[str]) -> Parser:
-    """The parser of all commands, each in the form that the words ask for."""
+    """The parser of all commands; the one that is asked for has its options, in the form that it is asked."""
     description = "Fine-grained visual classification with MP-FGVC."
     parser = Parser(prog="mpfgvc", description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"mpfgvc {VERSION}")
     top = parser.add_subparsers(required=True, metavar="COMMAND")
     groups = {}
     for name, summary in GROUPS.items():
         group = top.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
         groups[name] = group.add_subparsers(required=True, metavar="ACTION")
-    for command in [each.chosen(words) for each in COMMANDS]:
-        group_name, _, action = command.name.rpartition(" ")
-        sub = (groups[group_name] if group_name else top).add_parser(
+    for name, summary in COMMANDS.items():
+        group_name, _, action = name.rpartition(" ")
+        parsers = groups[group_name] if group_name else top
+        if list(words[: len(name.split())]) != name.split():
+            parsers.add_parser(action, help=summary)
+            continue
+        command = command_named(name).chosen(words)
+        sub = parsers.add_parser(
             action,
-            help=command.summary,
-            description=_sentence(command.summary),
+            help=summary,
+            description=_sentence(command.summary or summary),
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -75,7 +75,6 @@ def _run_many(options: Namespace) -> int:
 
 COMMAND = Command(
     name="predict",
-    summary="guess the classes of photographs",
     add_options=_add_options,
     run=_run,
     interrupted="interrupted; what was written is whole",

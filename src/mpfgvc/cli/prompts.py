@@ -29,7 +29,6 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     name="prompts",
-    summary="say what the class prompts of a run have learned: words near them, classes that came close",
     add_options=_add_options,
     run=_run,
 )

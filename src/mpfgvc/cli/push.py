@@ -64,7 +64,6 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     name="push",
-    summary="push a finished run to the Hugging Face hub, with a model card",
     add_options=_add_options,
     run=_run,
     interrupted="interrupted; nothing was committed to the hub",

@@ -70,7 +70,6 @@ def _line(each: Neighbour) -> str:
 
 COMMAND = Command(
     name="search",
-    summary="find the photographs that look most alike to the model",
     add_options=_add_options,
     run=_run,
 )

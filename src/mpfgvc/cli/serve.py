@@ -24,7 +24,6 @@ def _run(options: Namespace) -> None:
 
 COMMAND = Command(
     name="serve",
-    summary="answer photographs over HTTP",
     add_options=_add_options,
     run=_run,
     interrupted=STOPPED,

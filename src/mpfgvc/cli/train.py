@@ -155,7 +155,6 @@ def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
 
 COMMAND = Command(
     name="train",
-    summary="train both stages, or continue a run",
     add_options=_add_options,
     run=_run,
     takes_settings=True,
