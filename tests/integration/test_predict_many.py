@@ -13,9 +13,9 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
-from mpfgvc import AnswerRules, Predictor, calibrate
+from mpfgvc import AnswerRules, Predictor, calibrate, export
 from mpfgvc.inference.embedding_file import read_embeddings
-from mpfgvc.scale.part_worker import PartWorker
+from mpfgvc.scale.jobs import PartWorker
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -194,7 +194,7 @@ def test_a_model_that_was_calibrated_since_is_another_one(
         (["-o", "OUT", "--part-size", "0"], "--part-size must be at least 1, got 0"),
         (["-o", "OUT", "--actors", "2"], "--actors needs --engine ray; add it, or leave it out"),
         (["-o", "OUT", "--engine", "openvino"], "--engine and --threads are for a .onnx file"),
-        (["-o", "OUT", "--engine", "ray", "--threads", "2"], "--threads is for a .onnx file; with --engine"),
+        (["-o", "OUT", "--threads", "2"], "--threads is not for -o"),
         (["--engine", "ray"], "--engine ray writes into a folder; name it, such as -o guesses/"),
         (["-o", "OUT", "--abstain", "2"], "abstain must be a share between 0 and 1"),
         (["-o", "OUT", "--top", "0"], "--top must be at least 1, got 0"),
@@ -211,8 +211,13 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert line in stderr
 
 
-@pytest.mark.parametrize("words", [["--engine", "ray"], []])
-def test_an_exported_model_is_refused(cli: Cli, tmp_path: Path, words: list[str]) -> None:
-    code, _, stderr = cli("predict", "cub.onnx", "photos", "-o", tmp_path / "out", *words)
-    assert (code, stderr.count("\n")) == (2, 1)
-    assert "a run or a model folder, got cub.onnx; give that, or use" in stderr
+def test_an_exported_model_writes_the_rows_of_its_plain_prediction(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    file = export(finished, tmp_path / "run.onnx", most=3).path
+    code, _, stderr = cli("predict", file, photos / "test", "-o", tmp_path / "out", "--part-size", 8)
+    assert code == 0, stderr
+    rows = parquet.read_table(tmp_path / "out").to_pylist()
+    guesses = Predictor.from_pretrained(file)([Path(row["path"]) for row in rows])
+    assert [row["labels"] for row in rows] == [[guess.label for guess in each] for each in guesses]

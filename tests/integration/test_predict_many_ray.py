@@ -15,10 +15,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from mpfgvc.errors import DataError
-from mpfgvc.scale.job import Job, open_job
-from mpfgvc.scale.means import Cluster, WorkerOptions
-from mpfgvc.scale.ray_engine import compute_with_ray
-from mpfgvc.scale.task import Task
+from mpfgvc.scale.jobs import Job, Task, WorkerOptions, open_job
+from mpfgvc.scale.ray_engine import Cluster, compute_with_ray
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray: pip install 'mpfgvc[ray]'"),

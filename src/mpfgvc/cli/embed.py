@@ -94,7 +94,7 @@ def _is_folder(out: str | None) -> bool:
 def _run_many(options: Namespace) -> int:
     if not options.photos:
         raise ConfigError("a folder of embeddings needs photographs; name some after the model")
-    from mpfgvc.scale.task import Task
+    from mpfgvc.scale.jobs import Task
 
     return run_many(options, Task.of("embeddings", options.model, precision=options.precision))
 

@@ -16,9 +16,7 @@ from mpfgvc.progress import Bar, say
 from mpfgvc.terms import RAY
 
 if TYPE_CHECKING:
-    from mpfgvc.scale.job import Job
-    from mpfgvc.scale.means import Cluster, WorkerOptions
-    from mpfgvc.scale.task import Task
+    from mpfgvc.scale.jobs import Job, Task, WorkerOptions
 
 _OF_RAY = ("address", "actors", "actor_cores")
 _NUMBERS = ("part-size", "actors", "actor-cores")
@@ -60,9 +58,6 @@ def refuse_options_of_many(options: Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} needs {needs}; add it, or leave it out")
     if is_ray and not options.out:
         raise ConfigError(f"--engine {RAY} writes into a folder; name it, such as -o guesses/")
-    if is_ray and options.model.endswith(".onnx"):
-        rule = f"--engine {RAY} takes a run or a model folder"
-        raise ConfigError(f"{rule}, got {options.model}; give that, or use onnxruntime")
 
 
 def run_many(options: Namespace, task: Task) -> int:
@@ -70,53 +65,50 @@ def run_many(options: Namespace, task: Task) -> int:
     given = [name for name in _NUMBERS if getattr(options, name.replace("-", "_")) is not None]
     check_positive(options, *given)
     from mpfgvc.data.listing import photo_names
-    from mpfgvc.scale.job import open_job
-    from mpfgvc.scale.means import WorkerOptions
-    from mpfgvc.scale.predict_many import summary
+    from mpfgvc.scale.jobs import WorkerOptions, open_job, summary
 
     for note in task.notes:
         say(note)
     notes: list[str] = []
-    means = WorkerOptions(device=options.device, batch_size=options.batch_size)
+    workers = WorkerOptions(device=options.device, batch_size=options.batch_size)
     names = photo_names(options.photos, notes.append)
     with open_job(Path(options.out), task, names, part_size=options.part_size) as job:
-        _carry_out(job, means, _cluster(options))
+        _carry_out(job, workers, options)
         found = summary(job)
     for note in notes:
         say(note)
-    _say_summary(options, found.photographs, found.unreadable, found.unsure)
+    _say_summary(options, found.count, found.unreadable, found.unsure)
     if options.json:
-        output.write_json({"folder": str(options.out), "parts": job.parts, **found.to_dict()})
+        output.write_json({"folder": str(options.out), "parts": job.parts, **vars(found)})
     else:
-        what = f"{printable(str(options.out))}, {found.photographs} photographs in {job.parts} files"
+        what = f"{printable(str(options.out))}, {found.count} photographs in {job.parts} files"
         output.write_line(f"{task.what}  {what}")
     return 2 if found.unreadable else 0
 
 
-def _carry_out(job: Job, means: WorkerOptions, cluster: Cluster | None) -> None:
-    """Compute what is missing, with a bar."""
-    from mpfgvc.scale.predict_many import compute
+def _carry_out(job: Job, workers: WorkerOptions, options: Namespace) -> None:
+    """Compute what is missing, with a bar; on a cluster if one was asked for."""
+    from mpfgvc.scale.jobs import PartWorker
 
-    total = job.listed.photographs
-    done = total - sum(map(job.rows_of, job.missing()))
+    missing, total = job.missing(), len(job.names)
+    done = total - sum(len(job.names_of(number)) for number in missing)
     if done:
         say(f"{done} of {total} photographs are done already")
+    if options.engine == RAY:
+        from mpfgvc.scale.ray_engine import Cluster, compute_with_ray
+
+        cluster = Cluster(address=options.address, actors=options.actors, cores=options.actor_cores)
+        written = compute_with_ray(job, missing, workers, cluster)
+    else:
+        written = map(PartWorker(job, workers).write, missing)
     bar = Bar(job.task.what, total=total, done=done)
     try:
-        for photographs in compute(job, means, cluster):
+        for photographs in written:
             bar.advance(photographs)
     except KeyboardInterrupt:
         say(f"what is done stays in {job.folder}; the same command goes on")
         raise
     bar.close()
-
-
-def _cluster(options: Namespace) -> Cluster | None:
-    from mpfgvc.scale.means import Cluster
-
-    if options.engine != RAY:
-        return None
-    return Cluster(address=options.address, actors=options.actors, cores=options.actor_cores)
 
 
 def _say_summary(options: Namespace, total: int, unreadable: int, unsure: int) -> None:

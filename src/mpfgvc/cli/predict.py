@@ -56,17 +56,16 @@ def _run(options: Namespace) -> int:
 def _run_many(options: Namespace) -> int:
     if options.jsonl or options.csv:
         raise ConfigError("--jsonl and --csv print guesses, but -o writes them as Parquet; leave one out")
-    if options.model.endswith(".onnx"):
-        raise ConfigError(f"-o takes a run or a model folder, got {options.model}; give that, or use --csv")
-    if options.engine == RAY and options.threads is not None:
-        raise ConfigError(f"--threads is for a .onnx file; with --engine {RAY} give --actor-cores")
-    from mpfgvc.scale.task import Task
+    if options.threads is not None:
+        raise ConfigError("--threads is not for -o, which takes all cores; leave it out")
+    from mpfgvc.scale.jobs import Task
 
     task = Task.of(
         "guesses",
         options.model,
         source=options.source,
         precision=options.precision,
+        engine=None if options.engine == RAY else options.engine,
         top=options.top,
         rules=rules_of(options),
     )

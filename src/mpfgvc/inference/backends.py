@@ -76,21 +76,34 @@ def open_backend(
     Raises CheckpointError for a model that is missing or damaged, ConfigError for an option that is wrong or
     is not for this kind of model.
     """
+    check_options(model, engine=engine, threads=threads, device=device, precision=precision)
     if str(model).endswith(".onnx"):
-        if device not in ("auto", "cpu") or precision != "fp32":
-            rule = "an exported model runs on the CPU in the precision of its file"
-            raise ConfigError(f"{rule}; leave out --device and --precision")
         from mpfgvc.inference.exported import ExportedBackend
 
         return ExportedBackend(model, engine=engine or "onnxruntime", threads=threads)
-    if engine is not None or threads is not None:
-        raise ConfigError(f"--engine and --threads are for a .onnx file, got {model}; leave them out")
     try:
         from mpfgvc.inference.forward import load_backend
     except ModuleNotFoundError as error:
         hint = "install mpfgvc for it, or give a .onnx file of mpfgvc export"
         raise ConfigError(f"{model} needs {error.name}, which mpfgvc-runtime does without; {hint}") from None
     return load_backend(model, device=device, precision=precision)
+
+
+def check_options(
+    model: str | Path,
+    *,
+    engine: Engine | None = None,
+    threads: int | None = None,
+    device: str = "auto",
+    precision: Precision = "fp32",
+) -> None:
+    """Raise ConfigError for an option that is not for this kind of model."""
+    if not str(model).endswith(".onnx"):
+        if engine is not None or threads is not None:
+            raise ConfigError(f"--engine and --threads are for a .onnx file, got {model}; leave them out")
+    elif device not in ("auto", "cpu") or precision != "fp32":
+        rule = "an exported model runs on the CPU in the precision of its file"
+        raise ConfigError(f"{rule}; leave out --device and --precision")
 
 
 def check_finite(finite: NDArray[np.bool_], names: Sequence[str], *, model: str, hint: str) -> None:

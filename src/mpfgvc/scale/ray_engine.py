@@ -1,9 +1,9 @@
 """The parts of a job on a Ray cluster, by Ray Data: a pool of actors that load the model once each.
 
-The numbers of the missing parts go to the actors, a few ahead; an actor reads the names of its part from the
-folder of the job, computes, writes the file of the part, and sends back how many photographs it had. So
-nothing large travels. Ray starts an actor that died again and gives it its part again, for ever; a photograph
-that kills its process ends the job here after MOST_TRIES.
+The numbers of the missing parts go to the actors, a few ahead; an actor has the names of all photographs,
+computes, writes the file of the part, and sends back how many photographs it had. So nothing large travels.
+Ray starts an actor that died again and gives it its part again, for ever; a photograph that kills its process
+ends the job here after MOST_TRIES.
 
 User errors come back as values, so that they end the job in one line. Tried with Ray 2.60.
 """
@@ -22,8 +22,7 @@ from mpfgvc import errors
 from mpfgvc.errors import ConfigError, DataError, MpfgvcError, one_line
 from mpfgvc.files import remove
 from mpfgvc.processes import core_count
-from mpfgvc.scale.job import Job
-from mpfgvc.scale.means import Cluster, WorkerOptions
+from mpfgvc.scale.jobs import Job, PartWorker, WorkerOptions
 
 MOST_TRIES = 4
 """How often a part may be begun before it is taken to kill its process."""
@@ -39,13 +38,25 @@ _STORE_BYTES = 128 * 2**20
 """Shared memory of a cluster on this machine: only numbers travel."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A Ray cluster, and how much of it a job takes.
+
+    `address` is where it is (`host:6379`, `auto`, `ray://host:10001`); None starts one on this machine, which
+    ends with the job. `actors` None: as many as there is room for now. `cores` are those of one actor; None:
+    one, or with GPUs its share of the cores of the cluster.
+    """
+
+    address: str | None = None
+    actors: int | None = None
+    cores: int | None = None
+
+
 class PartActor:
     """Computes the parts whose numbers it is sent."""
 
-    def __init__(self, job: Job, means: WorkerOptions) -> None:
-        from mpfgvc.scale.part_worker import PartWorker
-
-        self.worker = PartWorker(job, means)
+    def __init__(self, job: Job, options: WorkerOptions) -> None:
+        self.worker = PartWorker(job, options)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """For a batch of one number: how many photographs it stands for, or the error that ends the job."""
@@ -60,7 +71,9 @@ class PartActor:
         return {"photographs": [done], "kind": [kind], "line": [line]}
 
 
-def compute_with_ray(job: Job, parts: Sequence[int], means: WorkerOptions, cluster: Cluster) -> Iterator[int]:
+def compute_with_ray(
+    job: Job, parts: Sequence[int], options: WorkerOptions, cluster: Cluster
+) -> Iterator[int]:
     """Compute some parts; after each the number of its photographs.
 
     Raises ConfigError without Ray or without room in the cluster, and whatever stops a part.
@@ -71,7 +84,7 @@ def compute_with_ray(job: Job, parts: Sequence[int], means: WorkerOptions, clust
     if not parts:
         return
     with _connected(ray, cluster):
-        room = Room.of(ray.cluster_resources(), means, cluster)
+        room = Room.of(ray.cluster_resources(), options, cluster)
         for row in _rows(ray.data, job, parts, room):
             if row["kind"]:
                 raise getattr(errors, row["kind"])(row["line"])
@@ -84,20 +97,20 @@ class Room:
 
     actors: int
     gpus: int
-    means: WorkerOptions
+    options: WorkerOptions
 
     @classmethod
-    def of(cls, resources: dict[str, float], means: WorkerOptions, cluster: Cluster) -> Self:
+    def of(cls, resources: dict[str, float], options: WorkerOptions, cluster: Cluster) -> Self:
         """What a cluster with these resources has room for. Raises ConfigError where there is none."""
         all_cores, all_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-        gpus = int(all_gpus > 0 and means.device in ("auto", "cuda"))
+        gpus = int(all_gpus > 0 and options.device in ("auto", "cuda"))
         usual = min(MOST_USUAL_CORES, max(1, all_cores // all_gpus)) if gpus else 1
         cores = usual if cluster.cores is None else cluster.cores
         room = min(all_cores // cores, all_gpus) if gpus else all_cores // cores
         if room < 1:
             rule = f"--actor-cores must fit into the {all_cores} cores of the cluster"
             raise ConfigError(f"{rule}, got {cores}")
-        return cls(actors=cluster.actors or room, gpus=gpus, means=replace(means, cores=cores))
+        return cls(actors=cluster.actors or room, gpus=gpus, options=replace(options, cores=cores))
 
 
 def _rows(data: Any, job: Job, parts: Sequence[int], room: Room) -> Iterator[dict[str, Any]]:
@@ -107,12 +120,12 @@ def _rows(data: Any, job: Job, parts: Sequence[int], room: Room) -> Iterator[dic
     numbers = data.from_items(items, override_num_blocks=min(len(parts), MOST_TASKS))
     computed = numbers.map_batches(
         PartActor,
-        fn_constructor_args=(job, room.means),
+        fn_constructor_args=(job, room.options),
         batch_size=1,
         compute=data.ActorPoolStrategy(
             size=min(room.actors, len(parts)), max_tasks_in_flight_per_actor=PARTS_AHEAD
         ),
-        num_cpus=room.means.cores,
+        num_cpus=room.options.cores,
         num_gpus=room.gpus,
     )
     yield from computed.iter_rows()

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.errors import ConfigError, DataError
-from mpfgvc.scale.job import Job, open_job
-from mpfgvc.scale.means import Cluster, WorkerOptions
-from mpfgvc.scale.ray_engine import MOST_TRIES, PartActor, Room, compute_with_ray
-from mpfgvc.scale.task import Task
+from mpfgvc.scale.jobs import Job, Task, WorkerOptions, open_job
+from mpfgvc.scale.ray_engine import MOST_TRIES, Cluster, PartActor, Room, compute_with_ray
 
 TASK = Task(what="guesses", model="/nowhere/birds", digest="d1", source="fusion")
 
@@ -23,7 +21,7 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.mark.parametrize(
-    ("resources", "means", "cluster", "actors", "cores", "gpus"),
+    ("resources", "options", "cluster", "actors", "cores", "gpus"),
     [
         ({"CPU": 12}, WorkerOptions(), Cluster(), 12, 1, 0),
         ({"CPU": 12}, WorkerOptions(), Cluster(cores=5), 2, 5, 0),
@@ -35,22 +33,16 @@ def job(tmp_path: Path) -> Job:
     ],
 )
 def test_actors_take_the_room_that_there_is(
-    resources: dict[str, float], means: WorkerOptions, cluster: Cluster, actors: int, cores: int, gpus: int
+    resources: dict[str, float], options: WorkerOptions, cluster: Cluster, actors: int, cores: int, gpus: int
 ) -> None:
-    room = Room.of(resources, means, cluster)
+    room = Room.of(resources, options, cluster)
     assert (room.actors, room.gpus) == (actors, gpus)
-    assert room.means == replace(means, cores=cores)
+    assert room.options == replace(options, cores=cores)
 
 
 def test_more_cores_than_the_cluster_has_are_refused() -> None:
     with pytest.raises(ConfigError, match="--actor-cores must fit into the 12 cores of the cluster, got 13"):
         Room.of({"CPU": 12}, WorkerOptions(), Cluster(cores=13))
-
-
-def test_loader_processes_stay_within_the_cores_of_an_actor() -> None:
-    assert WorkerOptions().loaders(on_cpu=True) is None
-    assert [WorkerOptions(cores=cores).loaders(on_cpu=True) for cores in (1, 4, 9)] == [0, 1, 2]
-    assert [WorkerOptions(cores=cores).loaders(on_cpu=False) for cores in (1, 6, 20)] == [1, 6, 8]
 
 
 def test_without_ray_one_line_says_how_to_get_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
