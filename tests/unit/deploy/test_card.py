@@ -217,11 +217,11 @@ def test_what_hinders_an_interval_is_a_note(make: Make, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        ({}, "sources must be a table"),
+        ({}, "count must be a whole number"),
         (RESULT | {"count": "4"}, "count must be a whole number"),
         (RESULT | {"prediction": "guess"}, "prediction must be one of"),
-        (RESULT | {"sources": {"text": SOURCES["text"]}}, "sources must hold fusion"),
-        (RESULT | {"sources": {"fusion": {"top1": 1.0}}}, "sources.fusion.top5 is missing"),
+        (RESULT | {"sources": {"text": SOURCES["text"]}}, "sources.vision is missing"),
+        (RESULT | {"sources": SOURCES | {"fusion": {"top1": 1.0}}}, "sources.fusion.top5 is missing"),
     ],
 )
 def test_a_damaged_result_is_refused_in_one_line(make: Make, result: dict[str, Any], reason: str) -> None:

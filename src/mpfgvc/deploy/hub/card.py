@@ -6,8 +6,8 @@ folder of this machine. Names of classes and datasets are anyone's text, so they
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,18 +57,28 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scores:
+    """How every source did."""
+
+    vision: Score
+    text: Score
+    fusion: Score
+
+
+@dataclass(frozen=True, kw_only=True)
 class TestResult:
     """The test of a run: photographs, the source that the model answers with, and every source."""
 
     count: int
     prediction: Source
     precision: Precision
-    sources: Mapping[str, Score]
+    sources: Scores
 
     @property
     def main(self) -> Score:
         """The score of what the model answers with."""
-        return self.sources[self.prediction]
+        score: Score = getattr(self.sources, self.prediction)
+        return score
 
 
 def model_card(
@@ -211,20 +221,11 @@ def _own_files(config: Config) -> list[str]:
 def _test(path: Path) -> TestResult:
     document = read_json(path, most_bytes=_MOST_BYTES)
     try:
-        if not isinstance(document, dict) or not isinstance(document.get("sources"), dict):
-            raise ConfigError("sources must be a table")
-        sources = {
-            name: typed(Score, values, f"sources.{name}") for name, values in document["sources"].items()
-        }
-        prediction = typed(Source, document.get("prediction"), "prediction")
-        if prediction not in sources:
-            raise ConfigError(f"sources must hold {prediction}")
-        return TestResult(
-            count=typed(int, document.get("count"), "count"),
-            prediction=prediction,
-            precision=typed(Precision, document.get("precision"), "precision"),
-            sources=sources,
-        )
+        if not isinstance(document, dict):
+            raise ConfigError("the document must be an object")
+        known = {entry.name: document.get(entry.name) for entry in fields(TestResult)}
+        result: TestResult = typed(TestResult, known, "")
+        return result
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}; restore it from a copy") from None
 
