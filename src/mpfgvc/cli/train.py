@@ -1,8 +1,8 @@
 """`mpfgvc train`: train both stages into a new run folder, or continue a run.
 
 Every setting of `config.py` is an option with its dotted name; words that are none of the options
-below are read as settings. A resumed run keeps its settings, except for the place of its data, the device
-and the sharding.
+below are read as settings. A resumed run keeps its settings, except for where its data are, the device and
+the sharding.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _dry_run(options: Namespace, recipe: str, config: Config) -> None:
     output.write_line(f"photographs  {photographs}; {result.classes} classes")
     output.write_line(f"computed on  {result.device}, {result.precision}, {many}")
     for part in result.parts:
-        each = f"{part.count} {part.unit}, {1000 * part.seconds_each:.3g} ms each"
-        output.write_line(f"  {part.name:<28} {_duration(part.seconds):>8}   {each}")
+        work = f"{part.count} {part.unit}, {1000 * part.seconds_each:.3g} ms each"
+        output.write_line(f"  {part.name:<28} {_duration(part.seconds):>8}   {work}")
     output.write_line(f"in all       {_duration(result.seconds)}")
     for store in result.stores:
         what = f"{store.needs / 1e9:.3g} of {store.has / 1e9:.3g} GB, most of it for {store.part}"

@@ -47,7 +47,7 @@ StoreName = Literal["gpu", "memory", "disk"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of the training: how many steps or photographs, and seconds of each and of all."""
+    """A part of the training: how many steps or photographs, and seconds of one and of all."""
 
     name: str
     count: int
@@ -271,9 +271,9 @@ class _Measuring:
             processes=self.run.loaders.processes,
         )
 
-    def _add(self, name: str, count: int, unit: Literal["steps", "photographs"], each: float) -> None:
+    def _add(self, name: str, count: int, unit: Literal["steps", "photographs"], one: float) -> None:
         if count:
-            part = Part(name=name, count=count, unit=unit, seconds_each=each, seconds=count * each)
+            part = Part(name=name, count=count, unit=unit, seconds_each=one, seconds=count * one)
             self.parts.append(part)
 
     def _held(self) -> dict[StoreName, int]:

@@ -74,70 +74,60 @@ def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCh
     predictor = Predictor.from_pretrained(run)
     read: list[int] = []
     rows, unreadable = [], []
-    for index, each in enumerate(predictor.embed_files(photos.samples)):
-        if each.embedding is None:
+    for index, found in enumerate(predictor.embed_files(photos.samples)):
+        if found.embedding is None:
             unreadable.append(str(photos.samples.path(index)))
         else:
             read.append(index)
-            rows.append(torch.from_numpy(each.embedding))
+            rows.append(found.embedding)
     samples = photos.samples.take(read)
     members = Counter(sample.label for sample in samples)
-    judged = [place for place, sample in enumerate(samples) if members[sample.label] >= FOLDS]
-    rare = [samples[place] for place in range(len(samples)) if members[samples[place].label] < FOLDS]
-    notes = _notes(unreadable, rare, len(photos.samples))
-    if len({samples[place].label for place in judged}) < 2:
+    judged = [index for index, sample in enumerate(samples) if members[sample.label] >= FOLDS]
+    rare = [str(sample.path) for sample in samples if members[sample.label] < FOLDS]
+    left_out = {
+        "photographs that cannot be read, left out of the label check": unreadable,
+        f"photographs of classes with fewer than {FOLDS}, whose labels were not judged": rare,
+    }
+    notes = tuple(counted(what, names, len(photos.samples)) for what, names in left_out.items() if names)
+    if len({samples[index].label for index in judged}) < 2:
         return LabelCheck(suspects=(), outliers=(), notes=notes)
-    embeddings = torch.stack(rows)
+    embeddings, labels = torch.from_numpy(np.stack(rows)), labels_of(samples)
     near, cosines = nearest_others(embeddings.numpy(), NEIGHBOURS)
-    labels = labels_of(samples)
     probabilities = out_of_fold_probabilities(
         embeddings[judged], labels[judged], classes=len(photos.classes), seed=seed
     )
-    found = label_suspects(probabilities.numpy(), labels[judged].numpy())
+    suspects = label_suspects(probabilities.numpy(), labels[judged].numpy())
     return LabelCheck(
-        suspects=tuple(_suspect(photos, samples, near, judged[each.index], each) for each in found),
-        outliers=tuple(_outlier(photos, samples, near, *each) for each in outliers(cosines)),
+        suspects=tuple(
+            _suspect(photos.classes, samples, near[judged[suspect.index]], judged[suspect.index], suspect)
+            for suspect in suspects
+        ),
+        outliers=tuple(
+            Outlier(
+                path=str(samples[index].path),
+                split=samples[index].split,
+                label=photos.classes[samples[index].label],
+                distance=round(distance, 4),
+                nearest=str(samples[int(near[index][0])].path),
+            )
+            for index, distance in outliers(cosines)
+        ),
         notes=notes,
     )
 
 
-def _notes(unreadable: Sequence[str], rare: Sequence[Sample], total: int) -> tuple[str, ...]:
-    notes = []
-    if unreadable:
-        notes.append(
-            counted("photographs that cannot be read, left out of the label check", unreadable, total)
-        )
-    if rare:
-        names = [str(sample.path) for sample in rare]
-        what = f"photographs of classes with fewer than {FOLDS}, whose labels were not judged"
-        notes.append(counted(what, names, total))
-    return tuple(notes)
-
-
 def _suspect(
-    photos: PhotoSet, samples: Sequence[Sample], near: NDArray[np.int64], place: int, found: Suspect
+    classes: Sequence[str], samples: Sequence[Sample], near: NDArray[np.int64], index: int, suspect: Suspect
 ) -> SuspectedLabel:
-    like = next((int(other) for other in near[place] if samples[other].label == found.guess), None)
+    like = next((str(samples[i].path) for i in near.tolist() if samples[i].label == suspect.guess), None)
     return SuspectedLabel(
-        path=str(samples[place].path),
-        split=samples[place].split,
-        label=photos.classes[found.given],
-        guess=photos.classes[found.guess],
-        self_confidence=round(found.self_confidence, 6),
-        guess_confidence=round(found.guess_confidence, 6),
-        like=None if like is None else str(samples[like].path),
-    )
-
-
-def _outlier(
-    photos: PhotoSet, samples: Sequence[Sample], near: NDArray[np.int64], place: int, distance: float
-) -> Outlier:
-    return Outlier(
-        path=str(samples[place].path),
-        split=samples[place].split,
-        label=photos.classes[samples[place].label],
-        distance=round(distance, 4),
-        nearest=str(samples[int(near[place][0])].path),
+        path=str(samples[index].path),
+        split=samples[index].split,
+        label=classes[suspect.given],
+        guess=classes[suspect.guess],
+        self_confidence=round(suspect.self_confidence, 6),
+        guess_confidence=round(suspect.guess_confidence, 6),
+        like=like,
     )
 
 

@@ -71,9 +71,9 @@ class Spread:
         if classes is None:
             classes = torch.arange(len(prompts.context), device=prompts.context.device)
         share = -(-len(classes) // self.processes)
-        places = torch.arange(share, device=classes.device) + self.rank * share
+        indices = torch.arange(share, device=classes.device) + self.rank * share
         # The last process may have fewer; it encodes the last class again, and nobody reads it.
-        own = self._encoded(prompts, classes[places.clamp(max=len(classes) - 1)])
+        own = self._encoded(prompts, classes[indices.clamp(max=len(classes) - 1)])
         return torch.cat(tuple(self.gather(own)))[: len(classes)]
 
     def of_all(self, values: Tensor) -> Tensor:
