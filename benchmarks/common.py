@@ -78,7 +78,7 @@ def result_file(name: str) -> Path:
 def environment(*, device: str = "cpu", precision: str = "32-true") -> dict[str, Any]:
     """Machine, versions and commit, without the command, which holds the paths of one machine."""
     described = describe_environment(device=device, precision=precision, processes=1, results=WRITTEN)
-    return {name: value for name, value in described.to_dict().items() if name != "command"}
+    return {name: value for name, value in described.model_dump(mode="json").items() if name != "command"}
 
 
 def environment_of(config: Config) -> dict[str, Any]:

@@ -47,14 +47,15 @@ def check_headers(photographs: Iterable[Photograph], on_error: OnError) -> Heade
 
     Raises DataError for the first broken file, with their count, if `on_error` is "raise".
     """
-    sources = {each.path: each.source for each in photographs if each.has_file}
+    sources = {photograph.path: photograph.source for photograph in photographs if photograph.has_file}
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
         read = list(zip(sources, pool.map(_read, sources.values()), strict=True))
     broken = {path: result for path, result in read if isinstance(result, str)}
     if broken and on_error == "raise":
         count = f"{len(broken)} of {len(sources)} photographs are broken, this is the first"
         raise DataError(f"{next(iter(broken.values()))} ({count})")
-    return Headers(found={path: each for path, each in read if isinstance(each, Header)}, broken=broken)
+    found = {path: result for path, result in read if isinstance(result, Header)}
+    return Headers(found=found, broken=broken)
 
 
 def photo_digest(source: Source) -> str:

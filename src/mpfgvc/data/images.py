@@ -92,19 +92,15 @@ def image_size(source: Source) -> tuple[int, int]:
         return size
 
 
-def as_image(source: str | Path | Image.Image | np.ndarray) -> Image.Image:
-    """An RGB image from a path, a Pillow image or an array.
+def as_image(source: Image.Image | np.ndarray) -> Image.Image:
+    """An upright RGB image from a Pillow image, which stays as it is, or an array.
 
     Arrays are (height, width) or (height, width, 3): uint8, uint16 (8, 12 or 16 bits,
     by their largest value, as in files), or floats in 0..1.
-    Raises DataError for any other array and for a file that cannot be read.
+    Raises DataError for any other array and for an image that cannot be read.
     """
-    if isinstance(source, str | Path):
-        return read_image(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    if not isinstance(source, Image.Image):
-        raise DataError(f"an image must be a path, a Pillow image or an array, got {type(source).__name__}")
     with _refusal(source):
         _refuse_shape(source.width, source.height)
         upright = source.copy()
@@ -138,10 +134,10 @@ def _open(file: BinaryIO, at_least: tuple[int, int] | None) -> Image.Image:
     image = _identify(file)
     scans = 1
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        place = file.tell()
+        header_end = file.tell()
         file.seek(0)
         scans = _scans(file.read(), image.layers, progressive="progressive" in image.info)
-        file.seek(place)
+        file.seek(header_end)
     _refuse_cost(image, scans=scans, at_least=at_least)
     return image
 
@@ -230,8 +226,8 @@ def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | 
         if at_least is not None:
             image.draft(None, (max(at_least),) * 2)  # both ways round: it may lie on its side
     transparent = image.mode in _ALPHA or "transparency" in image.info
-    each = 16 if transparent else _DEEP_MODES.get(image.mode, 8)
-    needed += (each + _EXTRA.get(image.format or "", 0)) * image.width * image.height
+    pixel = 16 if transparent else _DEEP_MODES.get(image.mode, 8)
+    needed += (pixel + _EXTRA.get(image.format or "", 0)) * image.width * image.height
     if needed > MOST_MEMORY:
         what = f"reading its {width} x {height} pixels as {image.format} ({image.mode})"
         takes = f"takes {needed / 1e6:.0f} MB, more than the {MOST_MEMORY / 1e6:.0f} MB allowed"
@@ -240,13 +236,13 @@ def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | 
 
 def _scans(content: bytes, components: int, *, progressive: bool) -> int:
     """The scans of a JPEG, which are counted without decoding: each goes over all its pixels."""
-    place, scans = 2, 0
-    while found := _MARKER.search(content, place):
-        marker = content[found.start() + 1]
-        place = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    start, scans = 2, 0
+    while found := _MARKER.search(content, start):
+        marker, segment = content[found.end() - 1], content[found.end() : found.end() + 3]
+        start = found.end() + int.from_bytes(segment[:2], "big")
         if marker == _START_OF_SCAN:
             scans += 1
-            if not progressive and content[found.end() + 2 : found.end() + 3] >= bytes([components]):
+            if not progressive and segment[2:] >= bytes([components]):
                 break  # the one scan has all of it
         elif marker == _END_OF_IMAGE:
             break

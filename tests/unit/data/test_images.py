@@ -380,7 +380,6 @@ def test_arrays_and_pillow_images_are_taken_as_they_are():
         (np.zeros((2, 90), np.uint8), "its shape of 90 x 2 pixels is more elongated than 40 : 1"),
         (Image.new("RGB", (3, 200)), "its shape of 3 x 200 pixels is more elongated than 40 : 1"),
         (Image.new("RGB", (0, 4)), "cannot read the given image: it has no pixels"),
-        (7, "must be a path, a Pillow image or an array, got int"),
     ],
 )
 def test_other_sources_are_refused_in_one_line(source, message):
