@@ -105,7 +105,7 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
 
 
 def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
-    """Refuse a word that is not an option; `config_io` checks what may be a setting or its value."""
+    """Refuse a word that is not an option; `recipes_io` checks what may be a setting or its value."""
     name = word.partition("=")[0]
     known = re.findall(r"--[\w.-]+", parser.format_usage())
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
