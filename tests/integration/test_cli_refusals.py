@@ -32,7 +32,6 @@ def refused(result: tuple[int, str, str], *parts: str) -> None:
     ("words", "parts"),
     [
         (["--model.kept_token", "4"], ["model.kept_token", "did you mean model.kept_tokens"]),
-        (["--stage2.flip", "true"], ["stage2.flip", "replaced by stage2.views"]),
         (["--model.kept_tokens", "many"], ["model.kept_tokens", "whole number", "many"]),
         (["--model.kept_tokens", "400"], ["model.kept_tokens", "at most 9", "48 x 48", "400"]),
         (["--stage1.epochs", "2.5"], ["stage1.epochs", "2.5"]),
