@@ -1,4 +1,4 @@
-"""Processes that are started again find each other, whatever the store knows of those that are gone."""
+"""Precision follows the device, and processes that are started again find each other."""
 
 import time
 from collections.abc import Callable
@@ -6,12 +6,70 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import torch
 from torch.distributed import TCPStore
 
-from mpfgvc.distributed import agree_on_name, store_outlives_processes
+from mpfgvc.distributed import agree_on_name, find_device, start_fabric, store_outlives_processes
+from mpfgvc.errors import ConfigError
 from mpfgvc.processes import Processes
+from mpfgvc.terms import PrecisionSetting
 
 Start = Callable[..., list["Future[str]"]]
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+@pytest.mark.parametrize("named", ["auto", "bf16", "fp32"])
+def test_auto_takes_bf16_where_the_cpu_computes_in_it_and_a_named_precision_is_taken_anyway(
+    named: PrecisionSetting, has_bf16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_bf16)
+    is_bf16 = named == "bf16" or (named == "auto" and has_bf16)
+    assert start_fabric("cpu", named).strategy.precision.precision == ("bf16-mixed" if is_bf16 else "32-true")
+
+
+def test_inputs_keep_their_bits_while_products_are_in_bf16() -> None:
+    seen: list[torch.dtype] = []
+
+    class Recorder(torch.nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            outputs = super().forward(inputs)
+            seen.extend([inputs.dtype, outputs.dtype])
+            return outputs
+
+    start_fabric("cpu", "bf16").setup(Recorder(3, 2))(torch.randn(5, 3))
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "17", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "train.sh"},
+        {"SLURM_NTASKS": "1", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_ID": "17", "SLURM_STEP_ID": "0"},
+        {"OMPI_COMM_WORLD_SIZE": "4", "JSM_NAMESPACE_SIZE": "4"},
+    ],
+    ids=["sbatch --ntasks=4 without srun", "srun of one task", "other clusters"],
+)
+def test_variables_of_a_cluster_that_started_nothing_leave_one_process(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fabric = start_fabric("cpu", "fp32")
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("there", "device", "found"), [(True, "mps:0", True), (True, "mps:1", False), (False, "mps:0", False)]
+)
+def test_the_only_device_of_its_kind_may_be_numbered_as_fabric_does(
+    there: bool, device: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there)
+    if found:
+        assert find_device(device) == device
+    else:
+        with pytest.raises(ConfigError, match=f"device must be one that is present .* or auto, got {device}"):
+            find_device(device)
 
 
 @pytest.fixture
