@@ -13,12 +13,10 @@ from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.listing import readable
 from mpfgvc.data.names import capitals_notes
 from mpfgvc.data.readers.birds import read_birds
-from mpfgvc.data.readers.flowers102 import read_flowers102
 from mpfgvc.data.readers.folders import read_folders
-from mpfgvc.data.readers.manifest import read_manifest
-from mpfgvc.data.readers.official import read_cub, read_food101, read_nabirds
+from mpfgvc.data.readers.official import read_cub, read_dogs, read_flowers102, read_food101, read_nabirds
 from mpfgvc.data.readers.shards import fetch_index, read_shards
-from mpfgvc.data.readers.stanford_dogs import read_dogs
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
 from mpfgvc.errors import ConfigError, DataError

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpfgvc.data.doctor import Report
-from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.samples import PhotoSet, relative_path
 from mpfgvc.errors import DataError
 from mpfgvc.files import new_file

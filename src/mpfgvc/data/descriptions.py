@@ -28,9 +28,8 @@ from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
 from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.csv_table import read_csv_rows
 from mpfgvc.data.readers.index_files import decode
-from mpfgvc.data.readers.table_values import text_of
+from mpfgvc.data.readers.tables import read_csv_rows, text_of
 from mpfgvc.data.samples import counted
 from mpfgvc.errors import CheckpointError, ConfigError, DataError, one_line
 from mpfgvc.files import check_digest, write_with_digest

@@ -27,8 +27,8 @@ from mpfgvc.data.listing import missing_files
 from mpfgvc.data.names import look
 from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.readers.folders import official_layout, read_labelled_folders
-from mpfgvc.data.readers.manifest import read_labelled_manifest
 from mpfgvc.data.readers.shards import LAYOUT
+from mpfgvc.data.readers.tables import read_labelled_manifest
 from mpfgvc.data.samples import (
     SPLITS,
     LabelledPhoto,

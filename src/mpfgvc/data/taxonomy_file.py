@@ -21,8 +21,8 @@ from pathlib import Path
 from mpfgvc.config import NESTED_FOLDERS
 from mpfgvc.data.listing import readable
 from mpfgvc.data.names import bird_name, look, nabird_name
-from mpfgvc.data.readers.csv_table import read_csv_rows
 from mpfgvc.data.readers.index_files import decode, read_names, read_numbers
+from mpfgvc.data.readers.tables import read_csv_rows
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy, filled
 from mpfgvc.errors import CheckpointError, ConfigError, DataError

@@ -8,7 +8,7 @@ import pytest
 from mpfgvc.config import DataConfig
 from mpfgvc.data.clean_manifest import write_clean_manifest
 from mpfgvc.data.doctor import check, dataset_to_check
-from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 
 

@@ -25,7 +25,7 @@ from mpfgvc.data.listing import (
     photograph,
     photographs_below,
 )
-from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.readers.flowers102 import read_flowers102
+from mpfgvc.data.readers.official import read_flowers102
 from mpfgvc.data.run_photos import read_labelled_set
 from mpfgvc.errors import DataError
 

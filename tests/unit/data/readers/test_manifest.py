@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpfgvc.data.readers.manifest import read_manifest
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 
 HEADER = "path,label,split\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpfgvc.data.readers.stanford_dogs import read_dogs
+from mpfgvc.data.readers.official import read_dogs
 from mpfgvc.errors import DataError
 
 io = pytest.importorskip("scipy.io")

@@ -8,22 +8,33 @@ Every refusal names the row.
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.csv_table import read_csv_rows, refuse_columns
 from mpfgvc.data.readers.index_files import decode, refuse_missing
-from mpfgvc.data.readers.table_values import number_of, text_of
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split
 from mpfgvc.data.split import photo_set
 from mpfgvc.errors import DataError, one_line
 
 _NEEDED = ("path", "label")
 _COLUMNS = (*_NEEDED, "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvRow:
+    """The cells of a row by column; `where` names the file and the line that the row ends on."""
+
+    where: str
+    cells: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +70,71 @@ def read_labelled_manifest(path: Path, root: Path, *, check_files: bool = True) 
     if check_files:
         refuse_missing(path, [photo.path for photo in photos])
     return photos
+
+
+def read_csv_rows(path: Path, text: str, *, needed: Sequence[str], known: Sequence[str]) -> Iterator[CsvRow]:
+    """The rows of a table, `text` of the file at `path`; blank lines are left out.
+
+    Raises DataError where a `needed` column is missing or a `known` one comes twice, and for a row that has
+    more or fewer fields than the header.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = next(reader, [])
+        refuse_columns(path, columns, needed=needed, known=known)
+        for fields in reader:
+            where = f"{path} line {reader.line_num}"
+            if len(fields) > len(columns):
+                rule = "has more fields than the header; put quotes around a field with a comma"
+                raise DataError(f"{where} {rule}")
+            if fields and len(fields) < len(columns):
+                rule = f"has {len(fields)} of the {len(columns)} fields of the header; complete it"
+                raise DataError(f"{where} {rule}")
+            if fields:
+                yield CsvRow(where=where, cells=dict(zip(columns, fields, strict=True)))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {reader.line_num} is not CSV: {error}; close its quotes or export it again"
+        ) from None
+
+
+def refuse_columns(
+    path: Path, columns: Iterable[str], *, needed: Sequence[str], known: Sequence[str]
+) -> None:
+    """Raise DataError if a `needed` column is missing, or if a `known` one comes twice."""
+    held = list(columns)
+    missing = [name for name in needed if name not in held]
+    if missing:
+        raise DataError(
+            f"{path} must have the columns {' and '.join(needed)}, "
+            f"{' and '.join(missing)} missing, got {held}"
+        )
+    twice = [name for name in known if held.count(name) > 1]
+    if twice:
+        raise DataError(f"{path} must have each column once, got {twice[0]} twice; remove one of them")
+
+
+def text_of(value: object, where: str) -> str:
+    """The text in a cell, empty for a missing one; a whole float is written as a whole number.
+
+    Raises DataError, beginning with `where`, for lists, fractions, bytes that are not UTF-8, and
+    text with a line break or a NUL, as an open quote leaves it.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str | bytes):
+        return _checked(value, where)
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float | Decimal):
+        return _whole(value, where)
+    raise DataError(f"{where} must be text or a whole number, got {type(value).__name__}; write it as text")
+
+
+def number_of(text: str) -> int | None:
+    """The whole number that a text spells, as `7`, `07` or `7.0`; None for any other text."""
+    found = re.fullmatch(r"(-?[0-9]{1,18})(\.0+)?", text)
+    return None if found is None else int(found[1])
 
 
 def _read_rows(path: Path, root: Path) -> list[_Row]:
@@ -146,3 +222,21 @@ def _splits(rows: Sequence[_Row]) -> list[Split]:
             raise DataError(f"{row.where}: split must be train, val or test, got {row.split!r}")
         splits.append(split)
     return splits
+
+
+def _checked(value: str | bytes, where: str) -> str:
+    try:
+        text = value.decode("utf-8") if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        raise DataError(f"{where} must be text in UTF-8, got {value!r:.60}; write it as text") from None
+    if any(each in text for each in "\r\n\0"):
+        raise DataError(f"{where} must be on one line, got {text!r:.60}; look for a quote that is not closed")
+    return text
+
+
+def _whole(value: float | Decimal, where: str) -> str:
+    if math.isnan(value):
+        return ""
+    if math.isinf(value) or value != int(value):
+        raise DataError(f"{where} must be text or a whole number, got {value}; write it as text")
+    return str(int(value))
