@@ -97,8 +97,8 @@ def evaluate(
         notes=(*choice.notes, *found.notes),
     )
     if report is not None and Processes.here().is_first:
-        place = Path(root) if root is not None else dataset_root(config.data)
-        photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=place)
+        folder_now = Path(root) if root is not None else dataset_root(config.data)
+        photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=folder_now)
         write_report(evaluation, report, photos=photos)
     return evaluation
 

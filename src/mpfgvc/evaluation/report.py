@@ -286,7 +286,7 @@ def _chart(title: str, x_name: str, curves: tuple[Curve, ...], y: Scale, says: s
 
 def _data(findings: Findings, suspects: Sequence[Judged], album: Album) -> Mapping[str, Any]:
     """What the script of the page reads."""
-    evaluation, number = findings.evaluation, {key: place for place, key in enumerate(album.addresses)}
+    evaluation, number = findings.evaluation, {key: row for row, key in enumerate(album.addresses)}
 
     def rows(some: Iterable[Judged]) -> list[Row]:
         """Path, true class, guess, two probabilities in percent, rank, number of the photograph or -1."""

@@ -1,7 +1,6 @@
 """What the names of towers stand for: repositories, activations, and the towers of the package."""
 
 import re
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -141,33 +140,3 @@ def test_the_pretraining_never_shows_a_class_of_the_benchmark(monkeypatch: pytes
     series = iter([*forbidden, allowed])
     monkeypatch.setattr(pretrain, "random_plumage", lambda _: next(series))
     assert pretrain.unseen_by_benchmark(np.random.default_rng(0)) == allowed
-
-
-@pytest.mark.slow("pretrains three times")
-def test_a_stopped_pretraining_continues_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def run(folder: str) -> dict[str, torch.Tensor]:
-        options = Namespace(
-            out=tmp_path / folder, steps=3, batch_size=4, lr=1e-3, warmup=1, workers=0, word_steps=1
-        )
-        monkeypatch.setattr(pretrain, "_parse", lambda: options)
-        pretrain.main()
-        state = torch.load(options.out / "checkpoint.pt", weights_only=True)
-        assert state["step"] == 3
-        return dict(state["towers"])
-
-    monkeypatch.setattr(pretrain, "CHECKPOINT_STEPS", 2)
-    whole = run("whole")
-    saved = pretrain.save
-
-    def save_and_stop(*arguments: object) -> None:
-        saved(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pretrain, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run("stopped")
-    monkeypatch.setattr(pretrain, "save", saved)
-    continued = run("stopped")
-    assert all(whole[name].equal(continued[name]) for name in whole)
