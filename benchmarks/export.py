@@ -31,8 +31,8 @@ from mpfgvc import Predictor, export
 from mpfgvc.config import DataConfig, ModelConfig, TextTowerConfig
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.export import write_export
-from mpfgvc.deploy.parity import Limits
+from mpfgvc.deploy.export.export import write_export
+from mpfgvc.deploy.export.parity import Limits
 from mpfgvc.inference.engines import INPUT, open_session
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.inference.tower_preprocessing import preprocessing_of

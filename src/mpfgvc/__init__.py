@@ -10,7 +10,7 @@ from mpfgvc.terms import VERSION
 
 if TYPE_CHECKING:
     from mpfgvc.config import Config
-    from mpfgvc.deploy.export import export
+    from mpfgvc.deploy.export.export import export
     from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
     from mpfgvc.evaluation.calibration import Calibrated, calibrate
     from mpfgvc.evaluation.evaluate import evaluate
@@ -43,7 +43,7 @@ _HOMES = {
     "calibrate": "mpfgvc.evaluation.calibration",
     "evaluate": "mpfgvc.evaluation.evaluate",
     "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
-    "export": "mpfgvc.deploy.export",
+    "export": "mpfgvc.deploy.export.export",
     "load_config": "mpfgvc.recipes_io",
     "resume": "mpfgvc.training.run",
     "train": "mpfgvc.training.run",

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc import CheckpointError, ConfigError, OutputError, Predictor, export
-from mpfgvc.deploy.parity import Limits
+from mpfgvc.deploy.export.parity import Limits
 from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.backends import Outputs
 from mpfgvc.inference.exported import KEY

@@ -11,7 +11,7 @@ from mpfgvc.errors import printable
 from mpfgvc.terms import Engine, ExportPrecision
 
 if TYPE_CHECKING:
-    from mpfgvc.deploy.export import Exported
+    from mpfgvc.deploy.export.export import Exported
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -49,8 +49,8 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> None:
     check_positive(options, "most")
-    from mpfgvc.deploy.export import export, usual_limits
-    from mpfgvc.deploy.parity import Limits
+    from mpfgvc.deploy.export.export import export, usual_limits
+    from mpfgvc.deploy.export.parity import Limits
 
     usual = usual_limits(options.precision, options.engine)
     limits = Limits(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mpfgvc.deploy.parity import Limits, compare
+from mpfgvc.deploy.export.parity import Limits, compare
 from mpfgvc.errors import ConfigError, OutputError
 
 BEFORE = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.1, 0.1, 0.8], [0.3, 0.6, 0.1]])

@@ -1,25 +1,35 @@
 """`mpfgvc export`: a trained model as one file that needs neither this package nor its text tower.
 
 A `.onnx` file for onnxruntime or OpenVINO. It is compared with the model on photographs before it gets its
-name; an export that is off leaves nothing behind.
+name; an export that is off leaves nothing behind. The photographs come from a run's training and validation
+split, never from its test split: what is chosen with them must not have seen what will judge it. Those of the
+comparison may be named instead.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import mpfgvc
+from mpfgvc.data.listing import find_images
+from mpfgvc.data.names import look
 from mpfgvc.data.preprocessing import Preprocessing, prepared_pixels
-from mpfgvc.data.samples import Photograph
-from mpfgvc.deploy.export_photos import photos_for_export
-from mpfgvc.deploy.graph import ExportedNetwork, onnx_bytes
-from mpfgvc.deploy.onnx_model import described, quantised, tidied, with_half_weights
-from mpfgvc.deploy.parity import FASTER, LIMITS, Limits, Parity, compare
+from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.data.samples import Photograph, Sample
+from mpfgvc.deploy.export.graph import (
+    ExportedNetwork,
+    described,
+    onnx_bytes,
+    quantised,
+    tidied,
+    with_half_weights,
+)
+from mpfgvc.deploy.export.parity import FASTER, LIMITS, Limits, Parity, compare
 from mpfgvc.errors import ConfigError
 from mpfgvc.files import new_file
 from mpfgvc.inference.arguments import refuse_below, refuse_unknown
@@ -28,9 +38,14 @@ from mpfgvc.inference.exported import ExportedBackend, ExportedDescription
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.progress import Bar
+from mpfgvc.run_folder import RunFolder
 from mpfgvc.terms import Engine, ExportPrecision
 
 MOST_PHOTOS = 200
+CALIBRATION = 64
+"""Photographs that ranges are measured on."""
+_SEED = 0
+_Photo = TypeVar("_Photo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +61,7 @@ class Exported:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc export --json`."""
-        return {
-            "path": str(self.path),
-            "bytes": self.bytes,
-            "precision": self.precision,
-            "engine": self.engine,
-            "parity": self.parity.to_dict(),
-        }
+        return asdict(self) | {"path": str(self.path)}
 
 
 def export(
@@ -166,3 +175,66 @@ def _loaded(model: bytes) -> Any:
 
 def _pixels(photograph: Photograph, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return prepared_pixels(photograph.read(at_least=preprocessing.at_least), preprocessing)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPhotos:
+    """`calibration` to measure ranges on; `compared` with their labels, None where one is not known."""
+
+    calibration: tuple[Photograph, ...]
+    compared: tuple[Photograph, ...]
+    labels: tuple[int | None, ...]
+
+
+def photos_for_export(
+    model: str | Path,
+    classes: Sequence[str],
+    *,
+    photos: str | Path | None,
+    most: int,
+    calibrate: bool,
+    root: str | Path | None,
+) -> ExportPhotos:
+    """At most `most` photographs to compare on, and those to calibrate on if that is wanted.
+
+    `photos` names a folder; a photograph in it is of a class if the folder that it lies in has its name.
+    Without it they are of the run: its validation split, or training photographs that nothing is calibrated
+    on. Raises ConfigError for a model that is not a run where one is needed, DataError for a folder without
+    photographs.
+    """
+    train, validation = _splits_of(model, root) if calibrate or photos is None else ((), ())
+    calibration = train[:CALIBRATION] if calibrate else ()
+    if photos is not None:
+        return _named(photos, classes, most, calibration)
+    compared = (validation or train[len(calibration) :] or train)[:most]
+    return ExportPhotos(
+        calibration=calibration, compared=compared, labels=tuple(sample.label for sample in compared)
+    )
+
+
+def _named(
+    photos: str | Path, classes: Sequence[str], most: int, calibration: tuple[Photograph, ...]
+) -> ExportPhotos:
+    found = _mixed(find_images([str(photos)]).photographs)[:most]
+    labels = {look(name): label for label, name in enumerate(classes)}
+    return ExportPhotos(
+        calibration=calibration,
+        compared=tuple(Photograph(path=path) for path in found),
+        labels=tuple(labels.get(look(path.parent.name)) for path in found),
+    )
+
+
+def _splits_of(model: str | Path, root: str | Path | None) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Training and validation photographs of a run, the classes mixed."""
+    folder = None if str(model).startswith("hf://") else RunFolder(model)
+    if folder is None or not folder.is_run:
+        rule = f"{model} is not a run folder, so it has no photographs to compare or calibrate on"
+        hint = "give the run folder, or name some with --photos (int8 is calibrated on those of the run)"
+        raise ConfigError(f"{rule}; {hint}")
+    restored = photos_of_run(folder, root=root)
+    return _mixed(restored.found("train")), _mixed(restored.found("validation"))
+
+
+def _mixed(photos: Sequence[_Photo]) -> tuple[_Photo, ...]:
+    """In an order without order, always the same."""
+    return tuple(photos[index] for index in np.random.default_rng(_SEED).permutation(len(photos)))

@@ -5,8 +5,7 @@ source that the model answers with.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +70,6 @@ class Parity:
                 f"{name} was not written, {reason}; choose another --precision, or looser limits"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """As in the document of `--json`."""
-        return asdict(self)
-
 
 def compare(
     before: NDArray[np.float64], after: NDArray[np.float64], labels: Sequence[int | None], limits: Limits
@@ -82,8 +77,8 @@ def compare(
     """The report from the probabilities of both, (photographs, classes)."""
     differences = np.abs(before - after).max(axis=1)
     first, second = before.argmax(axis=1), after.argmax(axis=1)
-    known = [place for place, label in enumerate(labels) if label is not None]
-    truth = np.array([labels[place] for place in known])
+    known = [index for index, label in enumerate(labels) if label is not None]
+    truth = np.array([labels[index] for index in known])
     return Parity(
         count=len(before),
         largest_difference=float(differences.max()),
