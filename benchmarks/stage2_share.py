@@ -15,7 +15,7 @@ from common import write_result
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.distributed import start_fabric
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.open_run import OpenRun, open_run
+from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.train_stages import train_stage1, train_stage2
 from side_by_side import seconds_of
 
@@ -39,7 +39,8 @@ def main() -> None:
 def _open(folder: RunFolder) -> OpenRun:
     config = folder.read_config()
     photos = read_photos(config.data, seed=config.seed)
-    return open_run(config, photos, start_fabric(config.device, config.precision), folder)
+    fabric = start_fabric(config.device, config.precision)
+    return open_run(config, list_photographs(config, photos, fabric), fabric, folder)
 
 
 if __name__ == "__main__":

@@ -381,7 +381,7 @@ class Stage1Config(StageConfig):
     """Micro-batches in one optimiser step; more of them need less memory."""
     sampled_classes: Advanced[AtLeastOne | None] = None
     """Classes whose prompts a micro-batch encodes: its own and a random sample of the others; null = all.
-    For thousands of classes; the loss over texts is then slightly too low (class_sampling.py)."""
+    For thousands of classes; the loss over texts is then slightly too low (training/stages.py)."""
 
     @model_validator(mode="after")
     def _check_stage1(self) -> Self:

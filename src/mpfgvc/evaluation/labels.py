@@ -1,6 +1,6 @@
 """Which labels are probably wrong, and which photographs are like no other: by probabilities and embeddings.
 
-Probabilities must be out of fold: from a classifier that has not seen the photograph (out_of_fold.py).
+Probabilities must be out of fold: from a classifier that has not seen the photograph (training/labels.py).
 Suspects are ranked by self-confidence, the probability of the label that is given. A photograph is a suspect
 if another class gets at least the probability that photographs of that class get on average, so no threshold
 has to be chosen: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021.
