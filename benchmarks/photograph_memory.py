@@ -1,7 +1,7 @@
 """Peak memory of one photograph, read and prepared as for a test at 96 pixels: large files and hostile ones.
 
 Each file is made here, read in a forked process of its own, and reported with what that process held at
-its peak above what it had before (side_by_side.py), its time, and the reason where it is refused.
+its peak above what it had before (side_by_side.py), its seconds of CPU, and the reason where it is refused.
 Nothing that is accepted may take more than 400 MB, or 10 seconds.
 
     python -m benchmarks.photograph_memory [--only NAME]
@@ -228,14 +228,14 @@ def read(folder: Path, name: str, *, write: Write) -> dict[str, object]:
     note = folder / "note"
 
     def work() -> None:
-        started, refused = time.perf_counter(), ""
+        started, refused = time.process_time(), ""
         try:
             TRANSFORM(read_image(path, at_least=TRANSFORM.at_least))
         except MpfgvcError as error:
             refused = str(error).partition(f"{path}: ")[2]
         except MemoryError:
             refused = "MemoryError"
-        note.write_text(json.dumps([round(time.perf_counter() - started, 2), refused]))
+        note.write_text(json.dumps([round(time.process_time() - started, 2), refused]))
 
     megabytes = round(peak_megabytes(work))
     seconds, refused = json.loads(note.read_text())

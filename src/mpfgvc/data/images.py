@@ -41,6 +41,9 @@ MOST_ELONGATED = 40
 """How many times as long as wide a photograph may be; panoramas reach 10."""
 MOST_SCANNED = 1_000_000_000
 """Pixels of all scans of a JPEG together: a progressive one has about 10 scans, a hostile one thousands."""
+MOST_SLOW_BYTES, MOST_SLOW_PIXELS = 30_000_000, 4_000_000
+"""Bytes of a file whose decoder needs a quarter of a second for a megabyte, and pixels where it is Python."""
+_SLOW_FORMATS = ("JPEG2000", "AVIF", "HEIF")
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
 _JPEGS = ("JPEG", "MPO")
 _HEIC = re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL)
@@ -132,13 +135,13 @@ def reason_only(failure: str, path: object) -> str:
 def _open(file: BinaryIO, at_least: tuple[int, int] | None) -> Image.Image:
     """The image with its header read and its cost known, its pixels still in the file."""
     image = _identify(file)
-    scans = 1
+    header_end, scans = file.tell(), 1
+    _refuse_slow(image, file.seek(0, io.SEEK_END))
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        header_end = file.tell()
         file.seek(0)
         scans = _scans(file.read(), image.layers, progressive="progressive" in image.info)
-        file.seek(header_end)
     _refuse_cost(image, scans=scans, at_least=at_least)
+    file.seek(header_end)
     return image
 
 
@@ -211,6 +214,18 @@ def _refuse_long_tags(file: BinaryIO) -> None:
             tag, kind, values = struct.unpack(order + entry, file.read(struct.calcsize(order + entry)))
             if values > _MOST_VALUES and kind not in (1, 2, 6, 7):  # bytes stay together
                 raise ValueError(f"its tag {tag} has {values} values")
+
+
+def _refuse_slow(image: Image.Image, file_size: int) -> None:
+    """Refuse what would take minutes in a few formats."""
+    in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+    if in_python and image.width * image.height > MOST_SLOW_PIXELS:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels of this {image.format} take too long; save it as PNG"
+        )
+    if image.format in _SLOW_FORMATS and file_size > MOST_SLOW_BYTES:
+        most = f"{MOST_SLOW_BYTES / 1e6:.0f} MB of {image.format}"
+        raise ValueError(f"decoding more than {most} takes too long; save it as JPEG or PNG")
 
 
 def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | None) -> None:

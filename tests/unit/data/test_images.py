@@ -257,6 +257,8 @@ BAD_FILES = {
         "more than the 400 MB",
     ),
     "a line": (png(1, 65_535), "its shape of 1 x 65535 pixels is more elongated than 40 : 1"),
+    "numbers as text": (b"P3\n3000 3000\n255\n0 0 0 ", "pixels of this PPM take too long; save it as PNG"),
+    "slow and long": (saved(noise(), "AVIF") + bytes(30_000_000), "more than 30 MB of AVIF takes too long"),
     "progressive and large": (
         claimed(PROGRESSIVE, 10_000, 10_000),
         "reading its 10000 x 10000 pixels as JPEG .RGB. takes 622 MB",
