@@ -101,7 +101,7 @@ def model_card(
         raise CheckpointError(f"the run {folder.path} is not finished: {hint}")
     dataset, splits, notes = dataset or _dataset_name(config, photographs), _splits(photographs), list[str]()
     test = _test(folder.evaluation) if folder.evaluation.is_file() else None
-    text_tower = config.model.text_tower
+    text_tower, stored = config.model.text_tower, description.calibration
     knows_text = text_tower.pretrained is not None or text_tower.weights is not None
     front: dict[str, Any] = {
         "library_name": "mpfgvc",
@@ -121,7 +121,8 @@ def model_card(
         classes=description.classes,
         taxonomy=() if description.taxonomy is None else description.taxonomy.levels,
         preprocessing=description.preprocessing,
-        calibration=_calibration(description, config.model.prediction),
+        calibration=stored and stored.of(config.model.prediction),
+        calibrated_by=stored and stored.photographs,
         dataset=dataset,
         splits=splits,
         held_out=any(split["name"] == "validation" for split in splits),
@@ -196,18 +197,6 @@ def _splits(photographs: PhotoSet) -> list[dict[str, Any]]:
             row = {"photographs": sum(counts), "fewest": min(counts), "most": max(counts)}
             found.append({"name": split, **row})
     return found
-
-
-def _calibration(description: ModelDescription, source: Source) -> dict[str, Any] | None:
-    """What is known about the probabilities of the source that answers; None if nothing is."""
-    stored = description.calibration
-    if stored is None or (found := stored.of(source)) is None:
-        return None
-    return {
-        "photographs": len(found.truth),
-        "where": stored.photographs,
-        "temperature": found.temperature,
-    }
 
 
 def _own_files(config: Config) -> list[str]:
