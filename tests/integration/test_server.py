@@ -189,13 +189,6 @@ def test_what_is_no_photograph_within_the_limits_is_refused_in_one_line(
     assert "\n" not in answer.json()["error"]
 
 
-def test_forty_megapixels_are_read_where_the_limit_allows_them() -> None:
-    with running() as started:
-        content = photograph("blue", size=(7300, 5500), kind="JPEG")
-        (found,) = started.client.post("/classify", files=form(content)).json()["photographs"]
-        assert found["answer"] == "blue"
-
-
 @pytest.mark.parametrize(
     ("request_", "status", "reason"),
     [

@@ -39,11 +39,11 @@ def _run(options: Namespace) -> None:
             else "--out goes with --dry-run"
         )
         raise ConfigError(rule)
-    from mpfgvc.deploy.hub.push import hub_model, push_model, refuse_missing_token, write_model
+    from mpfgvc.deploy.hub.push import check_token, hub_model, push_model, write_model
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said here
     if not options.dry_run:
-        refuse_missing_token()  # before torch is imported
+        check_token()  # before torch is imported
     model = hub_model(options.run, options.repository, license_name=options.license, dataset=options.dataset)
     for note in model.notes:
         say(note)

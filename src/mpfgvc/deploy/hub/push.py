@@ -93,7 +93,7 @@ def write_model(model: HubModel, out: Path) -> None:
                 shutil.copyfile(content, part / name)
 
 
-def refuse_missing_token() -> None:
+def check_token() -> None:
     """Raise OutputError if there is no token for the hub."""
     from huggingface_hub import get_token
 
@@ -107,7 +107,7 @@ def push_model(model: HubModel, *, private: bool = False, message: str | None = 
     Raises OutputError in one line for a missing or refused token, and whatever else the hub or the network
     refuses. The repository then has no half of it.
     """
-    refuse_missing_token()
+    check_token()
     from huggingface_hub import HfApi
 
     try:

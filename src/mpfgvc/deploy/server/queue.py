@@ -48,7 +48,7 @@ class Places:
             self.photographs -= ticket.photographs
             self.bytes -= ticket.bytes
 
-    def refuse_beyond(self, photographs: int, size: int) -> None:
+    def check_room(self, photographs: int, size: int) -> None:
         """Raise RefusedError (503) if so much more would be too much."""
         if self.closed:
             line = "the server is stopping"
@@ -74,7 +74,7 @@ class Ticket:
 
     def take(self, *, photographs: int = 0, size: int = 0) -> None:
         """Take more. Raises RefusedError (503) if too little is left."""
-        self._places.refuse_beyond(photographs, size)
+        self._places.check_room(photographs, size)
         self._places.photographs += photographs
         self._places.bytes += size
         self.photographs += photographs

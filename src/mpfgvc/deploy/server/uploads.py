@@ -180,7 +180,7 @@ async def read_uploads(request: Request, ticket: Ticket, limits: Limits) -> list
     Raises RefusedError: 400 for what is not a form of files, 408 for a body that comes too slowly, 413 for
     one that is too large, 415 for another type, 503 if others take the room.
     """
-    _refuse_other_types(request)
+    _check_type(request)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limits.request_bytes:
         raise _too_large(limits)
@@ -224,7 +224,7 @@ async def _within_limits(
         yield chunk
 
 
-def _refuse_other_types(request: Request) -> None:
+def _check_type(request: Request) -> None:
     kind, parameters = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         name = printable(kind.decode("latin-1"))[:80] or "none"
