@@ -220,7 +220,7 @@ def _next_value(name: str, rest: list[str]) -> str:
     """Take the value of an option from the words after it; an option without one means true."""
     if rest and not rest[0].startswith("--"):
         return rest.pop(0)
-    if name in SETTINGS and SETTINGS[name].annotation is bool:
+    if name not in SETTINGS or SETTINGS[name].annotation is bool:  # an unknown one is refused by its name
         return "true"
     hint = f"a value that begins with -- is written --{name}=--value"
     raise ConfigError(f"--{name} needs a value; {hint}")

@@ -109,6 +109,8 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
     name = word.partition("=")[0]
     known = re.findall(r"--[\w.-]+", parser.format_usage())
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    if name in known:
+        raise ConfigError(f"{name} belongs behind the command: mpfgvc {command.name} ... {name}")
     if not command.takes_settings or (near and word.startswith("--") and "." not in name):
         hint = f"did you mean {near[0]}?" if near else f"see mpfgvc {command.name} --help"
         raise ConfigError(f"unknown option {word}; {hint}")
@@ -131,10 +133,11 @@ def _parser(words: Sequence[str]) -> Parser:
     for name, summary in GROUPS.items():
         group = top.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
         groups[name] = group.add_subparsers(required=True, metavar="ACTION")
+    typed = [word for word in words if not word.startswith("-")]
     for name, summary in COMMANDS.items():
         group_name, _, action = name.rpartition(" ")
         parsers = groups[group_name] if group_name else top
-        if list(words[: len(name.split())]) != name.split():
+        if typed[: len(name.split())] != name.split():
             parsers.add_parser(action, help=summary)
             continue
         command = command_named(name).chosen(words)

@@ -70,6 +70,7 @@ def test_the_help_of_train_explains_the_settings_that_most_need_and_names_the_wa
         (["predict", "run", "x", "--topp", "3"], "unknown option --topp; did you mean --top?"),
         (["evaluate", "run", "--frob"], "unknown option --frob; see mpfgvc evaluate --help"),
         (["evaluate", "run", "more"], "unknown option more; see mpfgvc evaluate --help"),
+        (["--json", "evaluate", "run"], "--json belongs behind the command: mpfgvc evaluate ... --json"),
         (["train", "--conifg=cub"], "unknown option --conifg=cub; did you mean --config?"),
         (["predict"], "the following arguments are required: MODEL, PHOTO; see mpfgvc predict --help"),
         (["predcit"], "invalid choice: 'predcit'"),
