@@ -8,7 +8,7 @@ Both find the 5 nearest of one photograph, by cosine, on the same two threads. W
 import faiss
 import numpy as np
 
-from mpfgvc.inference.embedding_file import EmbeddingTable
+from mpfgvc.inference.embeddings import EmbeddingTable
 from mpfgvc.inference.search import EmbeddingIndex, unit_rows
 from side_by_side import compare_time, report
 

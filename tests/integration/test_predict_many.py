@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc import AnswerRules, Predictor, calibrate, export
-from mpfgvc.inference.embedding_file import read_embeddings
+from mpfgvc.inference.embeddings import read_embeddings
 from mpfgvc.scale.jobs import PartWorker
 
 Cli = Callable[..., tuple[int, str, str]]

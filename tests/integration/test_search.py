@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from mpfgvc import DataError, Predictor
-from mpfgvc.inference.embedding_file import read_embeddings
+from mpfgvc.inference.embeddings import read_embeddings
 from mpfgvc.inference.search import index_for
 
 Cli = Callable[..., tuple[int, str, str]]

@@ -51,11 +51,11 @@ def _run(options: Namespace) -> int:
     refuse_options_of_many(options)
     if options.engine == RAY or _is_folder(options.out):
         return _run_many(options)
-    from mpfgvc.inference.embedding_file import refuse_missing_pyarrow
+    from mpfgvc.files import pyarrow_for
 
-    refuse_missing_pyarrow()
+    pyarrow_for("embeddings")
     from mpfgvc.data.listing import find_images
-    from mpfgvc.inference.embed import embed_paths, embed_run
+    from mpfgvc.inference.embeddings import embed_photos, embed_run
     from mpfgvc.inference.predictor import Predictor
 
     notes: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ def _run(options: Namespace) -> int:
         predictor = Predictor.from_pretrained(
             options.model, device=options.device, precision=options.precision
         )
-        embedded = embed_paths(
+        embedded = embed_photos(
             predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size
         )
         notes = tuple(listing.left_out())

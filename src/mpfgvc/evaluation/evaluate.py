@@ -41,8 +41,7 @@ from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetric
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.calibration import Calibration
-from mpfgvc.inference.embeddings import Embeddings
-from mpfgvc.inference.forward import Inference
+from mpfgvc.inference.forward import Embeddings, Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
 from mpfgvc.processes import Processes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.inference.search import unit_rows
+from mpfgvc.inference.search import largest, unit_rows
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -75,13 +75,9 @@ def nearest_others(embeddings: Floats, count: int) -> tuple[Integers, Floats]:
         block = unit[start : start + _ROWS] @ unit.T
         rows = np.arange(len(block))
         block[rows, rows + start] = -2
-        best = np.sort(np.argpartition(-block, count - 1, axis=1)[:, :count], axis=1)
-        order = np.argsort(-np.take_along_axis(block, best, axis=1), axis=1, kind="stable")
-        best = np.take_along_axis(best, order, axis=1)
-        indices[start : start + _ROWS], cosines[start : start + _ROWS] = (
-            best,
-            np.take_along_axis(block, best, 1),
-        )
+        best = np.stack([largest(row, count) for row in block])
+        indices[start : start + _ROWS] = best
+        cosines[start : start + _ROWS] = np.take_along_axis(block, best, axis=1)
     return indices, cosines
 
 

@@ -1,62 +1,182 @@
-"""Run the frozen image tower once and keep the embeddings; stage 2 trains on them.
+"""Embeddings of photographs in a Parquet file, a row for each photograph: any files, or all of a run.
 
-In stage 2 both towers are constants, so V of a photograph under a deterministic
-transform never changes: one forward pass replaces one for every epoch. A random
-transform becomes deterministic by a seed, so a few random views of each
-photograph can be kept as well.
+    path        text, as it was given
+    label       text, the class of a photograph of a run; null where it is not known
+    split       text, train, validation or test of the run; null where it is not known
+    embedding   V, a list of `width` float32
+
+The metadata of the file name the model by the digest of its weights: embeddings of two models cannot be
+compared, so a file of another model is refused. Needs pyarrow, the extra `parquet`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import torch
-from jaxtyping import Float, Int
-from lightning_fabric import Fabric
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from mpfgvc.data.loading import EvaluationLoader
-from mpfgvc.distributed import gather_in_order
-from mpfgvc.inference.forward import Compute, encode_in_parts
-from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.data.run_photos import photos_of_run
+from mpfgvc.data.samples import Photograph, Sample, counted
+from mpfgvc.errors import CheckpointError, DataError, one_line
+from mpfgvc.files import new_file, pyarrow_for
+from mpfgvc.inference.predictor import Predictor
+from mpfgvc.run_folder import RunFolder
+from mpfgvc.terms import Precision
+
+KEY = b"mpfgvc"
+"""Where the metadata of the file have a document of ours."""
+ERROR = "error"
+"""The column of a job's rows that says why a photograph cannot be read."""
+_WHAT = "embeddings"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Embeddings:
-    """V of some photographs, in their order, on the CPU; `indices` say which of those that were asked for.
+class EmbeddingTable:
+    """The rows of a file, column by column; `model` is the digest of the model's weights, "" if unknown."""
 
-    Unreadable photographs are left out.
-    """
-
-    values: Float[Tensor, "photographs width"]
-    indices: Int[Tensor, " photographs"]
+    paths: tuple[str, ...]
+    labels: tuple[str | None, ...]
+    splits: tuple[str | None, ...]
+    values: NDArray[np.float32]
+    """(photographs, width)"""
+    model: str = ""
 
     def __len__(self) -> int:
-        return len(self.indices)
+        return len(self.paths)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedPhotos:
+    """What was written: the file, the number of its rows, and the photographs that could not be read."""
+
+    path: Path
+    count: int
+    unreadable: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Lines for people: what was left out."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of `mpfgvc embed --json`."""
+        return {"embeddings": str(self.path), "count": self.count, "unreadable": list(self.unreadable)}
+
+
 def embed_photos(
-    encoder: ImageEncoder,
-    loader: EvaluationLoader,
+    predictor: Predictor,
+    photographs: Iterable[str | Path | Photograph],
     *,
-    fabric: Fabric,
-    seen: Callable[[int], None] | None = None,
-) -> Embeddings:
-    """V of all the photographs of a loader, over all processes together, in the training's precision.
+    out: Path,
+    classes: Sequence[str] = (),
+    batch_size: int = 32,
+) -> EmbeddedPhotos:
+    """Write the embeddings of photographs to `out`; the classes of samples are named by `classes`.
 
-    `seen` is called with the number of photographs of this process that each batch embedded.
+    Raises OutputError; unreadable photographs are left out and named.
     """
-    encoder.eval()
-    compute = Compute.of(fabric)
-    values = [torch.zeros(0, encoder.tower.width)]  # a process may have no photograph
-    indices: list[int] = []
-    for batch in loader:
-        if not batch.indices:
+    paths, labels, splits, values, unreadable = [], [], [], [], []
+    for each in predictor.embed_files(photographs, batch_size=batch_size):
+        photo = each.photograph
+        if each.embedding is None:
+            unreadable.append(str(photo.path))
             continue
-        embedding = encode_in_parts(encoder, batch.images, compute).embedding
-        values.append(embedding.float().cpu())
-        indices += batch.indices
-        if seen is not None:
-            seen(len(batch.indices))
-    order = torch.tensor(indices, dtype=torch.long)
-    return Embeddings(values=gather_in_order(torch.cat(values), order), indices=gather_in_order(order, order))
+        label, split = (classes[photo.label], photo.split) if isinstance(photo, Sample) else (None, None)
+        paths.append(str(photo.path))
+        labels.append(label)
+        splits.append(split)
+        values.append(each.embedding)
+    table = EmbeddingTable(
+        paths=tuple(paths),
+        labels=tuple(labels),
+        splits=tuple(splits),
+        values=np.array(values, dtype=np.float32).reshape(-1, predictor.backend.width),
+        model=predictor.digest,
+    )
+    write_embeddings(table, out)
+    what = "photographs that cannot be read, left out"
+    notes = (counted(what, unreadable, len(paths) + len(unreadable)),) if unreadable else ()
+    return EmbeddedPhotos(path=out, count=len(paths), unreadable=tuple(unreadable), notes=notes)
+
+
+def embed_run(
+    run: str | Path,
+    *,
+    out: Path | None = None,
+    root: str | Path | None = None,
+    manifest: str | Path | None = None,
+    batch_size: int = 32,
+    device: str = "auto",
+    precision: Precision = "fp32",
+) -> EmbeddedPhotos:
+    """Write the embeddings of all photographs of a run, with class and split; None = into the run folder.
+
+    `root` and `manifest` say where the dataset is now, if it moved. Raises CheckpointError for a folder that
+    is not a run or has no model, DataError if none of its photographs is there.
+    """
+    folder = RunFolder(run)
+    if not folder.is_run:
+        raise CheckpointError(f"{run} is not a run folder, it has no photographs; name some photographs")
+    restored = photos_of_run(folder, root=root, manifest=manifest)
+    samples = [sample for split in ("train", "validation", "test") for sample in restored.found(split)]
+    predictor = Predictor.from_pretrained(run, device=device, precision=precision)
+    embedded = embed_photos(
+        predictor,
+        samples,
+        out=out or folder.embeddings,
+        classes=restored.photos.classes,
+        batch_size=batch_size,
+    )
+    return replace(embedded, notes=(*restored.notes, *embedded.notes))
+
+
+def write_embeddings(table: EmbeddingTable, path: Path) -> None:
+    """Write a file, whole or not at all. Raises OutputError."""
+    arrow, width = pyarrow_for(_WHAT), table.values.shape[1]
+    text = arrow.string()
+    fields = {"path": text, "label": text, "split": text, "embedding": arrow.list_(arrow.float32(), width)}
+    schema = arrow.schema(fields, metadata=about_embeddings(width=width, model=table.model))
+    columns = {
+        "path": table.paths,
+        "label": table.labels,
+        "split": table.splits,
+        "embedding": arrow.FixedSizeListArray.from_arrays(arrow.array(table.values.ravel()), width),
+    }
+    with new_file(path) as part:
+        arrow.parquet.write_table(arrow.table(columns, schema=schema), part)
+
+
+def read_embeddings(path: Path) -> EmbeddingTable:
+    """The rows of a file, or of a folder of them (scale/jobs.py), without photographs that cannot be read.
+
+    Raises DataError for one that cannot be read or is not one of embeddings.
+    """
+    try:
+        table = pyarrow_for(_WHAT).parquet.read_table(path)
+        about = json.loads((table.schema.metadata or {}).get(KEY, b"null"))
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"cannot read {path}: {one_line(error)}; make it with mpfgvc embed") from None
+    if about is None:
+        raise DataError(
+            f"{path} is not a file of mpfgvc embed: its metadata name no model; make it with that"
+        )
+    if ERROR in table.column_names:
+        table = table.filter(table[ERROR].is_null())
+    values = table["embedding"].combine_chunks().flatten().to_numpy()
+    return EmbeddingTable(
+        paths=tuple(table["path"].to_pylist()),
+        labels=_texts(table, "label"),
+        splits=_texts(table, "split"),
+        values=values.reshape(-1, about["width"]),
+        model=about["model"],
+    )
+
+
+def about_embeddings(*, width: int, model: str) -> dict[bytes, bytes]:
+    """The metadata of a file of embeddings."""
+    return {KEY: json.dumps({"model": model, "width": width}).encode()}
+
+
+def _texts(table: Any, column: str) -> tuple[str | None, ...]:
+    """A column of text; nothing in each row where there is no such column."""
+    return tuple(table[column].to_pylist()) if column in table.column_names else (None,) * len(table)

@@ -8,19 +8,20 @@ activations of a whole batch would be written to main memory and freed after eve
 layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from PIL.Image import Image
 from torch import Tensor
 
+from mpfgvc.data.loading import EvaluationLoader
 from mpfgvc.data.preprocessing import prepare
-from mpfgvc.distributed import find_device, send
+from mpfgvc.distributed import find_device, gather_in_order, send
 from mpfgvc.inference.answering import ModelFacts
 from mpfgvc.inference.arguments import refuse_unknown
 from mpfgvc.inference.backends import Outputs, Pixels, check_finite
@@ -151,3 +152,46 @@ def encode_in_parts(
     with compute.autocast():
         parts = [encoder(part) for part in torch.split(images, max(1, at_once))]
     return EncodedImages(*map(torch.cat, zip(*parts, strict=True)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embeddings:
+    """V of some photographs, in their order, on the CPU; `indices` say which of those that were asked for.
+
+    Unreadable photographs are left out.
+    """
+
+    values: Float[Tensor, "photographs width"]
+    indices: Int[Tensor, " photographs"]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@torch.inference_mode()
+def embed_photos(
+    encoder: ImageEncoder,
+    loader: EvaluationLoader,
+    *,
+    fabric: Fabric,
+    seen: Callable[[int], None] | None = None,
+) -> Embeddings:
+    """V of all the photographs of a loader, over all processes together, in the training's precision.
+
+    In stage 2 both towers are constants, so one forward pass replaces one for every epoch.
+    `seen` is called with the number of photographs of this process that each batch embedded.
+    """
+    encoder.eval()
+    compute = Compute.of(fabric)
+    values = [torch.zeros(0, encoder.tower.width)]  # a process may have no photograph
+    indices: list[int] = []
+    for batch in loader:
+        if not batch.indices:
+            continue
+        embedding = encode_in_parts(encoder, batch.images, compute).embedding
+        values.append(embedding.float().cpu())
+        indices += batch.indices
+        if seen is not None:
+            seen(len(batch.indices))
+    order = torch.tensor(indices, dtype=torch.long)
+    return Embeddings(values=gather_in_order(torch.cat(values), order), indices=gather_in_order(order, order))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpfgvc.errors import DataError
 from mpfgvc.inference.arguments import refuse_below
-from mpfgvc.inference.embedding_file import EmbeddingTable, read_embeddings
+from mpfgvc.inference.embeddings import EmbeddingTable, read_embeddings
 from mpfgvc.inference.predictor import Predictor
 
 
@@ -56,7 +56,9 @@ class EmbeddingIndex:
         rows = np.flatnonzero(wanted)
         unit = self._unit if wanted.all() else self._unit[rows]
         similarities = unit_rows(queries) @ unit.T
-        return [self._neighbours(rows[best], row[best]) for row in similarities for best in [_best(row, top)]]
+        return [
+            self._neighbours(rows[best], row[best]) for row in similarities for best in [largest(row, top)]
+        ]
 
     def _neighbours(self, rows: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[Neighbour]:
         table = self.table
@@ -85,12 +87,12 @@ def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def _best(similarities: NDArray[np.float32], top: int) -> NDArray[np.int64]:
-    """The places of the `top` largest, largest first, then in order."""
+def largest(similarities: NDArray[np.float32], top: int) -> NDArray[np.int64]:
+    """The indices of the `top` largest numbers of a row, largest first, equal ones in order."""
     if top < len(similarities):
         smallest = np.partition(similarities, -top)[-top]
-        places = np.flatnonzero(similarities >= smallest)
+        indices = np.flatnonzero(similarities >= smallest)
     else:
-        places = np.arange(len(similarities))
-    order: NDArray[np.int64] = places[np.argsort(-similarities[places], kind="stable")][:top]
+        indices = np.arange(len(similarities))
+    order: NDArray[np.int64] = indices[np.argsort(-similarities[indices], kind="stable")][:top]
     return order

@@ -44,7 +44,7 @@ from mpfgvc.files import (
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts, Prediction
 from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.inference.backends import check_options
-from mpfgvc.inference.embedding_file import ERROR, about_embeddings
+from mpfgvc.inference.embeddings import ERROR, about_embeddings
 from mpfgvc.inference.exported import ExportedBackend
 from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
 from mpfgvc.inference.model_source import HUB, find_model_folder

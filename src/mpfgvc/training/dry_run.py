@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from mpfgvc.config import Config
 from mpfgvc.data.loading import labels_of, worker_count
 from mpfgvc.distributed import from_first, gather
-from mpfgvc.inference.embeddings import embed_photos
+from mpfgvc.inference.forward import embed_photos
 from mpfgvc.model.fusion import start_fusion
 from mpfgvc.processes import core_count
 from mpfgvc.run_folder import RunFolder

@@ -13,8 +13,7 @@ from mpfgvc.data.samples import PhotoSet
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
-from mpfgvc.inference.embeddings import embed_photos
-from mpfgvc.inference.forward import Compute, Inference
+from mpfgvc.inference.forward import Compute, Inference, embed_photos
 from mpfgvc.model.fusion import start_fusion
 from mpfgvc.model.losses import Objective, balanced_weights
 from mpfgvc.model.network import MPFGVC

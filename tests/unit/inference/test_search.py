@@ -1,12 +1,13 @@
 """Nearest photographs by the cosine of embeddings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mpfgvc import ConfigError, DataError
-from mpfgvc.inference.embedding_file import EmbeddedPhoto, EmbeddingTable, read_embeddings, write_embeddings
+from mpfgvc.inference.embeddings import EmbeddingTable, read_embeddings, write_embeddings
 from mpfgvc.inference.search import EmbeddingIndex
 
 
@@ -49,34 +50,15 @@ def test_a_class_can_be_asked_for() -> None:
     assert index.nearest(np.ones((1, 4), dtype=np.float32), label="owl") == [[]]
 
 
-def test_a_file_gives_back_what_was_written_also_in_several_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mpfgvc.inference.embedding_file.ROWS_AT_ONCE", 2)
-    values = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
-    with write_embeddings(tmp_path / "e.parquet", width=3, model="abc") as file:
-        for index, value in enumerate(values):
-            file.add(EmbeddedPhoto(path=f"{index}", embedding=value, label="x" if index else None))
+def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=(5, 3))
+    written = replace(_table(values, (None, *"xxxx")), model="abc")
+    write_embeddings(written, tmp_path / "e.parquet")
     table = read_embeddings(tmp_path / "e.parquet")
-    np.testing.assert_array_equal(table.values, values)
-    assert (table.model, table.paths, table.labels) == ("abc", tuple("01234"), (None, *"xxxx"))
-    assert table.splits == (None,) * 5
-
-
-def test_a_file_that_was_not_finished_is_not_there_and_another_one_stays(tmp_path: Path) -> None:
-    out = tmp_path / "e.parquet"
-    with (
-        pytest.raises(ValueError, match="Length of item not correct"),
-        write_embeddings(out, width=3, model="") as file,
-    ):
-        file.add(EmbeddedPhoto(path="a", embedding=np.zeros((1, 3, 3), dtype=np.float32)))
-    assert list(tmp_path.iterdir()) == []
-    with write_embeddings(out, width=3, model="old"):
-        pass
-    with pytest.raises(DataError), write_embeddings(out, width=3, model="new"):
-        raise DataError("stop")
-    assert read_embeddings(out).model == "old"
-    assert read_embeddings(out).values.shape == (0, 3)
+    np.testing.assert_array_equal(table.values, written.values)
+    assert replace(table, values=written.values) == written
+    write_embeddings(_table(np.zeros((0, 3))), tmp_path / "none.parquet")
+    assert read_embeddings(tmp_path / "none.parquet").values.shape == (0, 3)
 
 
 def test_other_parquet_files_are_refused(tmp_path: Path) -> None:
