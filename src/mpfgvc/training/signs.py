@@ -127,26 +127,31 @@ _RATES = {"stage1": "stage1.lr and stage1.tower_lr", "stage2": "stage2.lr"}
 
 
 class Waiting:
-    """Passes on the batches of an epoch, and adds up the seconds in which they were waited for.
+    """Passes on the batches of an epoch, and keeps the seconds in which they were waited for.
 
     The first stands apart: it waits for loader processes that start.
     """
 
     def __init__(self) -> None:
-        self.first = self.seconds = 0.0
+        self.waits: list[float] = []
+
+    @property
+    def first(self) -> float:
+        """Seconds until the first batch."""
+        return self.waits[0]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all later batches."""
+        return sum(self.waits[1:])
 
     def over(self, batches: Iterable[Item]) -> Iterator[Item]:
         """The same batches."""
-        batches, asked = iter(batches), perf_counter()
-        first = next(batches, None)
-        self.first = perf_counter() - asked
-        if first is None:
-            return
-        yield first
+        batches = iter(batches)
         while True:
             asked = perf_counter()
             batch = next(batches, None)
-            self.seconds += perf_counter() - asked
+            self.waits.append(perf_counter() - asked)
             if batch is None:
                 return
             yield batch
