@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpfgvc.config import Config
@@ -164,6 +164,7 @@ def test_a_text_setting_takes_the_word_as_it_was_typed(name: str) -> None:
     assert load_config(overrides=overrides).data.root == name
 
 
+@settings(deadline=None)
 @given(ANY_TEXT)
 @example("null")
 def test_no_word_is_special_for_a_folder(word: str) -> None:
@@ -245,6 +246,7 @@ def test_a_text_setting_keeps_its_letters_in_a_file(tmp_path: Path, written: str
     assert read(tmp_path, f"data:\n  root: {written}\n").data.root == root
 
 
+@settings(deadline=None)
 @given(text=ANY_TEXT)
 def test_any_text_comes_back_from_a_written_config(folder: Path, text: str) -> None:
     config = load_config(overrides={"data.root": text, "model.image_tower.name": text})
