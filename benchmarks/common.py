@@ -26,7 +26,7 @@ from mpfgvc.data.samples import Split
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import start_fabric
 from mpfgvc.files import write_text
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower

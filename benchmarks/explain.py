@@ -12,8 +12,8 @@ from PIL import Image
 from common import untrained_network, vit_base
 from mpfgvc import Predictor
 from mpfgvc.config import DataConfig, ModelConfig, TextTowerConfig
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from side_by_side import compare_time, report
 
 KEPT, CLASSES = 24, 200

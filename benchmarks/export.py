@@ -34,8 +34,8 @@ from mpfgvc.data.samples import Sample
 from mpfgvc.deploy.export.export import write_export
 from mpfgvc.deploy.export.parity import Limits
 from mpfgvc.inference.engines import INPUT, open_session
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.terms import Engine, ExportPrecision
 from side_by_side import Comparison, compare_time, comparison, report, seconds_of

@@ -34,8 +34,8 @@ from mpfgvc import Config
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import Transform, eval_transform
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import load_model
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.run_folder import RunFolder
 from selection_quality import STYLES, Curves, Ranking, best_first, covered, rankings

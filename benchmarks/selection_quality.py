@@ -33,8 +33,8 @@ from mpfgvc.birds.plumage import all_species
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.readers.birds import DrawnSample
 from mpfgvc.data.transforms import eval_transform
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import load_model
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.selection import attention_rollout
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower

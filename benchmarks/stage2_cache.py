@@ -22,8 +22,7 @@ from mpfgvc.data.loading import EvaluationLoader, epoch_batches, labels_of
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import start_fabric
-from mpfgvc.inference.forward import Compute, embed_photos, encode_in_parts
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
+from mpfgvc.inference.forward import Compute, embed_photos, encode_in_parts, preprocessing_of
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.loaders import EmbeddingLoader
 from mpfgvc.training.optim import build_optimizer

@@ -18,8 +18,7 @@ from mpfgvc.birds.plumage import (
 )
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.data.preprocessing import Preprocessing, prepare
-from mpfgvc.inference.forward import Compute, encode_in_parts
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
+from mpfgvc.inference.forward import Compute, encode_in_parts, preprocessing_of
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.model.towers.text_tower import TextTower

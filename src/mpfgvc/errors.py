@@ -5,6 +5,7 @@ command line prints that line and exits with code 2; Python callers catch `Mpfgv
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 
 class MpfgvcError(Exception):
@@ -46,3 +47,15 @@ def printable(text: str) -> str:
         char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
         for char in text
     )
+
+
+def check_known(setting: str, value: str, known: Sequence[str]) -> None:
+    """Raise ConfigError unless `value` is one of the known words."""
+    if value not in known:
+        raise ConfigError(f"{setting} must be one of {', '.join(known)}, got {value!r:.40}")
+
+
+def check_at_least(least: int, setting: str, value: int) -> None:
+    """Raise ConfigError unless `value` is a whole number of at least `least`; True and False are not."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{setting} must be a whole number of at least {least}, got {value!r:.40}")

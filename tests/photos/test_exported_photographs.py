@@ -7,8 +7,8 @@ import pytest
 
 from mpfgvc import MPFGVC, Predictor, export, load_config
 from mpfgvc.inference.calibration import softmax
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel, load_model, save_model
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 
 for package in ("onnx", "onnxruntime", "onnxscript"):
     pytest.importorskip(package)

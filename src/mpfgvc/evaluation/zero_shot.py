@@ -17,9 +17,9 @@ from mpfgvc.evaluation.evaluate import evaluate_photos, run_loader
 from mpfgvc.evaluation.metrics import Evaluation
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
 from mpfgvc.model.network import MPFGVC, check_settings
 from mpfgvc.processes import Processes
 from mpfgvc.terms import Precision

@@ -30,9 +30,8 @@ from mpfgvc.config import Selection
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.errors import CheckpointError, DataError, check_at_least
 from mpfgvc.inference.answering import Guess
-from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.search import EmbeddingIndex, Neighbour, index_for
@@ -183,7 +182,7 @@ def explain(
     `photos` adds the `nearest` training photographs of the answer and of the runner-up. Raises DataError for
     an unreadable image, ConfigError for `top`, CheckpointError for a damaged model.
     """
-    refuse_below(1, "top", top)
+    check_at_least(1, "top", top)
     preprocessing, encoder = predictor.preprocessing, predictor.inference.network.image_encoder
     seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     name = str(image) if isinstance(image, str | Path) else "the given image"

@@ -16,9 +16,8 @@ from PIL.Image import Image
 
 from mpfgvc.data.preprocessing import Preprocessing, prepared_pixels
 from mpfgvc.data.taxonomy import Taxonomy, check_taxonomy
-from mpfgvc.errors import CheckpointError, ConfigError, DataError
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, check_at_least, check_known
 from mpfgvc.inference.answering import ModelFacts
-from mpfgvc.inference.arguments import refuse_below, refuse_unknown
 from mpfgvc.inference.backends import Outputs, Pixels, check_finite
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.engines import open_session
@@ -83,9 +82,9 @@ class ExportedBackend:
     def __init__(
         self, model: str | Path, *, engine: Engine = "onnxruntime", threads: int | None = None
     ) -> None:
-        refuse_unknown("engine", engine, get_args(Engine))
+        check_known("engine", engine, get_args(Engine))
         if threads is not None:
-            refuse_below(1, "threads", threads)
+            check_at_least(1, "threads", threads)
         self.path = Path(model)
         self._session = open_session(self.path, engine=engine, threads=threads)
         if KEY not in self._session.metadata:

@@ -19,15 +19,17 @@ from lightning_fabric import Fabric
 from PIL.Image import Image
 from torch import Tensor
 
+from mpfgvc.config import DataConfig
 from mpfgvc.data.loading import EvaluationLoader
-from mpfgvc.data.preprocessing import prepare
+from mpfgvc.data.preprocessing import Preprocessing, prepare
 from mpfgvc.distributed import find_device, gather_in_order, send
+from mpfgvc.errors import check_known
 from mpfgvc.inference.answering import ModelFacts
-from mpfgvc.inference.arguments import refuse_unknown
 from mpfgvc.inference.backends import Outputs, Pixels, check_finite
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
+from mpfgvc.model.towers.image_tower import TowerInput
 from mpfgvc.terms import Precision
 
 
@@ -89,7 +91,7 @@ class TorchBackend:
         precision: Precision = "fp32",
         packed: bool = True,
     ) -> None:
-        refuse_unknown("precision", precision, get_args(Precision))
+        check_known("precision", precision, get_args(Precision))
         place = torch.device(find_device(str(device)))
         network = saved.network
         self.on_cpu = place.type == "cpu"
@@ -127,7 +129,7 @@ class TorchBackend:
 
 def load_backend(model: str | Path, *, device: str, precision: Precision) -> TorchBackend:
     """The backend of a saved model (saved_model.py). A wrong option is refused before anything is read."""
-    refuse_unknown("precision", precision, get_args(Precision))
+    check_known("precision", precision, get_args(Precision))
     found = find_device(device)
     return TorchBackend(load_model(model), device=found, precision=precision)
 
@@ -195,3 +197,15 @@ def embed_photos(
             seen(len(batch.indices))
     order = torch.tensor(indices, dtype=torch.long)
     return Embeddings(values=gather_in_order(torch.cat(values), order), indices=gather_in_order(order, order))
+
+
+def preprocessing_of(tower: TowerInput, settings: DataConfig) -> Preprocessing:
+    """How test photographs are prepared: as the tower's own were, where the settings leave it open."""
+    return Preprocessing(
+        image_size=tower.image_size,
+        resize=settings.resize,
+        crop_ratio=settings.crop_ratio or tower.crop_ratio,
+        mean=tower.mean,
+        std=tower.std,
+        interpolation=tower.interpolation,  # type: ignore[arg-type]
+    )

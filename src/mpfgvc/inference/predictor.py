@@ -28,9 +28,8 @@ from PIL import Image
 
 from mpfgvc.data.preprocessing import view_box
 from mpfgvc.data.samples import Photograph
-from mpfgvc.errors import DataError
+from mpfgvc.errors import DataError, check_at_least, check_known
 from mpfgvc.inference.answering import Answer, Answering, AnswerRules, Guess, Prediction
-from mpfgvc.inference.arguments import refuse_below, refuse_unknown
 from mpfgvc.inference.backends import Backend, Pixels, open_backend
 from mpfgvc.inference.sources import as_images, as_photographs, name_of, open_image
 from mpfgvc.inference.stream import stream
@@ -78,7 +77,7 @@ class Predictor:
         self, backend: Backend, *, source: Source | None = None, rules: AnswerRules | None = None
     ) -> None:
         if source is not None:
-            refuse_unknown("source", source, get_args(Source))
+            check_known("source", source, get_args(Source))
         self.backend, self.preprocessing = backend, backend.preprocessing
         self.classes, self.digest = backend.facts.classes, backend.facts.digest
         self.answering = Answering(backend.facts, rules, source=source)
@@ -106,7 +105,7 @@ class Predictor:
         available, or not for this kind of model.
         """
         if source is not None:
-            refuse_unknown("source", source, get_args(Source))
+            check_known("source", source, get_args(Source))
         backend = open_backend(model, engine=engine, threads=threads, device=str(device), precision=precision)
         return cls(backend, source=source, rules=rules)
 
@@ -145,7 +144,7 @@ class Predictor:
         sources.py says what an image may be. Raises ConfigError for `top`, DataError for what is not an
         image or cannot be read.
         """
-        refuse_below(1, "top", top)
+        check_at_least(1, "top", top)
         answers: list[Guess] | list[list[Guess]] = self._answered(
             images, lambda output: self.answering.guesses(self._probabilities(output), top)
         )
@@ -190,7 +189,7 @@ class Predictor:
         cannot be read has no guesses but a `failure`. Raises ConfigError or DataError for the arguments at
         once, and DataError later for what is not a path in the iterable.
         """
-        refuse_below(1, "top", top)
+        check_at_least(1, "top", top)
         outputs = self._stream(paths, batch_size, workers, method="predict_files")
         return (
             Prediction(path=each.path, guesses=(), failure=str(output))
@@ -277,7 +276,7 @@ class Predictor:
         *,
         method: str,
     ) -> Iterator[tuple[Photograph, PhotoOutput | DataError]]:
-        refuse_below(1, "batch_size", batch_size)
+        check_at_least(1, "batch_size", batch_size)
         if workers is not None:
-            refuse_below(0, "workers", workers)
+            check_at_least(0, "workers", workers)
         return stream(self, as_photographs(paths, method), batch_size=batch_size, workers=workers)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.errors import DataError
-from mpfgvc.inference.arguments import refuse_below
+from mpfgvc.errors import DataError, check_at_least
 from mpfgvc.inference.embeddings import EmbeddingTable, read_embeddings
 from mpfgvc.inference.predictor import Predictor
 
@@ -47,7 +46,7 @@ class EmbeddingIndex:
         `label` and `split` look only at the photographs of this class and of this split. Of equal ones the
         first of the table comes first. Raises ConfigError for `top`.
         """
-        refuse_below(1, "top", top)
+        check_at_least(1, "top", top)
         wanted = np.ones(len(self.table), dtype=bool)
         if label is not None:
             wanted &= self._labels == label

@@ -30,7 +30,7 @@ from mpfgvc.data.images import reason_only
 from mpfgvc.data.listing import photograph
 from mpfgvc.data.remote import is_url
 from mpfgvc.data.samples import Photograph
-from mpfgvc.errors import CheckpointError, DataError, one_line
+from mpfgvc.errors import CheckpointError, DataError, check_at_least, one_line
 from mpfgvc.files import (
     claim_folder,
     file_digest,
@@ -42,7 +42,6 @@ from mpfgvc.files import (
     write_text,
 )
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts, Prediction
-from mpfgvc.inference.arguments import refuse_below
 from mpfgvc.inference.backends import check_options
 from mpfgvc.inference.embeddings import ERROR, about_embeddings
 from mpfgvc.inference.exported import ExportedBackend
@@ -101,7 +100,7 @@ class Task:
 
         Raises CheckpointError for a model that is missing, ConfigError for rules that it cannot keep.
         """
-        refuse_below(1, "top", top)
+        check_at_least(1, "top", top)
         check_options(model, engine=engine, precision=precision)
         answering = Answering(_facts_of(model), rules, source=source)
         return cls(

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from mpfgvc.data.descriptions import descriptions_of_run
 from mpfgvc.data.run_photos import load_photos
-from mpfgvc.errors import CheckpointError
-from mpfgvc.inference.arguments import refuse_below
+from mpfgvc.errors import CheckpointError, check_at_least
 from mpfgvc.model.prompts import ClassPrompts, class_prompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.run_folder import RunFolder
@@ -73,8 +72,8 @@ def learned_prompts(run: str | Path, *, words: int = 1, pairs: int = 10) -> Lear
     Raises CheckpointError for a folder that is no run, that has no prompts yet, or whose text tower is not
     available or another one than then, ConfigError for `words` or `pairs` below 1.
     """
-    refuse_below(1, "words", words)
-    refuse_below(1, "pairs", pairs)
+    check_at_least(1, "words", words)
+    check_at_least(1, "pairs", pairs)
     folder = RunFolder.open(run)
     classes, prompts = _prompts_at_start(folder)
     features, start = prompts(), prompts.context.clone()

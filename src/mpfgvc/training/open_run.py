@@ -18,7 +18,7 @@ from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.distributed import from_first, why_not_compile
 from mpfgvc.errors import ConfigError
 from mpfgvc.files import make_folder
-from mpfgvc.inference.tower_preprocessing import preprocessing_of
+from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.processes import Processes
 from mpfgvc.progress import say

@@ -30,9 +30,8 @@ from mpfgvc.deploy.export.graph import (
     with_half_weights,
 )
 from mpfgvc.deploy.export.parity import FASTER, LIMITS, Limits, Parity, compare
-from mpfgvc.errors import ConfigError
+from mpfgvc.errors import ConfigError, check_at_least, check_known
 from mpfgvc.files import new_file
-from mpfgvc.inference.arguments import refuse_below, refuse_unknown
 from mpfgvc.inference.calibration import softmax
 from mpfgvc.inference.exported import ExportedBackend, ExportedDescription
 from mpfgvc.inference.predictor import Predictor
@@ -126,9 +125,9 @@ def usual_limits(precision: ExportPrecision, engine: Engine) -> Limits:
 def _check(out: Path, precision: str, engine: str, most: int) -> None:
     if out.suffix != ".onnx":
         raise ConfigError(f"--out must end with .onnx, got {out}")
-    refuse_unknown("precision", precision, get_args(ExportPrecision))
-    refuse_unknown("engine", engine, get_args(Engine))
-    refuse_below(1, "most", most)
+    check_known("precision", precision, get_args(ExportPrecision))
+    check_known("engine", engine, get_args(Engine))
+    check_at_least(1, "most", most)
 
 
 def write_export(
