@@ -155,8 +155,6 @@ def test_of_another_set_the_photographs_that_were_trained_on_are_left_out(home: 
 
 def test_a_table_of_photographs_is_another_set_even_beside_the_dataset_of_the_run(home: Path) -> None:
     learned = _listed(home, "train")[:2]
-    if older:  # no digests are known, but the files are the same
-        (home / "run" / "photographs.json").unlink()
     rows = [f"{path.relative_to(home)},{path.parent.name}" for path in learned]
     _draw(home / "more" / "1.png", 77)
     (home / "table.csv").write_text("\n".join(["path,label", *rows, "more/1.png,disc"]) + "\n")
