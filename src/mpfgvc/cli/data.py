@@ -50,13 +50,13 @@ def _add_check_options(parser: ArgumentParser) -> None:
 
 def _check(options: Namespace) -> int:
     overrides = parse_overrides(options.settings)
-    patient = _patient(options, overrides)
+    dataset = _dataset(options, overrides)
     from mpfgvc.cli.doctor import check_and_write
 
-    return check_and_write(patient, options)
+    return check_and_write(dataset, options)
 
 
-def _patient(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:
+def _dataset(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:
     from mpfgvc.data.doctor import dataset_to_check, run_to_check
 
     if options.run_folder is None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
 from mpfgvc.cli.tables import write_check
-from mpfgvc.data.clean_manifest import CleanManifest, write_clean_manifest
-from mpfgvc.data.doctor import CheckedDataset, Report, check
+from mpfgvc.data.doctor import CheckedDataset, CleanManifest, Report, check, write_clean_manifest
 from mpfgvc.data.doctor_page import Finding, doctor_page, photo_finding
 from mpfgvc.errors import printable
 from mpfgvc.files import write_text
@@ -22,12 +21,12 @@ SHOWN = 20
 """Suspected labels, and outliers, that are printed; --json and --page have all."""
 
 
-def check_and_write(patient: CheckedDataset, options: Namespace) -> int:
+def check_and_write(dataset: CheckedDataset, options: Namespace) -> int:
     """Carry out the check with the options of the command. Returns the exit code."""
-    report = check(patient, quick=options.quick)
-    labels = _labels(patient, options)
-    page = None if options.page is None else _write_page(patient, report, labels, Path(options.page))
-    fixed = None if options.fix is None else _fix(patient, report, Path(options.fix))
+    report = check(dataset, quick=options.quick)
+    labels = _labels(dataset, options)
+    page = None if options.page is None else _write_page(dataset, report, labels, Path(options.page))
+    fixed = None if options.fix is None else _fix(dataset, report, Path(options.fix))
     if options.json:
         more = {"labels": labels, "fix": fixed}
         document = report.to_dict() | {
@@ -45,18 +44,18 @@ def check_and_write(patient: CheckedDataset, options: Namespace) -> int:
     return report.exit_code
 
 
-def _labels(patient: CheckedDataset, options: Namespace) -> LabelCheck | None:
+def _labels(dataset: CheckedDataset, options: Namespace) -> LabelCheck | None:
     """The judgement of the run's image tower; None without a run, or where only headers are read."""
     if options.run_folder is None or options.quick:
         return None
     from mpfgvc.training.labels import check_labels
 
-    return check_labels(options.run_folder, patient.photos)
+    return check_labels(options.run_folder, dataset.photos)
 
 
-def _write_page(patient: CheckedDataset, report: Report, labels: LabelCheck | None, out: Path) -> str:
-    classes = patient.photos.classes
-    samples = {str(each.path): (classes[each.label], str(each.split)) for each in patient.photos.samples}
+def _write_page(dataset: CheckedDataset, report: Report, labels: LabelCheck | None, out: Path) -> str:
+    classes = dataset.photos.classes
+    samples = {str(each.path): (classes[each.label], str(each.split)) for each in dataset.photos.samples}
     more: list[Finding] = []
     if labels is not None:
         more += [
@@ -67,7 +66,7 @@ def _write_page(patient: CheckedDataset, report: Report, labels: LabelCheck | No
             photo_finding("like no other", _distance(each), _paths(each.path, each.nearest), samples)
             for each in labels.outliers
         ]
-    write_text(out, doctor_page(report, patient.root, samples, more))
+    write_text(out, doctor_page(report, dataset.root, samples, more))
     return str(out)
 
 
@@ -75,8 +74,8 @@ def _paths(path: str, other: str | None) -> tuple[str, ...]:
     return (path,) if other is None else (path, other)
 
 
-def _fix(patient: CheckedDataset, report: Report, out: Path) -> CleanManifest:
-    return write_clean_manifest(report, patient.photos, root=patient.root, out=out)
+def _fix(dataset: CheckedDataset, report: Report, out: Path) -> CleanManifest:
+    return write_clean_manifest(report, dataset.photos, root=dataset.root, out=out)
 
 
 def _write_labels(labels: LabelCheck) -> None:

@@ -1,13 +1,22 @@
-"""Look at every photograph before a day is spent on them: `mpfgvc data check`.
+"""Look at every photograph before a day is spent on them: `mpfgvc data check [--fix FILE.csv]`.
 
 Found without a model: what cannot be read, duplicates (duplicates.py), leaks and labels that disagree,
-photographs without contrast or of unusual size and shape (unusual.py), classes with few photographs, and
+photographs without contrast or of unusual size and shape, classes with few photographs, and
 class names that look alike.
+
+The table that `--fix` writes is for `data.dataset: manifest`; no photograph is touched. Of each picture one
+photograph stays: that of the test split, else of validation, else of training. So the test stays as large as
+it was, while training loses what it must not have seen. Where the labels of one picture disagree, none of
+its photographs stays, as only a person can say which label is right.
 """
 
 from __future__ import annotations
 
+import csv
+import io
+import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -15,21 +24,27 @@ from typing import Any, get_args
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.catalog import dataset_root, official_counts, read_photos
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
-from mpfgvc.data.headers import Headers, check_headers
+from mpfgvc.data.headers import Header, Headers, check_headers
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.names import capitals_notes, similar_names
 from mpfgvc.data.readers.folders import empty_class_folders
+from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.samples import PhotoSet, Split, relative_path
 from mpfgvc.data.thumbnails import take_thumbnails
-from mpfgvc.data.unusual import Unusual, unusual_shapes, unusual_sizes
-from mpfgvc.errors import ConfigError
+from mpfgvc.errors import ConfigError, DataError
+from mpfgvc.files import new_file
 from mpfgvc.run_folder import RunFolder
 
 SMALL_SIDE = 64
 """A photograph whose shorter side has fewer pixels is reported as very small."""
 FEW = 5
 """A class with fewer training photographs is reported."""
+SIZE_FACTOR = 4.0
+"""Reported: a photograph whose mean side is this many times larger or smaller than the median."""
+SHAPE_FACTOR = 2.5
+"""Reported: a photograph whose width over height is this many times larger or smaller than the median."""
+_KEPT_FIRST = ("test", "validation", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +61,14 @@ class ClassCount:
 
     name: str
     count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unusual:
+    """A photograph that is far from the rest, and in what."""
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +134,28 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A photograph that is not in the table, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanManifest:
+    """What was written."""
+
+    path: str
+    root: str
+    kept: int
+    left_out: tuple[LeftOut, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dictionary for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckedDataset:
     """What is checked: the photographs, where their paths start, and the class folders without any."""
 
@@ -163,10 +208,10 @@ def check_run(
     return check(run_to_check(run, root=root, manifest=manifest), quick=quick)
 
 
-def check(patient: CheckedDataset, *, quick: bool = False) -> Report:
+def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
     """Check what was read."""
-    report = check_photos(patient.photos, quick=quick)
-    return replace(report, empty=patient.empty, complete=patient.complete)
+    report = check_photos(dataset.photos, quick=quick)
+    return replace(report, empty=dataset.empty, complete=dataset.complete)
 
 
 def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
@@ -203,6 +248,43 @@ def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
     )
 
 
+def write_clean_manifest(report: Report, photos: PhotoSet, *, root: Path, out: Path) -> CleanManifest:
+    """Write the table, with paths below `root`.
+
+    Raises OutputError, and DataError if what is left is no dataset: a class may have lost all its training
+    photographs.
+    """
+    reasons = _reasons(report, photos)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "label", "split"))
+    for sample in photos.samples:
+        if str(sample.path) not in reasons:
+            table.writerow((relative_path(sample.path, root), photos.classes[sample.label], sample.split))
+    with new_file(out) as part:
+        part.write_bytes(text.getvalue().encode(errors="surrogateescape"))
+        try:
+            read_manifest(part, root, test_share=0, seed=0, check_files=False)
+        except DataError as error:
+            reason = str(error).replace(str(part), str(out))
+            raise DataError(f"cannot write {out} without leaks and duplicates: {reason}") from None
+    left_out = tuple(LeftOut(path=path, reason=reason) for path, reason in reasons.items())
+    kept = len(photos.samples) - len(reasons)
+    return CleanManifest(path=str(out), root=str(root), kept=kept, left_out=left_out)
+
+
+def unusual_sizes(headers: Mapping[Path, Header]) -> tuple[Unusual, ...]:
+    """Photographs whose size is far from that of the rest."""
+    sides = {path: (each.height * each.width) ** 0.5 for path, each in headers.items()}
+    return _far(sides, headers, SIZE_FACTOR, "the usual mean side is {:.0f}")
+
+
+def unusual_shapes(headers: Mapping[Path, Header]) -> tuple[Unusual, ...]:
+    """Photographs whose shape is far from that of the rest."""
+    shapes = {path: each.width / each.height for path, each in headers.items()}
+    return _far(shapes, headers, SHAPE_FACTOR, "the usual width over height is {:.2f}")
+
+
 def _digests(headers: Headers) -> dict[Path, str]:
     return {path: header.digest for path, header in headers.found.items()}
 
@@ -221,3 +303,32 @@ def _class_counts(photos: PhotoSet) -> dict[str, Any]:
         "single": tuple(size.name for size in sizes if size.count == 1),
         "few": tuple(size for size in training if size.count < FEW),
     }
+
+
+def _reasons(report: Report, photos: PhotoSet) -> Mapping[str, str]:
+    """Why each photograph that does not stay is left out."""
+    reasons = {broken.path: "cannot be read" for broken in report.broken}
+    splits = {str(sample.path): sample.split for sample in photos.samples}
+    for group in report.duplicates:
+        readable = [path for path in group.paths if path not in reasons]
+        if group.disagrees:
+            reasons |= {path: f"labels disagree: {', '.join(group.classes)}" for path in readable}
+            continue
+        kept, *others = sorted(readable, key=lambda path: _KEPT_FIRST.index(splits[path]))
+        reasons |= dict.fromkeys(others, f"same picture as {kept} ({splits[kept]})")
+    return reasons
+
+
+def _far(
+    values: Mapping[Path, float], headers: Mapping[Path, Header], factor: float, usual: str
+) -> tuple[Unusual, ...]:
+    if not values:
+        return ()
+    middle = statistics.median(values.values())
+    return tuple(
+        Unusual(
+            path=str(path), reason=f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}"
+        )
+        for path, value in values.items()
+        if not middle / factor < value < middle * factor
+    )

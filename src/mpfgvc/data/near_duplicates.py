@@ -1,33 +1,27 @@
 """Photographs that show the same picture: recompressed, resized, made brighter, mirrored or cropped.
 
-Three steps, each for fewer pairs than the one before:
+Thumbnails are compared in three steps, each for fewer pairs than the one before:
 
 1. Descriptors of all photographs (64 numbers), and of their middle 90 %, plain and mirrored, are compared by
    matrix products in blocks. The most similar pairs of each photograph are kept.
-2. Every crop of a grid of one photograph is compared with the other one, by the same descriptors.
-3. The crop is moved until it fits best; then the edges of both must agree (crop_alignment.py).
+2. Every crop of a grid of one photograph is compared with the other one, by the same descriptors. Sampling a
+   crop is linear, R X C^T, and so are the first coefficients of its cosine transform: D R X C^T D^T.
+3. The crop is moved until it fits best; then the edges of both must agree, for two flowers on a dark ground
+   are equally bright in the same regions.
 
-A table of hashes would be linear, but 10 % crops change too many bits of a perceptual hash. The products of
-step 1 are quadratic with a small factor: benchmarks/doctor_growth.py measures when that matters.
+10 % crops change too many bits of a perceptual hash. The products of step 1 are quadratic with a small
+factor: benchmarks/doctor_growth.py measures when that matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.crop_alignment import (
-    Floats,
-    aligned_likeness,
-    crop_descriptors,
-    crop_of,
-    descriptors,
-    mirrored,
-)
-from mpfgvc.data.thumbnails import Pixels
+from mpfgvc.data.thumbnails import SIDE, Pixels
 
 CANDIDATE = 0.65
 """Cosine of two descriptors from which on a pair is looked at."""
@@ -39,15 +33,24 @@ SAME_EDGES = 0.88
 """Correlation of the aligned edges from which on two photographs count as the same picture."""
 WHOLE_SHARE = 0.96
 """A crop that keeps at least this share of both sides is called a copy, not a crop."""
-_MIDDLE = (0.05, 0.95)
-_ROWS, _COLUMNS, _AT_ONCE = 512, 8192, 128
+FREQUENCIES = 8
+"""Cosine frequencies in each direction."""
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8)
+"""Lengths of the intervals of the grid; they begin at multiples of `STEP`."""
+STEP = 0.05
+_WHOLE, _MIDDLE = (0.0, 1.0), (0.05, 0.95)
+_ROWS, _AT_ONCE = 256, 128
+_FINE, _ROUNDS = 32, 2
+_MOVES = (0.0, -0.0125, 0.0125, -0.025, 0.025)
 
-Numbers = NDArray[np.intp]
+Floats = NDArray[np.float32]
+Interval = tuple[float, float]
+"""Begin and end in shares of the whole side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """Two pictures, by their places in the list, `first` < `second`, and how they differ."""
+    """Two pictures, by their indices, `first` < `second`, and how they differ."""
 
     first: int
     second: int
@@ -57,96 +60,64 @@ class Match:
     cropped: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Candidates:
-    """Pairs to look at: crops of `source` are compared with `target`, mirrored where `mirror` says so."""
-
-    source: Numbers
-    target: Numbers
-    mirror: NDArray[np.bool_]
-
-
 def near_duplicates(pixels: Pixels) -> list[Match]:
     """The pairs of thumbnails (pictures, SIDE, SIDE) that show the same picture, in order."""
     if len(pixels) < 2:
         return []
-    whole = np.concatenate([descriptors(part) for part in _parts(pixels)])
-    middle = np.concatenate([descriptors(part, _MIDDLE) for part in _parts(pixels)])
-    candidates = _candidates(whole, middle)
+    whole, middle = _descriptors(pixels, _WHOLE), _descriptors(pixels, _MIDDLE)
     best: dict[tuple[int, int], Match] = {}
-    for match in _matches(pixels, whole, candidates):
+    for match in _matches(pixels, whole, _candidates(whole, middle)):
         key = match.first, match.second
         if key not in best or match.likeness > best[key].likeness:
             best[key] = match
     return [best[key] for key in sorted(best)]
 
 
-def _parts(pixels: Pixels) -> Iterator[Pixels]:
-    for start in range(0, len(pixels), 1024):
-        yield pixels[start : start + 1024]
-
-
-def _candidates(whole: Floats, middle: Floats) -> _Candidates:
-    """The most similar pairs in both directions, since either of the two may be the crop."""
-    count, found = len(whole), []
-    for of_middle, queries in ((False, whole), (True, middle)):
+def _candidates(whole: Floats, middle: Floats) -> NDArray[np.int64]:
+    """The most similar pairs (source, target, mirrored), both ways, as either of the two may be the crop."""
+    found = []
+    for queries in (whole, middle):
         for mirror in (False, True):
-            pairs = _similar(mirrored(queries) if mirror else queries, whole, all_pairs=of_middle)
-            for source, target in (pairs.T, pairs.T[::-1]):
-                found.append((source * count + target) * 2 + int(mirror))
-    pair, mirror_of = np.divmod(np.unique(np.concatenate(found)), 2)
-    source, target = np.divmod(pair, count)
-    return _Candidates(source=source, target=target, mirror=mirror_of == 1)
+            pairs = _similar(_mirrored(queries) if mirror else queries, whole)
+            for both in (pairs, pairs[:, ::-1]):
+                found.append(np.column_stack((both, np.full(len(both), mirror))))
+    return np.unique(np.concatenate(found), axis=0)
 
 
-def _similar(queries: Floats, whole: Floats, *, all_pairs: bool) -> NDArray[np.int64]:
-    """Pairs (query, picture) above `CANDIDATE`, the best of each query; in one order without `all_pairs`."""
-    found = [np.zeros((0, 2), dtype=np.int64)]
+def _similar(queries: Floats, whole: Floats) -> NDArray[np.int64]:
+    """The best pairs (query, picture) of each query above `CANDIDATE`, none with itself."""
+    found = []
     for top in range(0, len(queries), _ROWS):
-        rows, columns, cosines = [], [], []
-        for left in range(0 if all_pairs else top - top % _COLUMNS, len(whole), _COLUMNS):
-            product = queries[top : top + _ROWS] @ whole[left : left + _COLUMNS].T
-            row, column = np.nonzero(product > CANDIDATE)
-            cosines.append(product[row, column])
-            rows.append(row + top)
-            columns.append(column + left)
-        found.append(
-            _best_of_each(np.concatenate(rows), np.concatenate(columns), np.concatenate(cosines), all_pairs)
-        )
+        cosines = queries[top : top + _ROWS] @ whole.T
+        rows = np.arange(len(cosines))
+        cosines[rows, rows + top] = -1
+        order = np.argsort(-cosines, axis=1, kind="stable")[:, :CANDIDATES_EACH]
+        row, place = np.nonzero(np.take_along_axis(cosines, order, axis=1) > CANDIDATE)
+        found.append(np.stack((row + top, order[row, place]), axis=1))
     return np.concatenate(found)
 
 
-def _best_of_each(rows: Numbers, columns: Numbers, cosines: Floats, all_pairs: bool) -> NDArray[np.int64]:
-    wanted = rows != columns if all_pairs else rows < columns
-    rows, columns, cosines = rows[wanted], columns[wanted], cosines[wanted]
-    order = np.lexsort((-cosines, rows))
-    rows, columns = rows[order], columns[order]
-    place = np.arange(len(rows)) - np.searchsorted(rows, rows)
-    kept = place < CANDIDATES_EACH
-    return np.stack((rows[kept], columns[kept]), axis=1).astype(np.int64)
-
-
-def _matches(pixels: Pixels, whole: Floats, candidates: _Candidates) -> Iterator[Match]:
+def _matches(pixels: Pixels, whole: Floats, candidates: NDArray[np.int64]) -> Iterator[Match]:
     """Steps 2 and 3, source by source."""
-    sources, starts = np.unique(candidates.source, return_index=True)
-    ends = np.append(starts[1:], len(candidates.source))
+    sources, starts = np.unique(candidates[:, 0], return_index=True)
+    groups = np.split(candidates, starts[1:])
     for begin in range(0, len(sources), _AT_ONCE):
         part = slice(begin, begin + _AT_ONCE)
-        crops = crop_descriptors(pixels[sources[part]])
-        for source, start, end, each in zip(sources[part], starts[part], ends[part], crops, strict=True):
-            targets, mirror = candidates.target[start:end], candidates.mirror[start:end]
-            wanted = np.where(mirror[:, None], mirrored(whole[targets]), whole[targets])
-            likeness = each @ wanted.T
-            for pair in np.flatnonzero(likeness.max(axis=0) > SAME_SHAPES):
-                number = int(likeness[:, pair].argmax())
-                match = _aligned(pixels, int(source), int(targets[pair]), bool(mirror[pair]), number)
+        for pairs, crops in zip(groups[part], _crop_descriptors(pixels[sources[part]]), strict=True):
+            targets, mirror = pairs[:, 1], pairs[:, 2:] == 1
+            likeness = crops @ np.where(mirror, _mirrored(whole[targets]), whole[targets]).T
+            for index in np.flatnonzero(likeness.max(axis=0) > SAME_SHAPES):
+                source, target, mirrored = pairs[index].tolist()
+                match = _aligned(pixels, source, target, bool(mirrored), int(likeness[:, index].argmax()))
                 if match.likeness > SAME_EDGES:
                     yield match
 
 
-def _aligned(pixels: Pixels, source: int, target: int, mirror: bool, number: int) -> Match:
+def _aligned(pixels: Pixels, source: int, target: int, mirror: bool, crop: int) -> Match:
     other = pixels[target][:, ::-1] if mirror else pixels[target]
-    likeness, rows, columns = aligned_likeness(pixels[source], other, *crop_of(number))
+    intervals = [(float(begin), float(end)) for begin, end in _grid()]
+    row, column = divmod(crop, len(intervals))
+    likeness, rows, columns = _best_crop(pixels[source], other, intervals[row], intervals[column])
     kept = min(end - begin for begin, end in (rows, columns))
     return Match(
         first=min(source, target),
@@ -155,3 +126,104 @@ def _aligned(pixels: Pixels, source: int, target: int, mirror: bool, number: int
         mirrored=mirror,
         cropped=kept < WHOLE_SHARE,
     )
+
+
+def _grid() -> NDArray[np.float32]:
+    """The intervals (begin, end) that are tried, the whole first. (intervals, 2)"""
+    found = [(0.0, 1.0)]
+    for share in SHARES[1:]:
+        starts = range(round((1 - share) / STEP) + 1)
+        found += [(start * STEP, start * STEP + share) for start in starts]
+    return np.array(found, dtype=np.float32)
+
+
+def _sampling(intervals: Floats, size: int) -> Floats:
+    """Matrices that interpolate `size` points within intervals of a thumbnail's side. (..., size, SIDE)"""
+    begin, end = intervals[..., :1], intervals[..., 1:]
+    points = (begin + (end - begin) * (np.arange(size, dtype=np.float32) + 0.5) / size) * SIDE - 0.5
+    points = np.clip(points, 0, SIDE - 1)
+    distance = np.abs(points[..., None] - np.arange(SIDE, dtype=np.float32))
+    return np.asarray(np.maximum(0, 1 - distance), dtype=np.float32)
+
+
+def _cosines(intervals: Floats) -> Floats:
+    """From a thumbnail's side to the first cosine coefficients of each interval. (..., FREQUENCIES, SIDE)"""
+    angles = np.pi * np.arange(FREQUENCIES)[:, None] * (np.arange(SIDE) + 0.5) / SIDE
+    return np.asarray(np.cos(angles).astype(np.float32) @ _sampling(intervals, SIDE), dtype=np.float32)
+
+
+def _weights() -> Floats:
+    """What each coefficient counts: nothing for the mean, more for edges than for large shapes."""
+    rows, columns = np.mgrid[:FREQUENCIES, :FREQUENCIES]
+    return np.asarray(np.sqrt(np.hypot(rows, columns)), dtype=np.float32)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """Rows of length 1."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-6), dtype=np.float32)
+
+
+def _descriptors(pixels: Pixels, interval: Interval) -> Floats:
+    """What pictures, or a crop of each, are compared by: unit rows. (pictures, FREQUENCIES^2)"""
+    transform = _cosines(np.array(interval, dtype=np.float32))
+    parts = [pixels[start : start + 1024] for start in range(0, len(pixels), 1024)]
+    coefficients = [transform @ part.astype(np.float32) @ transform.T * _weights() for part in parts]
+    return _unit(np.concatenate(coefficients).reshape(len(pixels), -1))
+
+
+def _mirrored(descriptions: Floats) -> Floats:
+    """The descriptors of the same pictures seen in a mirror: odd frequencies across change their sign."""
+    signs = np.tile(np.where(np.arange(FREQUENCIES) % 2, -1, 1), FREQUENCIES)
+    return np.asarray(descriptions * signs, dtype=np.float32)
+
+
+def _crop_descriptors(pixels: Pixels) -> Floats:
+    """The descriptor of every crop of the grid, rows before columns. (pictures, crops, FREQUENCIES^2)"""
+    count, pictures = len(_grid()), len(pixels)
+    bank = _cosines(_grid()).reshape(count * FREQUENCIES, SIDE)
+    coefficients = (bank @ pixels.astype(np.float32) @ bank.T) * np.tile(_weights(), (count, count))
+    shaped = coefficients.reshape(pictures, count, FREQUENCIES, count, FREQUENCIES).transpose(0, 1, 3, 2, 4)
+    return _unit(shaped.reshape(pictures, count * count, FREQUENCIES**2))
+
+
+def _best_crop(
+    picture: Pixels, other: Pixels, rows: Interval, columns: Interval
+) -> tuple[float, Interval, Interval]:
+    """How alike the edges of `other` and of a crop of `picture` are, -1..1, and the crop that fits best."""
+    whole, source = other.astype(np.float32), picture.astype(np.float32)
+    full = _sampling(np.array(_WHOLE, dtype=np.float32), _FINE)
+    target = _edges(np.asarray((full @ whole @ full.T)[None], dtype=np.float32))[0]
+    likeness = -1.0
+    for _ in range(_ROUNDS):
+        columns, likeness = _moved(source, target, rows, columns)
+        rows, likeness = _moved(source.T, _turned(target), columns, rows)
+    return likeness, rows, columns
+
+
+def _moved(source: Floats, target: Floats, rows: Interval, columns: Interval) -> tuple[Interval, float]:
+    """The columns, near the given ones, that fit best with these rows, and the likeness then."""
+    tried = np.array(_neighbours(columns), dtype=np.float32)
+    across = _sampling(np.array(rows, dtype=np.float32), _FINE) @ source
+    crops = np.asarray(across @ _sampling(tried, _FINE).transpose(0, 2, 1), dtype=np.float32)
+    likeness = _edges(crops) @ target
+    best = int(likeness.argmax())
+    return (float(tried[best, 0]), float(tried[best, 1])), float(likeness[best])
+
+
+def _neighbours(interval: Interval) -> Sequence[Interval]:
+    begin, end = interval
+    return [(max(0.0, begin + first), min(1.0, end + last)) for first in _MOVES for last in _MOVES]
+
+
+def _edges(pictures: Floats) -> Floats:
+    """The gradients of pictures as unit rows: first those across, then those down. (pictures, 2 * n)"""
+    across = pictures[:, 1:-1, 2:] - pictures[:, 1:-1, :-2]
+    down = pictures[:, 2:, 1:-1] - pictures[:, :-2, 1:-1]
+    return _unit(np.stack((across, down), axis=1).reshape(len(pictures), -1))
+
+
+def _turned(edges: Floats) -> Floats:
+    """The gradients of the same picture with rows and columns exchanged."""
+    across, down = edges.reshape(2, _FINE - 2, _FINE - 2)
+    return np.stack((down.T, across.T)).reshape(-1)

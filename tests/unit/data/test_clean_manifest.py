@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.clean_manifest import write_clean_manifest
-from mpfgvc.data.doctor import check, dataset_to_check
+from mpfgvc.data.doctor import check, dataset_to_check, write_clean_manifest
 from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mpfgvc.data.doctor import unusual_shapes, unusual_sizes
 from mpfgvc.data.headers import Header
-from mpfgvc.data.unusual import unusual_shapes, unusual_sizes
 
 
 def headers(**sizes: tuple[int, int]) -> dict[Path, Header]:
