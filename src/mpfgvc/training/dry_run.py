@@ -191,7 +191,8 @@ class _Measuring:
         embedded = embed_photos(self.network.image_encoder, loader, fabric=self.run.fabric, seen=seen)
         if len(times) > 2:
             times = times[1:]  # until the first batch, loader processes start
-        self.a_photograph = (times[-1][0] - times[0][0]) / sum(count for _, count in times[1:]) / world
+        own = max(1, sum(count for _, count in times[1:]))  # a process may have none
+        self.a_photograph = (times[-1][0] - times[0][0]) / own / world
         self.embeddings, self.labels = embedded.values, labels_of(samples)[embedded.indices]
 
     def _start(self) -> None:
