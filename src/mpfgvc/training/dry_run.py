@@ -42,6 +42,8 @@ MEASURED = 3
 """Steps of each stage, and batches of photographs that are embedded."""
 FULL = 0.9
 """Share of a memory or a disk up to which a training fits."""
+REGRESSION_COPIES = 200
+"""What L-BFGS holds of the classifier in float64 after a hundred steps: too late to be measured."""
 StoreName = Literal["gpu", "memory", "disk"]
 
 
@@ -148,7 +150,10 @@ class _Measuring:
                 work()
             except torch.OutOfMemoryError:
                 short = part
-            self.peaks.append((part, self._held()))
+            held = self._held()
+            if part == "features" and "vision" in self.config.stage1.sources:
+                held["memory"] += 8 * REGRESSION_COPIES * self.network.classifier.weight.numel()
+            self.peaks.append((part, held))
             if short is not None:
                 break
         stores = self._stores()
