@@ -33,8 +33,8 @@ def dataset(tmp_path: Path, draw) -> Path:
 
 
 def write(root: Path, out: Path):
-    patient = dataset_to_check(DataConfig(root=str(root), validation=0), seed=0)
-    return write_clean_manifest(check(patient), patient.photos, root=patient.root, out=out)
+    checked = dataset_to_check(DataConfig(root=str(root), validation=0), seed=0)
+    return write_clean_manifest(check(checked), checked.photos, root=checked.root, out=out)
 
 
 def test_the_test_photograph_stays_and_its_copy_in_training_goes(dataset: Path, tmp_path: Path) -> None:

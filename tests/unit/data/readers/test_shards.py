@@ -188,6 +188,33 @@ def test_shards_of_others_are_read_without_an_index(tmp_path, photo):
     assert [each.label for each in read(root).samples] == [1, 1, 0]
 
 
+def test_names_with_dots_are_paired_up_to_their_last_dot(tmp_path, photo):
+    names = [f"0{day}.05.2024_IMG00{number}" for day in (1, 2) for number in range(4)]
+    members = {f"{name}.jpg": photo(seed) for seed, name in enumerate(names)}
+    members |= {f"{name}.cls": f"class {seed % 3}".encode() for seed, name in enumerate(names)}
+    members |= {"7.depth.png": photo(90), "7.png": photo(91), "7.cls": b"class 0"}
+    tar(tmp_path / "one.tar", members)
+    photos = read(tmp_path, test=0)
+    known = {each.path.name: (photos.classes[each.label], each.source.read()) for each in photos.samples}
+    expected = {f"one.tar!{name}.jpg": (f"class {n % 3}", photo(n)) for n, name in enumerate(names)}
+    assert known == expected | {"one.tar!7.png": ("class 0", photo(91))}
+    assert photos.notes[0] == "photographs without a label, left out: 1 (one.tar!7.depth.png)"
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["1.a.jpg", "1.b.jpg", "1.cls"], r"which label is that of 1\.a\.jpg; name both alike"),
+        (["1.jpg", "1.x.cls", "1.y.cls"], r"which label is that of 1\.jpg; name both alike"),
+        (["1.jpg", "1.png", "1.cls"], r"it holds 2 photographs of the name 1;"),
+    ],
+)
+def test_a_label_that_may_be_that_of_several_photographs_is_refused(tmp_path, photo, names, says):
+    tar(tmp_path / "one.tar", {name: b"a" if name.endswith("cls") else photo(1) for name in names})
+    with pytest.raises(DataError, match=rf"one\.tar: .*{says}"):
+        read(tmp_path)
+
+
 def test_photographs_without_a_label_are_counted_and_said(tmp_path, photo):
     members = {f"{number}.png": photo(number) for number in range(6)}
     members |= {f"{number}.cls": str(number % 2).encode() for number in range(5)}
