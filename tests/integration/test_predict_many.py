@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,6 @@ from PIL import Image
 
 from mpfgvc import AnswerRules, Predictor, calibrate, export
 from mpfgvc.inference.embeddings import read_embeddings
-from mpfgvc.scale.jobs import PartWorker
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -29,6 +30,15 @@ def many(photos: Path, tmp_path: Path) -> Path:
     (folder / "stripe" / "9.jpg").touch()
     shutil.copy(photos / "test" / "disc" / "0.png", folder / "disc" / "caf\udce9.png")
     return folder
+
+
+def turned(photos: Path, root: Path) -> Path:
+    """27 photographs that the run was not trained on."""
+    for file in (photos / "train").glob("*/*.png"):
+        target = root / file.relative_to(photos / "train")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).rotate(180).save(target)
+    return root
 
 
 def test_the_rows_are_those_of_plain_predict(cli: Cli, finished: Path, many: Path, tmp_path: Path) -> None:
@@ -50,55 +60,51 @@ def test_the_rows_are_those_of_plain_predict(cli: Cli, finished: Path, many: Pat
     assert sorted(file.name for file in out.glob("*.parquet")) == [f"part-{n:08d}.parquet" for n in range(5)]
 
 
-def test_a_stopped_job_computes_only_what_is_missing(
-    cli: Cli, finished: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("predict", finished, many, "-o", tmp_path / "out", "--part-size", 4)
-    cli("predict", finished, many, "-o", tmp_path / "whole", "--part-size", 4)
-    write, written = PartWorker.write, []
+@contextmanager
+def interrupted_before(name: str) -> Iterator[None]:
+    """Ctrl-C at the moment when a file would get this name."""
+    armed = [True]
 
-    def stopped(worker: PartWorker, number: int) -> int:
-        if number == 3:
+    def look(event: str, arguments: tuple[object, ...]) -> None:
+        if armed and event == "os.rename" and str(arguments[1]).endswith(name):
             raise KeyboardInterrupt
-        return write(worker, number)
 
-    with monkeypatch.context() as stop:
-        stop.setattr(PartWorker, "write", stopped)
-        code, stdout, stderr = cli(*words)
+    sys.addaudithook(look)
+    try:
+        yield
+    finally:
+        armed.clear()
+
+
+def times(out: Path) -> dict[str, int]:
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("part-*")}
+
+
+def test_a_stopped_job_computes_only_what_is_missing(
+    cli: Cli, finished: Path, many: Path, tmp_path: Path
+) -> None:
+    out, words = tmp_path / "out", ("predict", finished, many, "--part-size", 4, "-o")
+    cli(*words, tmp_path / "whole")
+    with interrupted_before("part-00000003.parquet"):
+        code, stdout, stderr = cli(*words, out)
     assert (code, stdout) == (130, "")
-    assert f"what is done stays in {tmp_path / 'out'}; the same command goes on" in stderr
-    first = tmp_path / "out" / "part-00000001.parquet"
-    first.unlink()
-    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("part-*")}
-    monkeypatch.setattr(
-        PartWorker, "write", lambda worker, number: written.append(number) or write(worker, number)
-    )
-    code, _, stderr = cli(*words)
-    assert (code, written) == (2, [1, 3, 4])
+    assert f"what is done stays in {out}; the same command goes on" in stderr
+    (out / "part-00000001.parquet").unlink()
+    before = times(out)
     assert sorted(before) == ["part-00000000.parquet", "part-00000002.parquet"]
+    code, _, stderr = cli(*words, out)
+    assert code == 2
     assert "8 of 18 photographs are done already" in stderr
     assert "2 of 18 photographs cannot be read" in stderr  # of the parts that were done before, too
-    assert all((tmp_path / "out" / name).stat().st_mtime_ns == time for name, time in before.items())
-    assert parquet.read_table(tmp_path / "out").equals(parquet.read_table(tmp_path / "whole"))
+    after = times(out)
+    assert before.items() <= after.items()
+    assert parquet.read_table(out).equals(parquet.read_table(tmp_path / "whole"))
+    assert cli(*words, out)[0] == 2
+    assert times(out) == after, "a job that is done computes nothing"
 
 
-def test_a_job_that_is_done_computes_nothing(
-    cli: Cli, finished: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = ("predict", finished, many, "-o", tmp_path / "out")
-    first = cli(*words)
-    monkeypatch.setattr(PartWorker, "write", lambda *_: pytest.fail("computed again"))
-    assert cli(*words)[:2] == first[:2]
-
-
-def test_rules_add_their_columns(cli: Cli, finished: Path, photos: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(finished, run)
-    for file in (photos / "train").glob("*/*.png"):  # 27 photographs that it was not trained on
-        target = tmp_path / "other" / file.relative_to(photos / "train")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        Image.open(file).rotate(180).save(target)
-    calibrate(run, root=tmp_path / "other")
+def test_rules_add_their_columns(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> None:
+    calibrate(run, root=turned(photos, tmp_path / "other"))
     out, rules = tmp_path / "out", AnswerRules(abstain=0.5, set=0.6)
     code, _, stderr = cli(
         *("predict", run, photos / "test", "-o", out, "--abstain", 0.5, "--set", 0.6, "--part-size", 8)
@@ -171,16 +177,12 @@ def test_a_damaged_part_is_named(cli: Cli, finished: Path, photos: Path, tmp_pat
     assert cli(*words)[0] == 0
 
 
-def test_a_model_that_was_calibrated_since_is_another_one(
-    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+def test_a_model_that_was_changed_since_is_another_one(
+    cli: Cli, run: Path, photos: Path, tmp_path: Path
 ) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(finished, run)
     words = ("predict", run, photos / "test", "-o", tmp_path / "out")
     cli(*words)
-    (run / "model" / "digests.json").unlink()
-    description = json.loads((run / "model" / "model.json").read_text())
-    (run / "model" / "model.json").write_text(json.dumps(description | {"calibration": None}, indent=3))
+    calibrate(run, root=turned(photos, tmp_path / "other"))
     code, stdout, stderr = cli(*words)
     assert (code, stdout) == (2, "")
     assert "holds a job of another model; give the same again, or choose another --out" in stderr

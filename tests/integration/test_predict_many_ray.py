@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -81,15 +80,6 @@ def test_the_rows_are_those_of_one_machine(
     assert (code, stdout) == (2, f"guesses  {out}, 49 photographs in 13 files\n")
 
 
-def test_embeddings_are_those_of_one_machine(
-    cli: Cli, cluster: str, finished: Path, many: Path, tmp_path: Path
-) -> None:
-    words = ["embed", finished, many / "photos" / "test", many / "broken.png", "--part-size", 8]
-    cli(*words, "-o", f"{tmp_path}/plain/")
-    assert cli(*words, "-o", tmp_path / "out", *_on(cluster))[0] == 2
-    assert parquet.read_table(tmp_path / "out").equals(parquet.read_table(tmp_path / "plain"))
-
-
 def test_an_actor_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(
     cluster: str, finished: Path, many: Path, expected: object, tmp_path: Path
 ) -> None:
@@ -102,35 +92,6 @@ def test_an_actor_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(
         assert job.missing() == []
     assert len(set(killed)) == 2
     assert parquet.read_table(tmp_path / "out").equals(expected)
-
-
-def test_a_driver_that_is_killed_goes_on_with_what_is_missing(
-    cli: Cli, cluster: str, words: list[str], expected: object, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "mpfgvc",
-        *words,
-        "-o",
-        str(out),
-        "--engine",
-        "ray",
-        "--address",
-        cluster,
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (done := list(out.glob("part-*"))) and process.poll() is None:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    before = {file: file.stat().st_mtime_ns for file in done}
-    assert 0 < len(before) < 13
-    code, _, _ = cli(*words, "-o", out)  # and it may be finished without Ray
-    assert code == 2
-    assert parquet.read_table(out).equals(expected)
-    assert {file: file.stat().st_mtime_ns for file in done} == before
 
 
 def test_what_stops_an_actor_is_one_line(
