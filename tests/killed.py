@@ -42,8 +42,17 @@ def _ended(config: Config | None, out: Path, event: int | None) -> int | None:
     return process.exitcode
 
 
-def train_until(config: Config | None, out: Path, event: int | None, **given: str) -> None:
-    """Train or resume in this process, until an event; `given` is what a resume is given."""
+def train_until(
+    config: Config | None,
+    out: Path,
+    event: int | None,
+    counted: str = "",
+    given: dict[str, str] | None = None,
+) -> None:
+    """Train or resume in this process, until an event; only those of files of the name `counted` count.
+
+    `given` is what a resume is given.
+    """
     from mpfgvc import resume, train
 
     here, events = os.getpid(), itertools.count()
@@ -53,11 +62,11 @@ def train_until(config: Config | None, out: Path, event: int | None, **given: st
             return
         path = str(arguments[0])
         counts = path.startswith(str(out)) or path.endswith((".png", ".tar"))
-        if counts and next(events) == event:
+        if counts and counted in path and next(events) == event:
             os._exit(KILLED)
 
     sys.addaudithook(count)
-    train(config, out=out) if config is not None else resume(out, **given)
+    train(config, out=out) if config is not None else resume(out, **given or {})
     _counter(out).write_text(str(next(events)))
 
 

@@ -26,7 +26,7 @@ from mpfgvc import Config, train
 pytestmark = [pytest.mark.slow("several processes"), pytest.mark.timeout(900)]
 
 SHARDED = {"sharding": "full"}
-KILLED_AT = 130  # a file event after the second epoch of stage 1 has begun
+KILLED_AT = 12, "checkpoint.pt"  # while a later checkpoint of stage 1 is written
 LIMIT = 0.55
 
 
@@ -54,13 +54,13 @@ def one(make: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def killed(processes: int, config: Config, out: Path) -> None:
-    assert KILLED in in_processes(processes, train_until, config, out, KILLED_AT)
+    assert KILLED in in_processes(processes, train_until, config, out, *KILLED_AT)
     assert (out / "checkpoint.pt").exists()
     assert not (out / "stage1.safetensors").exists()
 
 
 def _resume(out: Path, given: dict[str, str]) -> None:
-    train_until(None, out, None, **given)
+    train_until(None, out, None, given=given)
 
 
 def _losses(run: Path) -> list[float]:
