@@ -21,6 +21,7 @@ socket.socket.connect = lambda self, address: (
 from mpfgvc.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
+pytestmark = pytest.mark.slow("three Pythons of their own, with towers of 96 pixels")
 SMALL = ["--data.birds.species", "4", "--data.birds.train", "4", "--data.birds.test", "2", "--device", "cpu"]
 SHORT = ["--stage1.epochs", "1", "--stage1.batch_size", "8", "--stage2.epochs", "2", "--data.workers", "1"]
 
