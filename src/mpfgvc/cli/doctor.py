@@ -26,7 +26,10 @@ def check_and_write(dataset: CheckedDataset, options: Namespace) -> int:
     report = check(dataset, quick=options.quick)
     labels = _labels(dataset, options)
     page = None if options.page is None else _write_page(dataset, report, labels, Path(options.page))
-    fixed = None if options.fix is None else _fix(dataset, report, Path(options.fix))
+    fixed = None
+    if options.fix is not None:
+        out = Path(options.fix)
+        fixed = write_clean_manifest(report, dataset.photos, root=dataset.root, out=out)
     if options.json:
         more = {"labels": labels, "fix": fixed}
         document = report.to_dict() | {
@@ -72,10 +75,6 @@ def _write_page(dataset: CheckedDataset, report: Report, labels: LabelCheck | No
 
 def _paths(path: str, other: str | None) -> tuple[str, ...]:
     return (path,) if other is None else (path, other)
-
-
-def _fix(dataset: CheckedDataset, report: Report, out: Path) -> CleanManifest:
-    return write_clean_manifest(report, dataset.photos, root=dataset.root, out=out)
 
 
 def _write_labels(labels: LabelCheck) -> None:

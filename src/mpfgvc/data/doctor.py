@@ -197,17 +197,6 @@ def check_dataset(config: DataConfig, *, seed: int, quick: bool = False) -> Repo
     return check(dataset_to_check(config, seed=seed), quick=quick)
 
 
-def check_run(
-    run: str | Path,
-    *,
-    root: str | Path | None = None,
-    manifest: str | Path | None = None,
-    quick: bool = False,
-) -> Report:
-    """Check the photographs of a run. Arguments and errors as for `run_to_check`."""
-    return check(run_to_check(run, root=root, manifest=manifest), quick=quick)
-
-
 def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
     """Check what was read."""
     report = check_photos(dataset.photos, quick=quick)

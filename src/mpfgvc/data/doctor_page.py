@@ -69,26 +69,22 @@ def photograph_findings(report: Report, samples: Places) -> Iterable[Finding]:
         kind = "in two splits" if pair.leaks else "labels disagree" if pair.disagrees else "duplicates"
         also = "; the labels disagree" if pair.leaks and pair.disagrees else ""
         text = f"{pair.kind}{also}" + ("" if pair.kind == "same file" else f", likeness {pair.likeness:.2f}")
-        yield _finding(kind, text, pair.paths, samples, serious=pair.leaks or pair.disagrees)
+        yield photo_finding(kind, text, pair.paths, samples, serious=pair.leaks or pair.disagrees)
     for broken in report.broken:
-        yield _finding("cannot be read", broken.reason, (broken.path,), samples, serious=True)
+        yield photo_finding("cannot be read", broken.reason, (broken.path,), samples, serious=True)
     for path in report.flat:
-        yield _finding("no contrast", "nearly one colour", (path,), samples)
+        yield photo_finding("no contrast", "nearly one colour", (path,), samples)
     for path in report.small:
-        yield _finding("very small", "a side below 64 pixels", (path,), samples)
+        yield photo_finding("very small", "a side below 64 pixels", (path,), samples)
     for kind, group in (("unusual size", report.sizes), ("unusual shape", report.shapes)):
         for each in group:
-            yield _finding(kind, each.reason, (each.path,), samples)
+            yield photo_finding(kind, each.reason, (each.path,), samples)
 
 
-def photo_finding(kind: str, text: str, paths: Sequence[str], samples: Places) -> Finding:
-    """A finding about photographs of the dataset."""
-    return _finding(kind, text, tuple(paths), samples)
-
-
-def _finding(
+def photo_finding(
     kind: str, text: str, paths: Sequence[str], samples: Places, *, serious: bool = False
 ) -> Finding:
+    """A finding about photographs of the dataset."""
     return Finding(
         kind=kind,
         text=text,
