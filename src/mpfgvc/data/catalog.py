@@ -167,7 +167,7 @@ def existing_folder(root: Path) -> Path:
 
 
 def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:
-    """The settings of a dataset that is in another place now; None leaves a setting as it is."""
+    """The settings of a dataset that is elsewhere now; None leaves a setting as it is."""
     return config.replaced(
         root=str(root) if root else config.root,
         manifest=str(manifest) if manifest else config.manifest,

@@ -20,7 +20,7 @@ SIDE = 220
 MOST_BYTES = 12_000_000
 MOST_OF_A_KIND = 300
 """Findings of one kind that are shown; the others are counted."""
-Places = Mapping[str, tuple[str, str]]
+Captions = Mapping[str, tuple[str, str]]
 """The class and the split of each photograph, by its path."""
 
 
@@ -43,7 +43,7 @@ class Finding:
     serious: bool = False
 
 
-def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Finding] = ()) -> str:
+def doctor_page(report: Report, root: Path, samples: Captions, more: Sequence[Finding] = ()) -> str:
     """The whole page. `more` are findings of a trained run."""
     findings = [*photograph_findings(report, samples), *more]
     shown = _first_of_each_kind(findings)
@@ -63,7 +63,7 @@ def doctor_page(report: Report, root: Path, samples: Places, more: Sequence[Find
     )
 
 
-def photograph_findings(report: Report, samples: Places) -> Iterable[Finding]:
+def photograph_findings(report: Report, samples: Captions) -> Iterable[Finding]:
     """What the report says about single photographs and pairs, the most serious first."""
     for pair in sorted(report.pairs, key=lambda pair: (not pair.leaks, not pair.disagrees)):
         kind = "in two splits" if pair.leaks else "labels disagree" if pair.disagrees else "duplicates"
@@ -82,7 +82,7 @@ def photograph_findings(report: Report, samples: Places) -> Iterable[Finding]:
 
 
 def photo_finding(
-    kind: str, text: str, paths: Sequence[str], samples: Places, *, serious: bool = False
+    kind: str, text: str, paths: Sequence[str], samples: Captions, *, serious: bool = False
 ) -> Finding:
     """A finding about photographs of the dataset."""
     return Finding(

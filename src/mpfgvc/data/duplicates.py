@@ -93,9 +93,9 @@ def all_pairs(
     copies = {copy.path for _, copy in same}
     samples = {sample.path: sample for sample in photos.samples}
     chosen = [
-        place
-        for place, path in enumerate(thumbnails.paths)
-        if path not in copies and thumbnails.contrast[place] >= FLAT_LEVELS
+        index
+        for index, path in enumerate(thumbnails.paths)
+        if path not in copies and thumbnails.contrast[index] >= FLAT_LEVELS
     ]
     matches = near_duplicates(thumbnails.pixels[np.array(chosen, dtype=np.intp)])
     for match in matches:

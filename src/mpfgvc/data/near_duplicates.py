@@ -92,8 +92,8 @@ def _similar(queries: Floats, whole: Floats) -> NDArray[np.int64]:
         rows = np.arange(len(cosines))
         cosines[rows, rows + top] = -1
         order = np.argsort(-cosines, axis=1, kind="stable")[:, :CANDIDATES_EACH]
-        row, place = np.nonzero(np.take_along_axis(cosines, order, axis=1) > CANDIDATE)
-        found.append(np.stack((row + top, order[row, place]), axis=1))
+        row, rank = np.nonzero(np.take_along_axis(cosines, order, axis=1) > CANDIDATE)
+        found.append(np.stack((row + top, order[row, rank]), axis=1))
     return np.concatenate(found)
 
 

@@ -139,8 +139,8 @@ def _write(photos: PhotoSet, out: Path, per_shard: int, size: int | None, on_err
             kept += 1
         else:
             with new_file(file) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
-                for place, member in _members_of(photos, samples, start, size, on_error):
-                    _add(archive, place, member)
+                for name, member in _members_of(photos, samples, start, size, on_error):
+                    _add(archive, name, member)
         rows.append(_rows(file, samples, start, len(shards), suffixes))
         shards.append((file.name, file.stat().st_size, len(rows[-1])))
         packed = set(rows[-1]["number"].tolist())
@@ -190,15 +190,15 @@ def _members_of(
             for number, found in enumerate(pool.map(content, chunk)):
                 if found is None:
                     continue
-                sample, place = chunk.sample(number), start + first + number
+                sample, number_in_all = chunk.sample(number), start + first + number
                 facts = {
                     "class": photos.classes[sample.label],
                     "split": sample.split,
                     "path": chunk.paths[number],
                 }
-                yield member_name(place, found[1]), found[0]
-                yield member_name(place, ".cls"), str(sample.label).encode()
-                yield member_name(place, ".json"), json.dumps(facts).encode()
+                yield member_name(number_in_all, found[1]), found[0]
+                yield member_name(number_in_all, ".cls"), str(sample.label).encode()
+                yield member_name(number_in_all, ".json"), json.dumps(facts).encode()
 
 
 def _rows(file: Path, samples: Samples, start: int, shard: int, suffixes: dict[str, int]) -> NDArray[np.void]:
@@ -207,9 +207,9 @@ def _rows(file: Path, samples: Samples, start: int, shard: int, suffixes: dict[s
         name: member for name, member in members(file).items() if Path(name).suffix not in (".cls", ".json")
     }
     rows = np.zeros(len(found), ROW)
-    for place, (name, member) in enumerate(found.items()):
+    for row, (name, member) in enumerate(found.items()):
         number, suffix = int(Path(name).stem), Path(name).suffix
-        rows[place] = (
+        rows[row] = (
             member.offset,
             member.size,
             shard,

@@ -1,7 +1,7 @@
 """A photograph inside a tar file: `birds-000001.tar!000000042.jpg` names it, wherever a path is taken.
 
 A tar file is its members one after the other, each behind a header of its own, so a photograph is read from
-its place without reading what is before it. Who knows the place (readers/shards.py) hands over a `Packed`; a
+its first byte on, whatever is before it. Who knows that byte (readers/shards.py) hands over a `Packed`; a
 path alone is looked up in the headers of its tar file, which are read once in each process.
 """
 

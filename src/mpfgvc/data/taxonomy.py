@@ -44,7 +44,7 @@ class Taxonomy:
 
     def members(self, level: int) -> NDArray[np.int64]:
         """For each class the number of its group at a level of `levels`, groups in order of appearance."""
-        number = {group: place for place, group in enumerate(self.groups_of(level))}
+        number = {group: index for index, group in enumerate(self.groups_of(level))}
         return np.array([number[group] for group in self.groups[level]], dtype=np.int64)
 
     def groups_of(self, level: int) -> tuple[str, ...]:
@@ -105,8 +105,8 @@ def taxonomy_of_folders(paths: Sequence[Sequence[str]]) -> Taxonomy | None:
     if depth < 1:
         return None
     whole = [filled(path[:-1], path[-1], depth) for path in paths]
-    levels = tuple(f"level {place}" for place in range(depth, 0, -1))
-    groups = tuple(tuple(path[place - 1] for path in whole) for place in range(depth, 0, -1))
+    levels = tuple(f"level {index}" for index in range(depth, 0, -1))
+    groups = tuple(tuple(path[index - 1] for path in whole) for index in range(depth, 0, -1))
     return Taxonomy(levels=levels, groups=groups)
 
 

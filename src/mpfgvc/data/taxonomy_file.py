@@ -124,7 +124,7 @@ def _nabirds_paths(path: Path) -> _Paths:
     above = {leaf: _ancestors(leaf, parents, path) for leaf in leaves}
     depth = max((len(each) for each in above.values()), default=0)
     return _Paths(
-        levels=tuple(f"level {place}" for place in range(1, depth + 1)),
+        levels=tuple(f"level {index}" for index in range(1, depth + 1)),
         of_class={
             names[leaf]: tuple(filled([names[node] for node in nodes], names[leaf], depth))
             for leaf, nodes in above.items()
@@ -150,7 +150,7 @@ def _of_classes(path: Path, paths: _Paths, classes: Sequence[str]) -> ReadTaxono
     if missing:
         raise DataError(f"{counted(f'classes that {path} does not have', missing, len(classes))}; add them")
     rows = [by_name[look(name)] for name in classes]
-    columns = {level: tuple(row[place] for row in rows) for place, level in enumerate(paths.levels)}
+    columns = {level: tuple(row[index] for row in rows) for index, level in enumerate(paths.levels)}
     sizes = {level: len(set(column)) for level, column in columns.items()}
     finest_first = sorted(columns, key=lambda level: (-sizes[level], -paths.levels.index(level)))
     levels = tuple(level for level in finest_first if sizes[level] < len(classes))
