@@ -2,7 +2,7 @@
 
 Each photograph is written as soon as it has its guesses, so memory does not grow with their number,
 and the output is whole after Ctrl-C. A photograph that cannot be read is written with the
-reason, in its place in the order; their number is said at the end, and the exit code is 2.
+reason, in its turn; their number is said at the end, and the exit code is 2.
 
 A file of `mpfgvc export` is run by the same code as in mpfgvc-runtime; torch is not imported then.
 

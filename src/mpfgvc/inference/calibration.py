@@ -81,8 +81,8 @@ class SourceCalibration:
         0, for all classes, if there are too few photographs for so large a share.
         """
         count = len(self.truth)
-        place = math.ceil((count + 1) * share)  # of the scores 1 - p, ascending
-        return 0.0 if place > count else float(np.sort(self.truth)[::-1][place - 1])
+        rank = math.ceil((count + 1) * share)  # of the scores 1 - p, ascending
+        return 0.0 if rank > count else float(np.sort(self.truth)[::-1][rank - 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +115,8 @@ def threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], risk: f
     answered = np.arange(1, count + 1)
     kept = (1 + wrong) / (count + 1) <= risk * answered / max(1, count)
     last_of_equals = np.append(ranked[1:] != ranked[:-1], True) if count else np.zeros(0, dtype=bool)
-    places = np.flatnonzero(kept & last_of_equals)
-    return float(ranked[places[-1]]) if len(places) else UNREACHABLE
+    found = np.flatnonzero(kept & last_of_equals)
+    return float(ranked[found[-1]]) if len(found) else UNREACHABLE
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:

@@ -92,13 +92,13 @@ class TorchBackend:
         packed: bool = True,
     ) -> None:
         check_known("precision", precision, get_args(Precision))
-        place = torch.device(find_device(str(device)))
+        where = torch.device(find_device(str(device)))
         network = saved.network
-        self.on_cpu = place.type == "cpu"
+        self.on_cpu = where.type == "cpu"
         if self.on_cpu and packed:
             network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
-        self.network = network.to(place).eval()
-        self.compute = Compute(device=place, precision=precision)
+        self.network = network.to(where).eval()
+        self.compute = Compute(device=where, precision=precision)
         self.inference = Inference(network=self.network, compute=self.compute, model=saved.name)
         self.preprocessing = saved.preprocessing
         self.width, self.how = network.image_encoder.tower.width, str(precision)

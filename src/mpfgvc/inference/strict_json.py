@@ -106,8 +106,8 @@ def _sequence(kind: Any, value: object, name: str) -> Any:
         _refuse(name, "a list" if endless else f"a list of {len(kinds)}", value)
     inner = [kinds[0]] * len(value) if endless else kinds
     values = [
-        typed(each, part, f"{name}[{place}]")
-        for place, (each, part) in enumerate(zip(inner, value, strict=True))
+        typed(kind_of_part, part, f"{name}[{index}]")
+        for index, (kind_of_part, part) in enumerate(zip(inner, value, strict=True))
     ]
     return tuple(values) if is_tuple else values
 

@@ -174,8 +174,13 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """What `_job.json` holds."""
-        places = [name if is_url(name) else str(self.base / name) for name in self.names]
-        return {"format": FORMAT, **self.task.to_dict(), "part_size": self.part_size, "photographs": places}
+        photographs = [name if is_url(name) else str(self.base / name) for name in self.names]
+        return {
+            "format": FORMAT,
+            **self.task.to_dict(),
+            "part_size": self.part_size,
+            "photographs": photographs,
+        }
 
 
 class PartWorker:
