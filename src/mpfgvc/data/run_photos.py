@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mpfgvc.config import DataConfig, OnError
-from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, moved, read_photos
+from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, is_remote, moved, read_photos
 from mpfgvc.data.headers import check_headers, photo_digest
 from mpfgvc.data.listing import missing_files
 from mpfgvc.data.names import look
@@ -238,10 +238,10 @@ def is_dataset_of(
     data = moved(config, root=root, manifest=manifest)
     wanted = replace(stored.subset("test") or stored.samples, root=dataset_root(data))
     if data.dataset == "shards":
-        try:
-            shards = read_photos(data, seed=0).samples
-        except DataError:
-            return False
+        here = dataset_root(data)
+        if here is not None and here.is_dir() and not is_remote(data) and not any(here.glob("*.tar")):
+            return False  # class folders, such as those that were packed
+        shards = read_photos(data, seed=0).samples
         digests = dict(zip(shards.paths, shards.digests, strict=True))
         now = np.array([digests.get(path, b"") for path in wanted.paths], "S32")
         there = np.array([path in digests for path in wanted.paths])

@@ -293,6 +293,7 @@ def test_the_shards_of_a_run_are_found_where_they_are_now_and_no_others(
     (tmp_path / "shards").rename(tmp_path / "new")
     now = {"root": str(tmp_path / "new"), "manifest": None}
     assert is_dataset_of(photos, shards, **now)
+    assert not is_dataset_of(photos, shards, root=str(class_folders), manifest=None)
     restored = restore(photos, moved(shards, **now))
     assert rows(restored.photos.samples) == rows(before.samples)
     assert (restored.missing, restored.added, restored.notes) == ((), (), ())
