@@ -399,4 +399,6 @@ def test_an_explanation_shows_the_kept_patches_and_the_same_guesses(
     best, second = np.sort(logits)[::-1][:2]
     assert fewer.difference == pytest.approx(best - second, abs=1e-4)
     assert len(fewer.change) == 4
-    assert max(map(abs, fewer.change)) > 1e-4
+    assert max(map(abs, fewer.change)) > 1e-7, (
+        "without a kept patch the answer is another, if hardly: nothing is trained"
+    )
