@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from mpfgvc import (
     MPFGVC,
@@ -24,6 +25,7 @@ from mpfgvc import (
     resume,
     train,
 )
+from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.recipes_io import dump_config
 
 Make = Callable[..., Config]
@@ -289,3 +291,21 @@ def test_a_rate_that_is_too_low_is_said_once(
     (line,) = said(capsys, "does not fall")
     assert "stage1: the loss does not fall" in line
     assert "stage1.lr is 1e-09" in line
+
+
+def test_the_image_tower_sees_a_view_once_however_long_stage_2_trains(tiny: Make, tmp_path: Path) -> None:
+    def images_seen(views: int, epochs: int) -> int:
+        settings = {"stage1.epochs": 0, "stage2.views": views, "stage2.epochs": epochs, "final_test": False}
+        seen: list[int] = []
+
+        def count(module: nn.Module, images: tuple[Tensor, ...], _: object) -> None:
+            seen.extend([len(images[0])] if isinstance(module, ImageEncoder) else [])
+
+        with register_module_forward_hook(count):
+            train(tiny(settings), out=tmp_path / f"{views}-{epochs}")
+        return sum(seen)
+
+    once = images_seen(1, 1)
+    assert once >= 27
+    assert images_seen(1, 4) == once
+    assert images_seen(3, 2) == once + 2 * 27  # two more views of the training photographs
