@@ -4,7 +4,7 @@ They are written where they belong: in docs/, RESULTS.md and others of the repos
 them, turns links between files into links between pages, and fills in what must not go stale: the help of
 every command and every recipe. A link to a file that is no page, such as source code, becomes plain text.
 
-    python docs/build.py [FOLDER]
+    python docs/build.py
 """
 
 import contextlib
@@ -100,4 +100,6 @@ def _recipes() -> Iterator[str]:
 
 if __name__ == "__main__":
     os.environ["COLUMNS"] = "100"  # the width of a help
-    build(Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET)
+    if sys.argv[1:]:
+        sys.exit("docs/build.py takes no words: it writes build/docs")
+    build(TARGET)
