@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 class Bar:
     """A progress bar that counts from `done` to `total`."""
 
-    def __init__(self, label: str, *, total: int, done: int = 0, unit: str = "img"):
+    def __init__(self, label: str, *, total: int, done: int = 0):
         from tqdm import tqdm  # only what takes long pays for its import
 
         self._bar: tqdm[Any] | None = None
         with suppress(OSError):
             self._bar = tqdm(
-                total=total, initial=done, desc=label, unit=unit, file=sys.stderr, mininterval=0.5
+                total=total, initial=done, desc=label, unit="img", file=sys.stderr, mininterval=0.5
             )
         _open.append(self)
 

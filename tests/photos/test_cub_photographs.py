@@ -8,7 +8,7 @@ import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_dataset
+from mpfgvc.data.doctor import check, dataset_to_check
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
@@ -49,7 +49,7 @@ def test_the_first_fifty_classes_are_read_as_they_are(cub_50):
 
 
 def test_every_photograph_of_the_subset_can_be_read_and_some_are_copies(config):
-    report = check_dataset(config, seed=0)
+    report = check(dataset_to_check(config, seed=0))
     assert (report.broken, report.small, report.flat, report.conflicts) == ((), (), (), ())
     assert report.counts == {"train": 810, "validation": 0, "test": 739}
     copies = {(*sorted(Path(path).stem for path in pair.paths), pair.kind) for pair in report.pairs}

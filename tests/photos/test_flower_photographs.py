@@ -6,7 +6,7 @@ import pytest
 
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_dataset
+from mpfgvc.data.doctor import check, dataset_to_check
 
 pytest.importorskip("scipy.io")
 
@@ -26,7 +26,7 @@ def test_the_whole_set_is_read_as_published(config):
 
 
 def test_every_photograph_can_be_read_and_two_pairs_are_in_two_splits(config):
-    report = check_dataset(config, seed=0, quick=True)
+    report = check(dataset_to_check(config, seed=0), quick=True)
     assert (report.broken, report.small, report.single) == ((), (), ())
     assert [leak.splits for leak in report.leaks] == [("test", "train"), ("test", "validation")]
     assert len(report.duplicates) == 4

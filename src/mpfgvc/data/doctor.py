@@ -192,11 +192,6 @@ def run_to_check(
     return CheckedDataset(photos=replace(restored.photos, notes=restored.notes), root=restored.root)
 
 
-def check_dataset(config: DataConfig, *, seed: int, quick: bool = False) -> Report:
-    """Read the dataset that the settings name and check it. Raises what `dataset_to_check` raises."""
-    return check(dataset_to_check(config, seed=seed), quick=quick)
-
-
 def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
     """Check what was read."""
     report = check_photos(dataset.photos, quick=quick)

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mpfgvc.data.remote import Remote, is_http, is_url, open_url
-from mpfgvc.data.samples import Photograph
+from mpfgvc.data.samples import Photograph, in_short
 from mpfgvc.data.tars import inside, is_packed, members, missing_members, tar_of
 from mpfgvc.errors import DataError, one_line
 
@@ -66,11 +66,11 @@ class Listing:
             "hidden or system files and folders": self.hidden,
             "links that lead nowhere or in a circle": self.dead_links,
         }
-        lines = [f"ignored {len(paths)} {what}: {_in_short(paths)}" for what, paths in kinds.items() if paths]
+        lines = [f"ignored {len(paths)} {what}: {in_short(paths)}" for what, paths in kinds.items() if paths]
         heic = [path for path in self.photographs if path.suffix.lower() in HEIC_SUFFIXES]
         if heic and find_spec("pillow_heif") is None:
             what = f"{len(heic)} HEIC photographs need one more package"
-            lines.append(f"{what}: pip install 'mpfgvc[heic]' ({_in_short(heic)})")
+            lines.append(f"{what}: pip install 'mpfgvc[heic]' ({in_short(heic)})")
         return lines
 
 
@@ -255,10 +255,6 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 def _in_order(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(paths, key=lambda path: natural_key(path.as_posix())))
-
-
-def _in_short(paths: Sequence[Path], most: int = 3) -> str:
-    return ", ".join(map(str, paths[:most])) + (", ..." if len(paths) > most else "")
 
 
 def _pattern_kind(pattern: str) -> str:

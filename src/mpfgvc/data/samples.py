@@ -228,9 +228,9 @@ def relative_path(path: Path, root: Path | None) -> str:
     return path.as_posix()
 
 
-def in_short(names: Sequence[str], most: int = 3) -> str:
-    """The first `most` names, separated by commas, with three dots if there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def in_short(names: Sequence[str | Path]) -> str:
+    """The first three names, separated by commas, with three dots if there are more."""
+    return ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def counted(what: str, names: Sequence[str], whole: int | None = None) -> str:

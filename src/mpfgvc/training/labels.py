@@ -69,7 +69,7 @@ class LabelCheck:
         return asdict(self)
 
 
-def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCheck:
+def check_labels(run: str | Path, photos: PhotoSet) -> LabelCheck:
     """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
     predictor = Predictor.from_pretrained(run)
     read: list[int] = []
@@ -94,7 +94,7 @@ def check_labels(run: str | Path, photos: PhotoSet, *, seed: int = 0) -> LabelCh
     embeddings, labels = torch.from_numpy(np.stack(rows)), labels_of(samples)
     near, cosines = nearest_others(embeddings.numpy(), NEIGHBOURS)
     probabilities = out_of_fold_probabilities(
-        embeddings[judged], labels[judged], classes=len(photos.classes), seed=seed
+        embeddings[judged], labels[judged], classes=len(photos.classes), seed=0
     )
     suspects = label_suspects(probabilities.numpy(), labels[judged].numpy())
     return LabelCheck(
@@ -138,12 +138,11 @@ def out_of_fold_probabilities(
     *,
     classes: int,
     seed: int,
-    folds: int = FOLDS,
 ) -> Float[Tensor, "photographs classes"]:
     """Probabilities 0..1 of all classes. Folds are drawn class by class."""
-    fold_of = stratified_folds(labels, folds=folds, seed=seed)
+    fold_of = stratified_folds(labels, folds=FOLDS, seed=seed)
     probabilities = torch.zeros(len(labels), classes)
-    for fold in range(folds):
+    for fold in range(FOLDS):
         held_out = fold_of == fold
         classifier = nn.Linear(embeddings.shape[1], classes)
         fit_logistic_regression(classifier, embeddings[~held_out], labels[~held_out])

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 
 from mpfgvc.config import BirdsConfig, DataConfig
+from mpfgvc.data import doctor
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_dataset, check_photos
+from mpfgvc.data.doctor import check_photos
 from mpfgvc.data.readers.birds import read_birds
 
 
 def check(root, **settings):
-    return check_dataset(DataConfig(root=str(root), validation=0), seed=0, **settings)
+    return doctor.check(doctor.dataset_to_check(DataConfig(root=str(root), validation=0), seed=0), **settings)
 
 
 @pytest.fixture

@@ -45,8 +45,6 @@ class Parity:
     count: int
     largest_difference: float
     """Of any probability of any photograph. 0..1"""
-    mean_difference: float
-    """Of the probability that differs most, averaged over the photographs. 0..1"""
     agreement: float
     """Share of the photographs with the same best guess. 0..1"""
     labelled: int
@@ -82,7 +80,6 @@ def compare(
     return Parity(
         count=len(before),
         largest_difference=float(differences.max()),
-        mean_difference=float(differences.mean()),
         agreement=float((first == second).mean()),
         labelled=len(known),
         accuracy_before=float((first[known] == truth).mean()) if known else None,

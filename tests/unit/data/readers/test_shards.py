@@ -14,7 +14,7 @@ import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.doctor import check_dataset
+from mpfgvc.data.doctor import check, dataset_to_check
 from mpfgvc.data.images import read_image
 from mpfgvc.data.listing import find_images
 from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
@@ -166,7 +166,7 @@ def test_the_doctor_finds_duplicates_inside_shards(class_folders, tmp_path):
     (class_folders / "class 1" / "0.png").write_bytes((class_folders / "class 1" / "1.png").read_bytes())
     photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
     pack(photos, tmp_path / "shards", per_shard=7)
-    report = check_dataset(DataConfig(dataset="shards", root=str(tmp_path / "shards")), seed=0)
+    report = check(dataset_to_check(DataConfig(dataset="shards", root=str(tmp_path / "shards")), seed=0))
     assert len(report.duplicates) == 1
     assert all("birds-000000.tar!" in path for path in report.duplicates[0].paths)
 

@@ -12,7 +12,7 @@ from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.descriptions import read_descriptions
-from mpfgvc.data.doctor import check_dataset
+from mpfgvc.data.doctor import dataset_to_check
 from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.readers.birds import DrawnSample, read_birds
@@ -147,7 +147,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_there_are_no_files_to_check() -> None:
     with pytest.raises(ConfigError, match="no files to check"):
-        check_dataset(DataConfig(dataset="synthetic"), seed=0)
+        dataset_to_check(DataConfig(dataset="synthetic"), seed=0)
 
 
 @pytest.mark.parametrize(
