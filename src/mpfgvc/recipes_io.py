@@ -19,7 +19,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mpfgvc.config import SETTINGS, Config, in_words, is_text
-from mpfgvc.errors import ConfigError, one_line
+from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 
 BASE = "base"
 """The line of a recipe that names another one, whose settings it changes."""
@@ -155,6 +155,17 @@ def dump_config(config: Config) -> str:
     )
 
 
+def yaml_root(text: str, name: str, refusal: type[MpfgvcError]) -> Node | None:
+    """The nodes of a YAML text; None for an empty one. Raises `refusal` that begins with `name`."""
+    try:
+        root: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise refusal(f"{name} is not valid YAML: {one_line(error)}") from None
+    except RecursionError:
+        raise refusal(f"{name} is not valid YAML: it is nested too deeply") from None
+    return root
+
+
 def _layers(source: str | Path | None, base: str | Path | None, overrides: Mapping[str, Any]) -> list[Layer]:
     """What each file states, from the one that names no base to `source`. Raises ConfigError."""
     if source is None:
@@ -252,13 +263,12 @@ def _scalar(word: str) -> object:
 def _read(path: Path) -> Layer:
     """What a file states, with its `base` as one more text. Raises ConfigError with path and line."""
     try:
-        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"the config {path} is not valid YAML: {one_line(error)}") from None
-    except RecursionError:
-        raise ConfigError(f"the config {path} is not valid YAML: it is nested too deeply") from None
+    root = yaml_root(text, f"the config {path}", ConfigError)
     if root is None or _is_null(root):
         return {}
     if not isinstance(root, MappingNode):

@@ -21,18 +21,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
-from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.index_files import decode
+from mpfgvc.data.readers.index_files import check_file, read_text
 from mpfgvc.data.readers.tables import read_csv_rows, text_of
 from mpfgvc.data.samples import counted
-from mpfgvc.errors import CheckpointError, ConfigError, DataError, one_line
+from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.files import check_digest, write_with_digest
+from mpfgvc.recipes_io import yaml_root
 from mpfgvc.run_folder import RunFolder
 
 _COLUMNS = ("class", "sentence")
@@ -150,14 +149,8 @@ def _entries(path: Path) -> Iterator[_Entry]:
     if kind not in (".csv", *_YAML):
         rule = f"must be a .csv, .yaml or .yml file, or {BUNDLED_DESCRIPTIONS}"
         raise ConfigError(f"model.descriptions {rule}, got {path}")
-    with readable(path.parent):
-        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-    if state:
-        raise ConfigError(f"model.descriptions: {path} {state}; check the path")
-    try:
-        text = decode(path.read_bytes(), path)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    check_file("model.descriptions", path)
+    text = read_text(path)
     return _yaml_entries(path, text) if kind in _YAML else _csv_entries(path, text)
 
 
@@ -185,12 +178,7 @@ def _yaml_entries(path: Path, text: str) -> Iterator[_Entry]:
 
 
 def _yaml_root(path: Path, text: str) -> MappingNode:
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{path} is not valid YAML: {one_line(error)}") from None
-    except RecursionError:
-        raise DataError(f"{path} is not valid YAML: it is nested too deeply") from None
+    root = yaml_root(text, str(path), DataError)
     if not isinstance(root, MappingNode):
         raise DataError(f"{path} must hold classes with their sentences, such as `Rock Wren: a brown bird`")
     return root

@@ -19,9 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpfgvc.config import NESTED_FOLDERS
-from mpfgvc.data.listing import readable
 from mpfgvc.data.names import bird_name, look, nabird_name
-from mpfgvc.data.readers.index_files import decode, read_names, read_numbers
+from mpfgvc.data.readers.index_files import check_file, read_names, read_numbers, read_text
 from mpfgvc.data.readers.tables import read_csv_rows
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy, filled
@@ -48,10 +47,7 @@ def read_taxonomy(source: str | Path, classes: Sequence[str]) -> ReadTaxonomy:
     rows that contradict each other, and for a tree without any level.
     """
     path = Path(source).expanduser()
-    with readable(path.parent):
-        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-    if state:
-        raise ConfigError(f"data.taxonomy: {path} {state}; check the path")
+    check_file("data.taxonomy", path)
     if path.name == HIERARCHY:
         paths = _nabirds_paths(path)
     elif path.suffix.lower() == ".csv":
@@ -102,7 +98,7 @@ class _Paths:
 
 
 def _csv_paths(path: Path) -> _Paths:
-    text = _text(path)
+    text = read_text(path)
     of_class: dict[str, tuple[str, ...]] = {}
     levels: tuple[str, ...] = ()
     for row in read_csv_rows(path, text, needed=(CLASS,), known=(CLASS,)):
@@ -163,10 +159,3 @@ def _of_classes(path: Path, paths: _Paths, classes: Sequence[str]) -> ReadTaxono
     dropped = [level for level in paths.levels if level not in levels]
     what = f"levels of {path} in which every class is a group of its own, left out"
     return ReadTaxonomy(taxonomy=taxonomy, notes=(counted(what, dropped),) if dropped else ())
-
-
-def _text(path: Path) -> str:
-    try:
-        return decode(path.read_bytes(), path)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check its permissions") from None

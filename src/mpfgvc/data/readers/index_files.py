@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mpfgvc.data.listing import missing_files
+from mpfgvc.data.listing import missing_files, readable
 from mpfgvc.data.samples import in_short
-from mpfgvc.errors import DataError
+from mpfgvc.errors import ConfigError, DataError
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -19,7 +19,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
     Refuses what would be misread in silence: another encoding, NUL bytes, spaces around a line.
     """
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue
@@ -60,6 +60,14 @@ def whole_number(text: str, where: str) -> int:
     return int(text)
 
 
+def check_file(setting: str, path: Path) -> None:
+    """Refuse a setting whose path is not a file. Raises ConfigError, or DataError for a closed folder."""
+    with readable(path.parent):
+        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
+    if state:
+        raise ConfigError(f"{setting}: {path} {state}; check the path")
+
+
 def decode(content: bytes, path: Path) -> str:
     """The text of a file in UTF-8. Raises DataError with the line that is not."""
     try:
@@ -69,7 +77,8 @@ def decode(content: bytes, path: Path) -> str:
         raise DataError(f"{path} line {line} must be text in UTF-8; save the file in that encoding") from None
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8. Raises DataError."""
     try:
         return decode(path.read_bytes(), path)
     except FileNotFoundError:

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from mpfgvc.data.listing import readable
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.index_files import decode, refuse_missing
+from mpfgvc.data.readers.index_files import check_file, read_text, refuse_missing
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split
 from mpfgvc.data.split import photo_set
 from mpfgvc.errors import DataError, one_line
@@ -138,10 +137,7 @@ def number_of(text: str) -> int | None:
 
 
 def _read_rows(path: Path, root: Path) -> list[_Row]:
-    with readable(path.parent):
-        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-    if state:
-        raise DataError(f"the manifest {path} {state}; check data.manifest")
+    check_file("data.manifest", path)
     rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     if not rows:
         raise DataError(f"{path} has no rows; list the photographs, one in a row")
@@ -151,10 +147,7 @@ def _read_rows(path: Path, root: Path) -> list[_Row]:
 
 
 def _read_csv(path: Path) -> list[_Row]:
-    try:
-        text = decode(path.read_bytes(), path)
-    except OSError as error:
-        raise DataError(f"cannot read the manifest {path}: {error.strerror}; check its permissions") from None
+    text = read_text(path)
     return [_row(row.where, row.cells) for row in read_csv_rows(path, text, needed=_NEEDED, known=_COLUMNS)]
 
 

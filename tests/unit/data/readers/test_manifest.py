@@ -3,7 +3,7 @@
 import pytest
 
 from mpfgvc.data.readers.tables import read_manifest
-from mpfgvc.errors import DataError
+from mpfgvc.errors import ConfigError, DataError
 
 HEADER = "path,label,split\n"
 
@@ -88,7 +88,7 @@ def test_files_that_the_manifest_names_must_exist(read, draw, tmp_path):
 
 @pytest.mark.parametrize("name", ["gone.csv", "gone.parquet"])
 def test_a_manifest_that_does_not_exist_is_named(tmp_path, name):
-    with pytest.raises(DataError, match=f"the manifest .*{name} does not exist; check data.manifest"):
+    with pytest.raises(ConfigError, match=f"data.manifest: .*{name} does not exist; check the path"):
         read_manifest(tmp_path / name, tmp_path, test_share=0, seed=0)
 
 
@@ -126,7 +126,7 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path):
 
 
 def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"is not a file; check data.manifest"):
+    with pytest.raises(ConfigError, match=r"is not a file; check the path"):
         read_manifest(tmp_path, tmp_path, test_share=0, seed=0)
 
 
