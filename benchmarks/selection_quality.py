@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from common import HERE, interval, result_file, write_result
 from mpfgvc import Config
-from mpfgvc.birds.plumage import all_species
+from mpfgvc.birds.plumage import PARTS_OF, all_species
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.readers.birds import DrawnSample
 from mpfgvc.data.transforms import eval_transform
@@ -139,7 +139,8 @@ def _pictures(config: Config, tower: ImageTower) -> tuple[Tensor, NDArray[np.flo
     for sample in read_photos(config.data, seed=config.seed).subset("test"):
         assert isinstance(sample, DrawnSample)
         picture = sample.picture()
-        parts = [picture.part_mask(part) for part in species[sample.label].differing_parts]
+        differing = species[sample.label].differing
+        parts = [picture.part_mask(part) for name in differing for part in PARTS_OF[name]]
         counts = _per_patch(np.any(parts, axis=0), tower.grid)
         if counts.sum() > 0:
             images.append(transform(picture.image))

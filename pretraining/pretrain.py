@@ -30,7 +30,7 @@ from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, benchmark_plumages, caption, random_plumage
+from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, all_species, caption, random_plumage
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.config import ImageTowerConfig, TextTowerConfig
 from mpfgvc.data.preprocessing import Preprocessing, normalise
@@ -181,7 +181,8 @@ def teach_words(text_tower: TextTower, steps: int) -> None:
 
 def unseen_by_benchmark(generator: np.random.Generator) -> Plumage:
     """A random combination that is not a class of the benchmark."""
-    while (plumage := random_plumage(generator)) in benchmark_plumages():
+    classes = {kind.plumage for kind in all_species()}
+    while (plumage := random_plumage(generator)) in classes:
         pass
     return plumage
 

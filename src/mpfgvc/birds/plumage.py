@@ -140,23 +140,12 @@ class Species:
     differing: tuple[str, ...]
     """The attributes in which it differs from its neighbour."""
 
-    @property
-    def differing_parts(self) -> tuple[str, ...]:
-        """The parts of the body that tell it from its neighbour."""
-        return tuple(dict.fromkeys(part for name in self.differing for part in PARTS_OF[name]))
-
 
 @cache
 def all_species(count: int = MOST_SPECIES) -> tuple[Species, ...]:
     """The first `count` classes; neighbours are sought among these."""
     plumages = _plumages()[:count]
     return tuple(_species(index, plumages) for index in range(count))
-
-
-@cache
-def benchmark_plumages() -> frozenset[Plumage]:
-    """Every combination that is a class; the bundled towers never saw one."""
-    return frozenset(_plumages())
 
 
 def random_plumage(generator: np.random.Generator) -> Plumage:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import pretrain
-from mpfgvc.birds.plumage import ATTRIBUTES, benchmark_plumages, random_plumage
+from mpfgvc.birds.plumage import ATTRIBUTES, all_species, random_plumage
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
@@ -135,7 +135,7 @@ def test_words_of_captions_were_trained_and_others_are_random(text_tower: TextTo
 
 
 def test_the_pretraining_never_shows_a_class_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    forbidden = sorted(benchmark_plumages(), key=str)[:3]
+    forbidden = [kind.plumage for kind in all_species()[:3]]
     allowed = random_plumage(np.random.default_rng(1))
     series = iter([*forbidden, allowed])
     monkeypatch.setattr(pretrain, "random_plumage", lambda _: next(series))
