@@ -19,11 +19,11 @@ import shlex
 import shutil
 import socket
 import sys
-import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from errno import ENOTDIR
+from errno import ENOLCK, ENOTDIR, EOPNOTSUPP
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,13 +125,16 @@ def part_path(path: Path) -> Path:
     return path.with_name(f".{path.name[:20]}.{os.getpid()}-{next(_numbers)}@{host_name()}.part")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes of this host left unfinished; of other hosts, after an hour."""
+def remove_leftovers(folder: Path, *, claimed: bool = False) -> None:
+    """Remove what killed processes left unfinished.
+
+    Whether a process of another host still runs cannot be seen, and on Windows of no other process: what
+    they left goes only if this process has `claimed` the folder.
+    """
     with suppress(OSError):
         for path in list(folder.iterdir()):
-            if (part := _PART.fullmatch(path.name)) and _is_leftover(
-                path, int(part["process"]), part["host"]
-            ):
+            part = _PART.fullmatch(path.name)
+            if part and _is_leftover(int(part["process"]), part["host"], claimed=claimed):
                 remove(path)
 
 
@@ -200,21 +203,32 @@ def file_digest(path: Path) -> str:
 def claim_folder(folder: Path) -> Iterator[None]:
     """Own an existing folder within the block; the claim ends with the process, however it ends.
 
+    What others left unfinished in it is removed.
+
     Raises CheckpointError, naming the owner, if another process or another block owns it;
     OutputError if the folder cannot be written to.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0, thread_local=False)
-    with _output_errors(folder):
+    # Not 0 seconds: an owner that ends at this moment removes the lock that was opened here.
+    lock = FileLock(folder / LOCK, timeout=1, thread_local=False)
+    with _output_errors(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock's own way where the system has no flock
         try:
             lock.acquire()
         except Timeout:
             owner = _owner(folder)
             hint = "wait until it has ended, or choose another --out"
             raise CheckpointError(f"{folder} is in use by {owner}; {hint}") from None
+        except OSError as error:
+            if error.errno not in (ENOLCK, EOPNOTSUPP):
+                raise
+            remove(folder / LOCK)
+            hint = "choose another --out, on a disk of this machine"
+            raise OutputError(f"{folder} is on a file system without locks; {hint}") from None
     try:
         write_text(folder / OWNER, _this_process())
+        remove_leftovers(folder, claimed=True)
         yield
     finally:
         if lock.is_locked:  # not in a forked child
@@ -294,10 +308,12 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {host_name()} since {since} ({command})\n"
 
 
-def _is_leftover(path: Path, process: int, host: str) -> bool:
-    """Whether nobody writes this unfinished file any more. Raises OSError."""
+def _is_leftover(process: int, host: str, *, claimed: bool) -> bool:
+    """Whether nobody writes the unfinished file of this process any more, as far as can be seen."""
+    if (process, host) == (os.getpid(), host_name()):
+        return False
     if host != host_name() or sys.platform == "win32":  # there, os.kill ends the process whatever the signal
-        return time.time() - path.stat().st_mtime > 3600
+        return claimed
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -308,7 +324,9 @@ def _is_leftover(path: Path, process: int, host: str) -> bool:
 
 
 def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.mpfgvc.old")
+    name = path.name.encode(errors="surrogatepass")
+    short = path.name if len(name) < 240 else hashlib.sha256(name).hexdigest()  # a name has 255 bytes at most
+    return path.with_name(f".{short}.mpfgvc.old")
 
 
 @contextmanager
@@ -335,6 +353,12 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def _output_errors(path: Path) -> Iterator[None]:
+    try:
+        with suppress(OSError):
+            path.lstat()
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair
+        rule = "it is no path that a file can have"
+        raise OutputError(f"cannot write {str(path)!a}: {rule} ({error}); choose another --out") from None
     try:
         yield
     except OSError as error:

@@ -37,7 +37,6 @@ from mpfgvc.files import (
     check_digest,
     claim_folder,
     make_folder,
-    remove_leftovers,
     restore_folder,
     write_text,
     write_with_digest,
@@ -172,7 +171,6 @@ class RunFolder:
         make_folder(self.path)
         try:
             with claim_folder(self.path):
-                remove_leftovers(self.path)
                 restore_folder(self.model)
                 yield
         finally:
@@ -219,8 +217,8 @@ class RunFolder:
         if self.is_run:
             hint = f"continue it with --resume {self.path}, add --auto-resume, or choose another --out"
             raise CheckpointError(f"{self.path} already holds a run; {hint}")
-        lists = (self.photographs, self.photographs.with_suffix(".idx"), self.descriptions, self.taxonomy)
-        begun = {DIGESTS, self.environment.name, *(file.name for file in lists)}  # before there is a config
+        files = (self.environment, self.photographs, self.descriptions, self.taxonomy)
+        begun = {DIGESTS, *(file.name for file in files)}  # before there is a config
         names = sorted(entry.name for entry in self.path.iterdir())
         if other := [name for name in names if name not in begun and not name.startswith(".")]:
             rule = f"holds other files ({other[0]}), so it cannot become a run folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from mpfgvc.files import (
     DIGESTS,
     StoredTensor,
     check_digest,
+    claim_folder,
     host_name,
     make_folder,
     new_folder,
@@ -225,14 +227,101 @@ def test_leftovers_of_processes_that_ended_go_and_files_of_others_stay(tmp_path:
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "dataset"], check=False)
     assert len(_names(tmp_path)) == 1
-    old, new = ".a.1-0@node7.part", ".b.1-0@node7.part"  # of another host: only time can tell
+    foreign = ".a.1-0@node7.part"  # of another host, which may write it still
     own, others = part_path(tmp_path / "c").name, {".film.part", f"film.7-0@{host_name()}.part", ".hidden"}
-    for name in (old, new, own, *others):
+    for name in (foreign, own, *others):
         (tmp_path / name).write_text("half")
-    os.utime(tmp_path / old, (0, 0))
+    os.utime(tmp_path / foreign, (0, 0))
     _fill(tmp_path / "other", "new")
-    assert _names(tmp_path) == {"other", new, own, *others}
+    assert _names(tmp_path) == {"other", foreign, own, *others}
+    with claim_folder(tmp_path):  # so no other host writes here any more
+        pass
+    assert _names(tmp_path) == {"other", own, *others}
     remove_leftovers(tmp_path / "missing")
+
+
+def test_on_windows_only_the_owner_of_a_folder_removes_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")  # where no process can be asked whether it runs
+    own, ended = part_path(tmp_path / "a").name, f".b.999999999-0@{host_name()}.part"
+    for name in (own, ended):
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert _names(tmp_path) == {own, ended}
+    remove_leftovers(tmp_path, claimed=True)
+    assert _names(tmp_path) == {own}
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    _locks_fail_with(number, monkeypatch)
+    with pytest.raises(OutputError) as caught, claim_folder(tmp_path):
+        raise AssertionError
+    rule = "is on a file system without locks; choose another --out, on a disk of this machine"
+    assert str(caught.value) == f"{tmp_path} {rule}"
+    assert not _names(tmp_path)
+
+
+def test_a_file_system_without_flock_has_one_owner_by_a_file_without_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    _locks_fail_with(errno.ENOSYS, monkeypatch)
+    with (
+        claim_folder(tmp_path),
+        pytest.raises(CheckpointError, match="is in use by process"),
+        claim_folder(tmp_path),
+    ):
+        raise AssertionError
+    assert not _names(tmp_path)
+    assert not recwarn.list
+
+
+def _locks_fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_an_owner_that_ends_at_the_same_moment_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+
+    def after_the_owner_removed_the_file(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / ".lock").unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_owner_removed_the_file)
+    with claim_folder(tmp_path):
+        assert _names(tmp_path) == {".lock", ".owner"}
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize(
+    "write", [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
+)
+def test_what_no_path_can_be_is_refused_in_one_line(
+    tmp_path: Path, name: str, write: Callable[[Path], object]
+) -> None:
+    with pytest.raises(OutputError, match=r"^cannot write '[ -~]*': it is no path that a file can have"):
+        write(tmp_path / name)
+    assert not _names(tmp_path)
+
+
+def test_the_longest_names_work_for_folders_and_stay_apart(tmp_path: Path) -> None:
+    names = ["a" * 254 + letter for letter in "bc"]
+    for name in names:
+        _fill(tmp_path / name, "old")
+    (tmp_path / names[0]).rename(tmp_path / "gone")
+    _fill(tmp_path / names[1], "new")
+    assert whole_folder(tmp_path / names[0]) == tmp_path / names[0]
+    assert _content(tmp_path / names[1]) == _whole("new")
+    assert _names(tmp_path) == {"gone", names[1]}
 
 
 def test_make_folder_makes_the_folders_above_and_leaves_no_trace(tmp_path: Path) -> None:

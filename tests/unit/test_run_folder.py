@@ -276,7 +276,6 @@ def test_a_folder_with_files_of_somebody_else_does_not_become_a_run(tmp_path: Pa
     folder = RunFolder(tmp_path / "photos")
     folder.path.mkdir()
     (folder.path / ".lock").touch()
-    (folder.path / "photographs.idx").touch()
     (folder.path / "photographs.json").touch()  # what a run that was killed at its start leaves
     folder.refuse_existing()
     (folder.path / "robin").mkdir()

@@ -47,7 +47,6 @@ from mpfgvc.files import (
     make_folder,
     new_file,
     remove,
-    remove_leftovers,
     write_text,
 )
 from mpfgvc.processes import core_count, seed_of
@@ -88,7 +87,6 @@ def pack(
             raise ConfigError(f"{name} must be at least {least}, got {value}")
     make_folder(out)
     with claim_folder(out):
-        remove_leftovers(out)
         plan = _plan(photos, per_shard, size)
         _refuse_other(out, plan)
         write_text(out / PLAN, plan)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -37,7 +38,6 @@ from mpfgvc.files import (
     make_folder,
     new_file,
     pyarrow_for,
-    remove_leftovers,
     stored_digest,
     write_text,
 )
@@ -264,6 +264,7 @@ def open_job(
     chosen = tuple(names)
     if not chosen:
         raise DataError("there are no photographs; name files, folders, globs or tables")
+    is_new = not os.path.lexists(folder)
     make_folder(folder)
     try:
         with claim_folder(folder):
@@ -274,11 +275,11 @@ def open_job(
                 write_text(folder / JOB, json.dumps(job.to_dict(), indent=1) + "\n")
             else:
                 _refuse_other(folder, begun, job.to_dict())
-            remove_leftovers(folder)
             yield job
     finally:
-        with suppress(OSError):  # a folder that is still empty after a refusal
-            folder.rmdir()
+        if is_new:
+            with suppress(OSError):  # a folder that is still empty after a refusal
+                folder.rmdir()
 
 
 def _facts_of(model: str) -> ModelFacts:

@@ -97,6 +97,17 @@ def test_a_refusal_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_empty_folder_of_the_user_stays_and_one_made_for_nothing_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(jobs, "write_text", _die)
+    for name in ("mine", "new"):
+        with pytest.raises(KeyboardInterrupt):
+            _open(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_a_kill_before_the_job_was_described_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
