@@ -1,7 +1,8 @@
 """What a training says about itself: `metrics.csv`, TensorBoard and a progress bar.
 
 The rows live in the checkpoint, and the file is written anew from them whenever one is added. So a resumed
-run has exactly the rows up to its checkpoint, whatever a kill left on the disk. The log never stops a
+run has exactly the rows up to its checkpoint, whatever a kill left on the disk; TensorBoard is told to forget
+what came before, and gets them anew. The log never stops a
 training: what cannot be written is said once. Only rank 0 has a log.
 """
 
@@ -29,7 +30,9 @@ class MetricLog:
         self.failed: set[str] = set()
         self.board: SummaryWriter | None = None
         with self._going_on(f"TensorBoard's folder {tensorboard}"):
-            self.board = SummaryWriter(tensorboard)
+            self.board = SummaryWriter(tensorboard, purge_step=0)  # steps begin again in each stage
+            for row in self.rows:
+                self._draw(row)
         self.bar: Bar | None = None
         self._write()
 
@@ -58,11 +61,7 @@ class MetricLog:
         self.rows.append(row)
         self._write()
         with self._going_on(f"TensorBoard's folder {self.tensorboard}"):
-            if self.board is not None:
-                for name, value in row.items():
-                    if isinstance(value, float):
-                        self.board.add_scalar(f"{row['stage']}/{name}", value, row["step"])
-                self.board.flush()
+            self._draw(row)
 
     def passed(self, stage: str, seconds: float) -> None:
         """Write the row of the pass over the photographs that comes before a stage: its epoch 0.
@@ -82,6 +81,14 @@ class MetricLog:
         """End TensorBoard's file."""
         if self.board is not None:
             self.board.close()
+
+    def _draw(self, row: dict[str, Any]) -> None:
+        """Show the row of an epoch in TensorBoard; the pass before a stage, epoch 0, is not one."""
+        if self.board is not None and row["epoch"] > 0:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(f"{row['stage']}/{name}", value, row["step"])
+            self.board.flush()
 
     def _write(self) -> None:
         """Write all rows, so that rows lost to a full disk are written once there is room."""

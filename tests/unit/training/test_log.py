@@ -26,6 +26,12 @@ def _written(folder: Path) -> list[tuple[str, int]]:
     return [(str(row["stage"]), int(row["epoch"])) for row in read_rows(folder / "metrics.csv")]
 
 
+def _board(folder: Path) -> EventAccumulator:
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    return board
+
+
 def test_a_row_has_a_cell_for_each_column_and_is_read_again(tmp_path: Path) -> None:
     log = _log(tmp_path)
     for stage, step in STEPS:
@@ -69,11 +75,21 @@ def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     log = _log(tmp_path)
     for stage, step in STEPS:
         log.epoch(_row(stage, step))
-    board = EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
+    board = _board(tmp_path)
     assert set(board.Tags()["scalars"]) >= {"stage1/loss", "stage1/accuracy", "stage2/seconds"}
     assert [event.step for event in board.Scalars("stage1/loss")] == [3, 6, 9]
     assert [event.value for event in board.Scalars("stage2/loss")] == pytest.approx([4 / 7, 8 / 7])
+
+
+def test_tensorboard_shows_each_epoch_once_after_a_kill(tmp_path: Path) -> None:
+    killed = _log(tmp_path)
+    for stage, step in STEPS:
+        killed.epoch(_row(stage, step))
+    resumed = _log(tmp_path, killed.rows[:4])  # the last epoch is behind the checkpoint
+    resumed.epoch(_row("stage2", 8) | {"loss": 9.0})
+    board = _board(tmp_path)
+    assert [event.step for event in board.Scalars("stage1/loss")] == [3, 6, 9]
+    assert [event.value for event in board.Scalars("stage2/loss")] == pytest.approx([4 / 7, 9.0])
 
 
 def test_what_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
