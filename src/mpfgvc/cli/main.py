@@ -99,9 +99,18 @@ def _parse(arguments: Sequence[str] | None) -> Namespace:
     words = sys.argv[1:] if arguments is None else arguments
     options, rest = _parser(words).parse_known_args(words)
     options.settings = rest
+    _refuse_early_option(options.command, words)
     for word in rest:
         _refuse_unknown_option(options.command, options.parser, word)
     return options
+
+
+def _refuse_early_option(command: Command, words: Sequence[str]) -> None:
+    """Refuse an option before the command, known or not."""
+    for word in words[: words.index(command.name.split()[-1])]:
+        name = word.partition("=")[0]
+        if name.startswith("-"):
+            raise ConfigError(f"{name} belongs behind the command: mpfgvc {command.name} ... {name}")
 
 
 def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
@@ -109,8 +118,6 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
     name = word.partition("=")[0]
     known = re.findall(r"--[\w.-]+", parser.format_usage())
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    if name in known:
-        raise ConfigError(f"{name} belongs behind the command: mpfgvc {command.name} ... {name}")
     if not command.takes_settings or (near and word.startswith("--") and "." not in name):
         hint = f"did you mean {near[0]}?" if near else f"see mpfgvc {command.name} --help"
         raise ConfigError(f"unknown option {word}; {hint}")
