@@ -1,7 +1,7 @@
 """A trained model on disk: `model.safetensors` and `model.json`, all that prediction needs.
 
 Neither dataset, hub, text tower nor tokenizer: the text features are constants
-by then. Each of the two files has its SHA-256 digest beside it.
+by then. `digests.json` holds the SHA-256 digests of both.
 
 What is read is checked before it is used, the cheapest first: digests,
 description, shapes of the stored tensors, and only then is a network built.

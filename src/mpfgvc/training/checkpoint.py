@@ -1,8 +1,8 @@
 """What a training reloads: the checkpoint of the stage that runs, and what stage 1 trained.
 
-Both are written atomically with a digest beside them, are read without unpickling code, and carry the
-identity of their run: its classes, photographs, pretrained towers and descriptions. With other classes, for
-example after a class folder was renamed, the old weights would answer under new names.
+Both are written atomically with their digests in `digests.json`, are read without unpickling code, and
+carry the identity of their run: its classes, photographs, pretrained towers and descriptions. With other
+classes, for example after a class folder was renamed, the old weights would answer under new names.
 """
 
 import hashlib

@@ -1,8 +1,9 @@
 """A finished run as a model repository of the Hugging Face hub: pushed in one commit, or written to a folder.
 
     README.md            the model card (card.py)
-    model.safetensors    the weights, with their digest beside them
-    model.json           classes, preprocessing, architecture, with its digest
+    model.safetensors    the weights
+    model.json           classes, preprocessing, architecture
+    digests.json         the SHA-256 digests of both
     config.yaml          every setting of the training
 
 Nothing in it names a folder of this machine. The token is the one that huggingface_hub finds: that of
