@@ -295,6 +295,8 @@ def _reasons(report: Report, photos: PhotoSet) -> Mapping[str, str]:
     splits = {str(sample.path): sample.split for sample in photos.samples}
     for group in report.duplicates:
         readable = [path for path in group.paths if path not in reasons]
+        if not readable:  # equal files with broken pixels
+            continue
         if group.disagrees:
             reasons |= {path: f"labels disagree: {', '.join(group.classes)}" for path in readable}
             continue

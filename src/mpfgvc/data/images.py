@@ -6,7 +6,8 @@ are tried, so no file can start the interpreters behind Pillow's other formats (
 The formats are opened one by one, not by `Image.open`, whose limit of pixels is a global of the process and
 below that of today's phones.
 
-Gray values of 16 bits often hold 8 or 12. The largest value says how many, as no file can be trusted to.
+Values of 16 bits often hold 8 or 12. The largest value says how many, as no file can be trusted to.
+What a map marks as "no data" is black: the value that its TIFF names, -9999, and what is beyond 1e30.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import logging
 import re
 import stat
 import struct
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +28,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, JpegImagePlugin
+from PIL import Image, ImageChops, ImageOps, JpegImagePlugin
 
 from mpfgvc.data.tars import is_packed, locate
 from mpfgvc.errors import DataError, one_line
@@ -50,6 +52,11 @@ _HEIC = re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL)
 _EXTRA = {"WEBP": 7, "AVIF": 4, "JPEG2000": 11, "TIFF": 2}
 """Bytes of a pixel that a decoder takes beside the image, as measured, rounded up."""
 _DEEP_MODES = {"I": 22, "F": 22, "I;16": 12, "I;16L": 12, "I;16B": 12, "I;16N": 12}
+_SAMPLE_FORMAT, _UNSIGNED, _GDAL_NO_DATA = 339, 1, 42113
+"""Tags of a TIFF."""
+_NO_DATA, _BEYOND = -9999, 1e30
+_SWAPPED = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": f"RGB;16{'BL'[sys.byteorder == 'big']}"}
+"""For each order of the bytes of a color the other one."""
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
@@ -77,8 +84,7 @@ def read_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Im
     Raises DataError naming the file and the reason.
     """
     with _refusal(source), open_photo(source) as file:
-        image = _open(file, at_least)
-        image.load()
+        image = _load(_open(file, at_least), file)
         _turn_upright(image)
         return _to_rgb(image)
 
@@ -92,7 +98,8 @@ def image_size(source: Source) -> tuple[int, int]:
         image = _identify(file)
         size = image.height, image.width
         _refuse_slow(image, file.seek(0, io.SEEK_END))
-        _refuse_cost(image, scans=1, at_least=(1, 1))
+        many = "progressive" in image.info and image.height * image.width > MOST_SCANNED // 20
+        _refuse_cost(image, scans=_count_scans(image, file) if many else 1, at_least=(1, 1))
         return size
 
 
@@ -109,7 +116,7 @@ def as_image(source: Image.Image | np.ndarray) -> Image.Image:
         _refuse_shape(source.width, source.height)
         upright = source.copy()
         _turn_upright(upright)
-        return _to_rgb(upright)
+        return _to_rgb(upright, tags=getattr(source, "tag_v2", None))
 
 
 @contextmanager
@@ -136,14 +143,47 @@ def reason_only(failure: str, path: object) -> str:
 def _open(file: BinaryIO, at_least: tuple[int, int] | None) -> Image.Image:
     """The image with its header read and its cost known, its pixels still in the file."""
     image = _identify(file)
-    header_end, scans = file.tell(), 1
+    header_end = file.tell()
     _refuse_slow(image, file.seek(0, io.SEEK_END))
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        file.seek(0)
-        scans = _scans(file.read(), image.layers, progressive="progressive" in image.info)
-    _refuse_cost(image, scans=scans, at_least=at_least)
+    _refuse_cost(image, scans=_count_scans(image, file), at_least=at_least)
     file.seek(header_end)
     return image
+
+
+def _load(image: Image.Image, file: BinaryIO) -> Image.Image:
+    """The decoded image. Colors of 8 or 12 bits in 16 are decoded twice, as Pillow keeps the upper bytes."""
+    tiles = _lower_bytes(getattr(image, "tile", []))
+    image.load()
+    extrema: Any = image.getextrema() if tiles else ()
+    most = max((high for _, high in extrema), default=255)
+    if most > 15:
+        return image
+    file.seek(0)
+    lower = _identify(file)
+    lower.tile = tiles  # type: ignore[attr-defined]  # every image of a file has it
+    lower.load()
+    if most == 0:
+        return lower
+    upper_table, lower_table = (
+        [round(unit * byte * 255 / 4095) for byte in range(256)] * 3 for unit in (256, 1)
+    )
+    upper_table = [min(level, 255) for level in upper_table]
+    for top in range(0, image.height, 64):  # a few rows at a time take little memory
+        rows = (0, top, image.width, min(top + 64, image.height))
+        upper = image.crop(rows).point(upper_table)
+        image.paste(ImageChops.add(upper, lower.crop(rows).point(lower_table)), rows)
+    return image
+
+
+def _lower_bytes(tiles: list[Any]) -> list[Any]:
+    """How to decode the lower bytes of 16-bit colors instead of the upper ones; empty for other images."""
+    swapped = []
+    for tile in tiles:
+        first, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
+        if str(first) not in _SWAPPED:
+            return []
+        swapped.append(tile._replace(args=(_SWAPPED[first], *rest) if rest else _SWAPPED[first]))
+    return swapped
 
 
 def _identify(file: BinaryIO) -> Image.Image:
@@ -182,7 +222,7 @@ def _load_heif() -> None:
     try:
         import pillow_heif
     except ImportError:
-        raise ValueError("it is HEIC, which needs one more package: pip install 'mpfgvc[heic]'") from None
+        raise ValueError("it is HEIC, which needs one more package: pip install pillow-heif") from None
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
@@ -250,6 +290,13 @@ def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | 
         raise ValueError(f"{what} {takes}; scale it down, or save it as a baseline JPEG")
 
 
+def _count_scans(image: Image.Image, file: BinaryIO) -> int:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return 1
+    file.seek(0)
+    return _scans(file.read(), image.layers, progressive="progressive" in image.info)
+
+
 def _scans(content: bytes, components: int, *, progressive: bool) -> int:
     """The scans of a JPEG, which are counted without decoding: each goes over all its pixels."""
     start, scans = 2, 0
@@ -274,37 +321,53 @@ def _turn_upright(image: Image.Image) -> None:
             ImageOps.exif_transpose(image, in_place=True)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """The image as RGB, transparent parts on white."""
+def _to_rgb(image: Image.Image, *, tags: Any = None) -> Image.Image:
+    """The image as RGB, transparent parts on white. `tags` are those of the TIFF that it is of."""
     if image.mode in _DEEP_MODES:
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        return _gray_levels(image, getattr(image, "tag_v2", tags)).convert("RGB")
     if image.mode in _ALPHA or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(values: np.ndarray) -> NDArray[np.uint8]:
+def _gray_levels(image: Image.Image, tags: Any) -> Image.Image:
+    """An image of more than 8 bits as one of 8, black where a map has no data."""
+    values = np.asarray(image)
+    if image.mode == "I" and tags is not None and _UNSIGNED in tags.get(_SAMPLE_FORMAT, (_UNSIGNED,)):
+        values = values.view(np.uint32)
+    missing = values == _NO_DATA if image.mode in ("I", "F") else np.zeros(values.shape, dtype=bool)
+    if image.mode == "F":
+        missing |= ~(np.abs(values) <= _BEYOND)
+    with suppress(ValueError, TypeError), np.errstate(over="ignore"):
+        marker = float((tags or {}).get(_GDAL_NO_DATA, "none"))
+        missing |= values == (np.float32(marker) if image.mode == "F" else marker)
+    return Image.fromarray(_to_8_bits(values, missing if missing.any() else None))
+
+
+def _to_8_bits(values: np.ndarray, missing: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Gray values as uint8: scaled from 8, 12 or 16 bits, or 0..1, whichever holds the largest.
 
-    All others are scaled from the darkest to the lightest. What is not finite is black.
+    All others are scaled from the darkest to the lightest. What is missing is black.
     """
     ranges = (1, 255) if values.dtype.kind == "f" else (255, 4095, 65535)
-    finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    there = values if missing is None else values[~missing]
+    low, high = (float(there.min()), float(there.max())) if there.size else (0.0, 1.0)
     known = next((top for top in ranges if high <= top), None) if low >= 0 else None
     if known is not None:
         low, high = 0.0, float(known)
     if values.dtype == np.uint16:  # a table is several times as fast
         table = _scaled(np.arange(65536, dtype=np.float64), low, high)
         levels: NDArray[np.uint8] = table[values]
-        return levels
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        return _scaled(values.astype(np.float64), low, high)
+    else:
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            levels = _scaled(values.astype(np.float64), low, high)
+    if missing is not None:
+        levels[missing] = 0
+    return levels
 
 
 def _scaled(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    values[~np.isfinite(values)] = low
     values -= low
     values /= max(high - low, 1e-12)
     values *= 255

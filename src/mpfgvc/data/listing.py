@@ -70,7 +70,7 @@ class Listing:
         heic = [path for path in self.photographs if path.suffix.lower() in HEIC_SUFFIXES]
         if heic and find_spec("pillow_heif") is None:
             what = f"{len(heic)} HEIC photographs need one more package"
-            lines.append(f"{what}: pip install 'mpfgvc[heic]' ({in_short(heic)})")
+            lines.append(f"{what}: pip install pillow-heif ({in_short(heic)})")
         return lines
 
 

@@ -76,3 +76,13 @@ def test_a_class_that_would_lose_all_training_photographs_is_refused_and_nothing
     with pytest.raises(DataError, match="every class needs photographs for training, 1 of 2 have none: tern"):
         write(root, out)
     assert not out.exists()
+
+
+def test_equal_files_with_broken_pixels_are_left_out_as_unreadable(
+    dataset: Path, tmp_path: Path, draw
+) -> None:
+    cut = draw(dataset / "train" / "crow" / "cut.png", seed=30)
+    cut.write_bytes(cut.read_bytes()[:200])
+    twin = copy(cut, dataset / "train" / "crow" / "twin.png")
+    reasons = {entry.path: entry.reason for entry in write(dataset, tmp_path / "clean.csv").left_out}
+    assert reasons[str(cut)] == reasons[str(twin)] == "cannot be read"

@@ -107,6 +107,9 @@ def test_formats_of_photographs_are_read_as_rgb_whatever_the_name(tmp_path, suff
         ("TIFF", np.float32, [np.nan, 0.0, 0.5], [0, 0, 128]),
         ("TIFF", np.float32, [np.inf, -np.inf, 1.0], [0, 0, 255]),
         ("TIFF", np.float32, [np.nan, np.nan], [0, 0]),
+        ("TIFF", np.int32, [-9999, 128, 255], [0, 128, 255]),  # the usual "no data" of maps
+        ("TIFF", np.float32, [-9999, 64.0, 128.0], [0, 64, 128]),
+        ("TIFF", np.float32, [-3.4e38, 1e38, 0.5], [0, 0, 128]),
     ],
 )
 @pytest.mark.filterwarnings("error")
@@ -115,6 +118,17 @@ def test_gray_values_of_many_bits_are_scaled_and_not_clipped(kind, dtype, values
     assert grays(read(saved(Image.fromarray(deep), kind))) == expected
     if dtype == np.uint16:
         assert grays(as_image(deep)) == grays(as_image(Image.fromarray(deep))) == expected
+
+
+def test_a_tiff_says_that_its_32_bits_are_unsigned_and_which_value_is_no_data():
+    content = saved(Image.fromarray(np.array([[0, -(2**31), -1]], np.int32)), "TIFF")
+    signed, unsigned = (struct.pack("<HHII", 339, 3, 1, format) for format in (2, 1))
+    assert grays(read(content)) == [255, 0, 255]
+    unsigned_content = content.replace(signed, unsigned)
+    assert grays(read(unsigned_content)) == [0, 128, 255]
+    assert grays(as_image(Image.open(io.BytesIO(unsigned_content)))) == [0, 128, 255]
+    deep = Image.fromarray(np.array([[65535, 2048, 4095]], np.uint16))
+    assert grays(read(saved(deep, "TIFF", tiffinfo={42113: "65535"}))) == [0, 128, 255]
 
 
 def test_a_signalling_nan_gives_no_warning():
@@ -128,6 +142,27 @@ def test_colors_of_16_bits_keep_their_upper_bytes():
     row = np.array([[0, 4096, 65535], [256, 511, 512]], dtype=">u2")
     content = png(2, 1, pixels=b"\0" + row.tobytes(), bits=16)
     assert np.asarray(read(content))[0].tolist() == [[0, 16, 255], [1, 1, 2]]
+
+
+def color_tiff(row: np.ndarray, *, compression: int) -> bytes:
+    """A TIFF of one row of 16-bit colors; compression 1 is none, 8 is that of zlib."""
+    pixels = row.astype("<u2").tobytes()
+    pixels = zlib.compress(pixels) if compression == 8 else pixels
+    numbers = {256: len(row), 257: 1, 258: 16, 259: compression, 262: 2, 273: 8, 277: 3, 278: 1}
+    numbers[279] = len(pixels)
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(pixels))
+    return head + pixels + struct.pack("<H", len(numbers)) + tags + bytes(4)
+
+
+@pytest.mark.parametrize("most", [255, 4095])
+def test_colors_of_8_or_12_bits_in_16_are_not_nearly_black(most):
+    row = np.array([[0, most // 2, most], [most // 4, 1, most]])
+    expected = (row * 255 / most)[None]
+    big = row.astype(">u2").tobytes()
+    tiffs = [color_tiff(row, compression=kind) for kind in (1, 8)]
+    for content in (png(2, 1, pixels=b"\0" + big, bits=16), *tiffs):
+        assert np.abs(np.asarray(read(content)) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -215,7 +250,7 @@ def test_files_of_phones_give_their_primary_image(name, content):
     assert close(image, WHITE, (80, 50))
 
 
-def test_without_its_library_a_heic_is_refused_with_the_extra_that_has_it(tmp_path):
+def test_without_its_library_a_heic_is_refused_with_the_package_that_has_it(tmp_path):
     (tmp_path / "a.heic").write_bytes(phone_files()["burst"])
     script = (
         "import sys; sys.modules['pillow_heif'] = None\n"
@@ -224,7 +259,7 @@ def test_without_its_library_a_heic_is_refused_with_the_extra_that_has_it(tmp_pa
     ended = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "a.heic"], capture_output=True, text=True
     )
-    assert "a.heic: it is HEIC, which needs one more package: pip install 'mpfgvc[heic]'" in ended.stderr
+    assert "a.heic: it is HEIC, which needs one more package: pip install pillow-heif" in ended.stderr
 
 
 JPEG, PNG = saved(noise(), "JPEG"), saved(noise(), "PNG")
@@ -283,6 +318,16 @@ def test_a_bad_file_is_named_with_the_reason_and_the_way_out(tmp_path, content, 
     way_out = r"export it again, remove it, or set data\.on_error=skip"
     with pytest.raises(DataError, match=rf"^cannot read the photograph .*bad\.jpg: .*{reason}.*; {way_out}$"):
         read_image(tmp_path / "bad.jpg", at_least=(448, 448))
+
+
+def test_the_header_check_refuses_a_large_progressive_jpeg_of_too_many_scans():
+    gray = saved(noise().convert("L"), "JPEG", progressive=True)
+    content = claimed(gray, 16_000, 12_000)
+    for function in (image_size, read_image):
+        with pytest.raises(
+            DataError, match=r"16000 x 12000 pixels come in . scans; save it as a baseline JPEG"
+        ):
+            function(io.BytesIO(content))
 
 
 def test_a_progressive_jpeg_of_a_camera_is_read_whatever_follows_it():
