@@ -40,7 +40,8 @@ COMMANDS = {
     "data pack": "write a dataset as tar shards (WebDataset), if wished as smaller copies",
     "data synthesize": "draw the synthetic birds into a folder, in the layout of CUB",
 }
-"""Every command, as it is typed; the file of its first word defines it."""
+"""Every command, as it is typed; the file of its first word defines it, or the one in _FILES."""
+_FILES = {"demo": "serve"}
 GROUPS = {"data": "check a dataset, pack it, or draw a synthetic one"}
 """Commands of two words, by their first."""
 EXIT_USER_ERROR = 2
@@ -125,7 +126,8 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
 
 def command_named(name: str) -> Command:
     """The command as its file defines it."""
-    module = import_module(f"mpfgvc.cli.{name.split()[0]}")
+    word = name.split()[0]
+    module = import_module(f"mpfgvc.cli.{_FILES.get(word, word)}")
     commands: tuple[Command, ...] = getattr(module, "COMMANDS", None) or (module.COMMAND,)
     return next(command for command in commands if command.name == name)
 

@@ -19,7 +19,7 @@ from typing import NoReturn, get_args
 
 from mpfgvc.cli import output, predictions
 from mpfgvc.cli.predictions import add_engine, add_photos, add_rules
-from mpfgvc.cli.serving import add_server_options, serve_model
+from mpfgvc.cli.serve import add_server_options, serve_model
 from mpfgvc.errors import ConfigError, MpfgvcError, printable
 from mpfgvc.terms import Source
 

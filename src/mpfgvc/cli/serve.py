@@ -1,30 +1,141 @@
-"""`mpfgvc serve`: a model behind HTTP, until Ctrl-C or SIGTERM.
+"""`mpfgvc serve`: a model behind HTTP, until Ctrl-C or SIGTERM; `mpfgvc demo`: with a page for people, too.
 
-An exported model (.onnx) is served by the same code as in mpfgvc-runtime; torch is not imported then.
+`mpfgvc-runtime serve` shares it: no torch is imported for an exported model (.onnx).
 """
 
+from __future__ import annotations
+
+import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import fields
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, get_args
+from urllib.parse import quote
 
-from mpfgvc.cli.command import Command, add_device, add_model
-from mpfgvc.cli.predictions import add_engine
-from mpfgvc.cli.serving import STOPPED, add_server_options, serve_model
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
+from mpfgvc.cli.predictions import add_engine, load_predictor
+from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_token
+from mpfgvc.errors import ConfigError
+from mpfgvc.processes import core_count
 from mpfgvc.progress import say
+from mpfgvc.terms import Source
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from mpfgvc.inference.predictor import Predictor
+
+TOKEN_VARIABLE = "MPFGVC_TOKEN"  # noqa: S105  # the name of a variable
+STOPPED = "stopped; every request that was accepted has been answered"
+_NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+_HELP = {
+    "batch_size": "photographs that the model is given at a time, at most",
+    "wait": "milliseconds that a photograph waits for others to join its batch, at most",
+    "queue": "photographs that may be inside at a time; more are refused with 503",
+    "max_photographs": "photographs of one request",
+    "max_megabytes": "size of one request",
+    "max_megapixels": "size of one photograph",
+    "timeout": "seconds for an upload, and the same again for its answer",
+    "decoders": "threads that decode photographs",
+}
 
 
-def _add_options(parser: ArgumentParser) -> None:
+def add_server_options(parser: ArgumentParser) -> None:
+    """Where it listens, its token and its limits."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for all (default: this machine only)",
+    )
+    parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--token",
+        help=f"what clients send as Authorization: Bearer TOKEN (default: the variable {TOKEN_VARIABLE}, "
+        "which is not seen in the list of processes; without both, no token is needed)",
+    )
+    for limit in fields(Limits):
+        default = min(8, core_count()) if limit.name == "decoders" else limit.default
+        kind = float if isinstance(limit.default, float) else int
+        text = f"{_HELP[limit.name]} (default: {default:g})"
+        parser.add_argument(f"--{limit.name.replace('_', '-')}", type=kind, default=default, help=text)
+    parser.add_argument(
+        "--source", choices=get_args(Source), help="classifier to use (default: the model's own)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def serve_model(
+    options: Namespace,
+    *,
+    say: Callable[[str], None] = say,
+    package: str = "mpfgvc",
+    add_page: Callable[[FastAPI, Predictor], None] | None = None,
+) -> None:
+    """Serve a model until the server is stopped; `add_page` gives the application a page for people.
+
+    Raises ConfigError for a wrong option, a missing package or an address that is taken, before the model is
+    loaded.
+    """
+    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
+    token = checked_token(options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE))
+    for name in _NEEDED:
+        if find_spec(name) is None:
+            raise ConfigError(f"a server needs {name}: pip install '{package}[serve]'")
+    from mpfgvc.deploy.server.run import address, listen, run
+
+    with listen(options.host, options.port) as bound:
+        from mpfgvc.deploy.server.app import create_app, warm_up
+
+        model = load_predictor(options)
+        warm_up(model)
+        local = options.host in LOOPBACK
+        app = create_app(model, limits=limits, token=token, names=LOOPBACK if local else ())
+        url, path = address(bound), ""
+        if add_page is not None:
+            add_page(app, model)
+            path = "/" if token is None else f"/#token={quote(token)}"
+        if not local and token is None:
+            say(f"anyone who can reach {url} can use the model; set a token with --token or {TOKEN_VARIABLE}")
+        page = f"{url}{path}" if path else None
+        if options.json:
+            output.write_json({"url": url, "page": page, "token": token is not None})
+        elif page is not None:
+            output.write_line(f"open        {page}")
+        else:
+            output.write_line(f"listening   {url}   (routes: {url}/openapi.json)")
+        run(app, bound, stop_seconds=limits.timeout)
+    say(STOPPED)
+
+
+def _add_serve_options(parser: ArgumentParser) -> None:
     add_model(parser)
     add_server_options(parser)
     add_engine(parser)
     add_device(parser)
 
 
-def _run(options: Namespace) -> None:
-    serve_model(options, say=say)
+def _add_demo_options(parser: ArgumentParser) -> None:
+    add_model(parser)
+    add_server_options(parser)
+    add_device(parser)
+    add_dataset_place(parser)
 
 
-COMMAND = Command(
-    name="serve",
-    add_options=_add_options,
-    run=_run,
-    interrupted=STOPPED,
+def _demo(options: Namespace) -> None:
+    def add_page(app: FastAPI, predictor: Predictor) -> None:
+        from mpfgvc.deploy.demo import add_demo, content_of
+
+        content = content_of(options.model, predictor, root=options.root, manifest=options.manifest)
+        for note in content.notes:
+            say(note)
+        add_demo(app, content)
+
+    serve_model(options, add_page=add_page)
+
+
+COMMANDS = (
+    Command(name="serve", add_options=_add_serve_options, run=serve_model, interrupted=STOPPED),
+    Command(name="demo", add_options=_add_demo_options, run=_demo, interrupted=STOPPED),
 )
