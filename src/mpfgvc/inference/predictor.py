@@ -17,8 +17,11 @@ the source that the model answers with (`model.prediction`; the paper's is `fusi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args, overload
 
@@ -32,7 +35,7 @@ from mpfgvc.errors import DataError, check_at_least, check_known
 from mpfgvc.inference.answering import Answer, Answering, AnswerRules, Guess, Prediction
 from mpfgvc.inference.backends import Backend, Pixels, open_backend
 from mpfgvc.inference.sources import as_images, as_photographs, name_of, open_image
-from mpfgvc.inference.stream import stream
+from mpfgvc.processes import core_count
 from mpfgvc.terms import Engine, Precision, Source
 
 if TYPE_CHECKING:
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
     from mpfgvc.inference.forward import Inference
     from mpfgvc.inference.saved_model import SavedModel
     from mpfgvc.inference.sources import ImageSource
+
+BATCHES_AHEAD = 4
+"""Batches that are read while an accelerator computes."""
+_Reading = list[tuple[Photograph, "Future[Pixels]"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +192,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """A prediction for each file, in the order of `paths`, made while the results are consumed.
 
-        Memory does not grow with the number of files (stream.py); `workers` threads decode them. A file that
+        Memory does not grow with the number of files; `workers` threads decode them. A file that
         cannot be read has no guesses but a `failure`. Raises ConfigError or DataError for the arguments at
         once, and DataError later for what is not a path in the iterable.
         """
@@ -279,4 +286,48 @@ class Predictor:
         check_at_least(1, "batch_size", batch_size)
         if workers is not None:
             check_at_least(0, "workers", workers)
-        return stream(self, as_photographs(paths, method), batch_size=batch_size, workers=workers)
+        return self._outputs(as_photographs(paths, method), batch_size, workers)
+
+    def _outputs(
+        self, photographs: Iterator[Photograph], batch_size: int, workers: int | None
+    ) -> Iterator[tuple[Photograph, PhotoOutput | DataError]]:
+        """What the model says about each photograph, or why it cannot be read.
+
+        Memory does not grow with their number. Threads decode; Pillow lets them run beside each other. Beside
+        an accelerator they are a few batches ahead of it. On a CPU they read a batch and then leave the cores
+        to the model, which would wait at every step for a thread pushed aside.
+        """
+        pool = ThreadPoolExecutor(max(1, core_count() if workers is None else workers))
+        try:
+            for batch in self._read_ahead(photographs, pool, batch_size):
+                read = [(photograph, _result(pixels)) for photograph, pixels in batch]
+                ready = [(photograph, each) for photograph, each in read if not isinstance(each, DataError)]
+                names = [str(photograph.path) for photograph, _ in ready]
+                outputs = iter(self.run([pixels for _, pixels in ready], names))
+                for photograph, each in read:
+                    yield photograph, each if isinstance(each, DataError) else next(outputs)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _read_ahead(
+        self, photographs: Iterator[Photograph], pool: ThreadPoolExecutor, batch_size: int
+    ) -> Iterator[_Reading]:
+        """Batches of photographs that are being read."""
+
+        def read(photograph: Photograph) -> Pixels:
+            return self.prepare(photograph.read(at_least=self.preprocessing.at_least))
+
+        ahead = 0 if self.backend.on_cpu else BATCHES_AHEAD
+        started: deque[_Reading] = deque()
+        while batch := list(islice(photographs, batch_size)):
+            started.append([(photograph, pool.submit(read, photograph)) for photograph in batch])
+            if len(started) > ahead:
+                yield started.popleft()
+        yield from started
+
+
+def _result(pixels: Future[Pixels]) -> Pixels | DataError:
+    try:
+        return pixels.result()
+    except DataError as error:
+        return error
