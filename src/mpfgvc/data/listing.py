@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mpfgvc.data.remote import Remote, is_http, is_url, open_url
+from mpfgvc.data.remote import FSSPEC_HINT, Remote, is_http, is_url, open_url
 from mpfgvc.data.samples import Photograph, in_short
 from mpfgvc.data.tars import inside, is_packed, members, missing_members, tar_of
 from mpfgvc.errors import DataError, one_line
@@ -332,5 +332,7 @@ def _listed(url: str) -> tuple[list[str], int]:
             if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_out, path.parts[fixed:]))
         ]
         return taken, len(files) - len(taken)
+    except ModuleNotFoundError:
+        raise DataError(f"cannot list {url}: {FSSPEC_HINT}") from None
     except Exception as error:  # as above; a missing package of the store, too
         raise DataError(f"cannot list {url}: {one_line(error)}; check the address and the access") from None

@@ -1,7 +1,7 @@
 """What is at a URL: single photographs, and shards that are fetched whole into a bounded folder.
 
 HTTP needs nothing; other stores need fsspec and the store's package. The folder of fetched shards holds
-`origin.json`: where they come from, and how many bytes of them may be kept; the one fetched first goes first.
+`origin.json`: where they come from, and how many bytes of them may be kept; the oldest is removed first.
 Any process may fetch: a shard takes its name when it is whole, and a lock keeps two processes of this
 machine from fetching the same one.
 """
@@ -25,6 +25,8 @@ from mpfgvc.errors import one_line
 SECONDS = 60
 """How long a server may be silent."""
 ORIGIN = "origin.json"
+FSSPEC_HINT = "it needs fsspec and the package of its store: pip install fsspec s3fs"
+"""Not the extra `remote`: beside mpfgvc-runtime that would install mpfgvc over it."""
 _BLOCK = 1024**2
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
@@ -65,7 +67,7 @@ def open_url(url: str) -> Any:
     try:
         import fsspec
     except ImportError:
-        raise ValueError("it needs fsspec and the package of its store: pip install fsspec s3fs") from None
+        raise ValueError(FSSPEC_HINT) from None
     return fsspec.open(url, "rb")
 
 

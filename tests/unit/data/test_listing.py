@@ -264,3 +264,11 @@ def test_what_names_nothing_is_refused(folder: Path) -> None:
     for pattern, line in refused.items():
         with pytest.raises(DataError, match=line):
             named(pattern)
+
+
+def test_a_store_without_fsspec_is_refused_with_the_packages_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(DataError) as refusal:
+        named("s3://bucket/birds")
+    hint = "it needs fsspec and the package of its store: pip install fsspec s3fs"
+    assert str(refusal.value) == f"cannot list s3://bucket/birds: {hint}"
