@@ -2,7 +2,7 @@
 
     predictor.explain("bird.jpg")
 
-The attention is that of the class token in the second-to-last block (METHOD section 1), from which the K
+The attention is that of the class token in the second-to-last block (docs/method.md), from which the K
 patches were chosen; with another `model.selection`, what these were chosen by.
 
 What a patch says: it is left out of what reaches the last block, and nothing else is changed. How far the

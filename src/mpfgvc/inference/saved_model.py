@@ -50,7 +50,7 @@ def save_model(saved: SavedModel, folder: Path) -> None:
     network = saved.network.deployed()
     tower = saved.config.image_tower
     if ":" in tower.name or trained_name(tower.name) != tower.name:
-        # A hub's name, which must do without the hub, or one that was built under another (activations.py).
+        # A hub's name, which must do without the hub, or one that was built under another (towers/names.py).
         tower = tower.replaced(name=network.image_encoder.tower.architecture)
     description = ModelDescription(
         classes=network.classes,

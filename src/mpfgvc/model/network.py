@@ -1,4 +1,4 @@
-"""MP-FGVC: the whole network, built from its parts (sections 1 to 5 of METHOD).
+"""MP-FGVC: the whole network, built from its parts (docs/method.md).
 
     V             = image encoder(images)         selection inside, section 1
     T^c           = class prompts()               section 2

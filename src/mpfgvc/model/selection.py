@@ -1,4 +1,4 @@
-"""Subcategory-specific vision prompt (SsVP, section 1 of METHOD): which patches matter.
+"""Subcategory-specific vision prompt (SsVP, the first section of docs/method.md): which patches matter.
 
 Pure functions without parameters. The score of a patch is the attention that
 the class token pays to it, summed over the heads:

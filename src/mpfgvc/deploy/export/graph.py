@@ -70,7 +70,7 @@ class ExportedNetwork(nn.Module):
             setattr(owner, name, nn.Identity())
 
     def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Tensor]:
-        """The outputs by their names (description.OUTPUTS)."""
+        """The outputs by their names (engines.OUTPUTS)."""
         network = self.network
         pixels = images.permute(0, 3, 1, 2).float() / 255
         encoded = network.image_encoder((pixels - self.mean) / self.std)
