@@ -219,6 +219,9 @@ def claim_folder(folder: Path) -> Iterator[None]:
         except Timeout:
             owner = _owner(folder)
             hint = "wait until it has ended, or choose another --out"
+            with suppress(OSError):
+                if (folder / LOCK).stat().st_size:  # not the system's lock, so it outlives a killed owner
+                    hint = f"{hint}; if it was killed on another machine, remove {folder / LOCK}"
             raise CheckpointError(f"{folder} is in use by {owner}; {hint}") from None
         except OSError as error:
             if error.errno not in (ENOLCK, EOPNOTSUPP):
