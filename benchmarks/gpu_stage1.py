@@ -32,7 +32,7 @@ from mpfgvc.data.transforms import train_transform
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.stages import Stage1
 from side_by_side import Comparison, comparison, report
 

@@ -31,7 +31,7 @@ from common import untrained_network, vit_base, write_result
 from mpfgvc.config import ModelConfig, Stage1Config, TextTowerConfig
 from mpfgvc.distributed import start_fabric
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.sharding import Placement, local
 from mpfgvc.training.stages import Stage1
 from side_by_side import Peak

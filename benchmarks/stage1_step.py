@@ -19,7 +19,7 @@ from common import CLIP_TEXT, untrained_network, vit_base
 from image_inference import stored_attention
 from mpfgvc.config import ModelConfig, Stage1Config
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.stages import Stage1
 from side_by_side import compare_memory, compare_time, report
 from text_branch import padded

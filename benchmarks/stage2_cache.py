@@ -25,7 +25,7 @@ from mpfgvc.distributed import start_fabric
 from mpfgvc.inference.forward import Compute, embed_photos, encode_in_parts, preprocessing_of
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.loaders import EmbeddingLoader
-from mpfgvc.training.optim import build_optimizer
+from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.stages import Stage2
 from side_by_side import comparison, report, seconds_of
 

@@ -38,7 +38,7 @@ from mpfgvc.files import write_bytes, write_text
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.image_tower import build_image_tower
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
-from mpfgvc.training.optim import schedule
+from mpfgvc.training.loop import schedule
 from zero_shot import all_sentences, benchmark_preprocessing
 
 PICTURE_SEED = 20_260_101

@@ -162,7 +162,7 @@ def _bytes_after_a_step(config: Config, out: Path) -> None:
     from mpfgvc import MPFGVC
     from mpfgvc.distributed import start_fabric
     from mpfgvc.model.losses import Objective
-    from mpfgvc.training.optim import build_optimizer
+    from mpfgvc.training.loop import build_optimizer
     from mpfgvc.training.sharding import Placement
     from mpfgvc.training.stages import Stage1
 

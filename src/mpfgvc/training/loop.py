@@ -2,22 +2,25 @@
 
 A step depends only on the weights, the optimiser's state and (seed, stage, step): the order of the
 photographs, their augmentation and the network's own randomness all follow from these. So a run that
-continues from a checkpoint ends with the same bits as a run that was never stopped.
+continues from a checkpoint ends with the same bits as a run that was never stopped. The learning rate is
+a pure function of the step, so it needs no state.
 """
 
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
 
+from mpfgvc.config import StageConfig
 from mpfgvc.distributed import send
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.metrics import Evaluation
@@ -25,10 +28,9 @@ from mpfgvc.processes import seed_of
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import TrainingState, save_state
 from mpfgvc.training.log import MetricLog
-from mpfgvc.training.optim import WeightAverage, build_optimizer, schedule, set_learning_rate
 from mpfgvc.training.sharding import Placement, copy_into, gathered, local, shares_of_state
 from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
-from mpfgvc.training.stages import Stage
+from mpfgvc.training.stages import ParameterGroup, Stage
 
 Validate = Callable[[], Evaluation]
 """Evaluates the weights as they are."""
@@ -278,3 +280,65 @@ class Loop:
         if self.state.step % 10 == 0 or self.fabric.device.type == "cpu":
             loss, right, seen = self.sums.tolist()
             self.log.show(loss=f"{loss / seen:.3f}", accuracy=f"{right / seen:.3f}")
+
+
+def build_optimizer(groups: Sequence[ParameterGroup], settings: StageConfig) -> Optimizer:
+    """The optimiser of a stage; each group remembers its peak rate as `peak_lr`."""
+    described: list[dict[str, Any]] = [
+        {
+            "params": group.parameters,
+            "lr": group.lr,
+            "peak_lr": group.lr,
+            "weight_decay": settings.weight_decay if group.decays else 0.0,
+        }
+        for group in groups
+    ]
+    if settings.optimizer == "sgd":
+        return SGD(described, momentum=0.9)
+    return AdamW(described, fused=True)  # one pass over the weights instead of ten
+
+
+def schedule(step: int, *, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then half a cosine to zero. 0..1."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, total - warmup))))
+
+
+def set_learning_rate(optimizer: Optimizer, scale: float) -> None:
+    """Set every group to `scale` times its peak rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = scale * group["peak_lr"]
+
+
+class WeightAverage:
+    """Exponential moving average of some parameters: average = decay * average + (1 - decay) * weight.
+
+    The decay starts low, (1 + n) / (10 + n) at update n, so that early weights are soon forgotten.
+    """
+
+    def __init__(self, parameters: dict[str, nn.Parameter], decay: float):
+        self.parameters = parameters
+        self.decay = decay
+        self.average = {name: weight.detach().clone() for name, weight in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimiser step `step`, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        weights = [weight.detach() for weight in self.parameters.values()]
+        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+
+    def load(self, average: dict[str, Tensor]) -> None:
+        """Continue from a stored average."""
+        copy_into(self.average, average)
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """Within the block the parameters hold the average."""
+        weights = {name: weight.detach().clone() for name, weight in self.parameters.items()}
+        copy_into(self.parameters, self.average)
+        try:
+            yield
+        finally:
+            copy_into(self.parameters, weights)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mpfgvc.config import Stage2Config
-from mpfgvc.training.optim import WeightAverage, build_optimizer, schedule, set_learning_rate
+from mpfgvc.training.loop import WeightAverage, build_optimizer, schedule, set_learning_rate
 from mpfgvc.training.stages import ParameterGroup
 
 STEPS = 40
