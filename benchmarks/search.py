@@ -8,8 +8,7 @@ Both find the 5 nearest of one photograph, by cosine, on the same two threads. W
 import faiss
 import numpy as np
 
-from mpfgvc.inference.embeddings import EmbeddingTable
-from mpfgvc.inference.search import EmbeddingIndex, unit_rows
+from mpfgvc.inference.embeddings import EmbeddingIndex, EmbeddingTable, unit_rows
 from side_by_side import compare_time, report
 
 PHOTOGRAPHS, WIDTH, TOP = 50_000, 768, 5

@@ -12,8 +12,7 @@ from mpfgvc.data.samples import Sample
 from mpfgvc.deploy.demo import DemoContent, add_demo
 from mpfgvc.deploy.server.app import create_app
 from mpfgvc.deploy.server.settings import Limits
-from mpfgvc.inference.embeddings import EmbeddingTable
-from mpfgvc.inference.search import EmbeddingIndex
+from mpfgvc.inference.embeddings import EmbeddingIndex, EmbeddingTable
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"

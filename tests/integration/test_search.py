@@ -12,8 +12,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from mpfgvc import DataError, Predictor
-from mpfgvc.inference.embeddings import read_embeddings
-from mpfgvc.inference.search import index_for
+from mpfgvc.inference.embeddings import index_for, read_embeddings
 
 Cli = Callable[..., tuple[int, str, str]]
 

@@ -11,7 +11,7 @@ from mpfgvc.cli.command import Command, add_device, add_json, add_model, check_p
 from mpfgvc.errors import DataError, printable
 
 if TYPE_CHECKING:
-    from mpfgvc.inference.search import Neighbour
+    from mpfgvc.inference.embeddings import Neighbour
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(options: Namespace) -> None:
     check_positive(options, "top")
     from mpfgvc.data.listing import find_images
+    from mpfgvc.inference.embeddings import index_for
     from mpfgvc.inference.predictor import Predictor
-    from mpfgvc.inference.search import index_for
 
     photographs = find_images(options.photos).photographs
     index_file = _index_file(options)

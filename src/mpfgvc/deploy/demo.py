@@ -30,8 +30,8 @@ from mpfgvc.data.samples import Sample
 from mpfgvc.deploy.server.app import answers, takes_photographs
 from mpfgvc.deploy.server.documents import NoOptions, RefusedError, json_response
 from mpfgvc.errors import DataError, MpfgvcError
+from mpfgvc.inference.embeddings import EmbeddingIndex, index_for
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.inference.search import EmbeddingIndex, index_for
 from mpfgvc.run_folder import RunFolder
 
 EXAMPLES = 8

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.inference.search import largest, unit_rows
+from mpfgvc.inference.embeddings import largest, unit_rows
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -32,9 +32,9 @@ from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
 from mpfgvc.errors import CheckpointError, DataError, check_at_least
 from mpfgvc.inference.answering import Guess
+from mpfgvc.inference.embeddings import EmbeddingIndex, Neighbour, index_for
 from mpfgvc.inference.forward import Inference
 from mpfgvc.inference.predictor import Predictor
-from mpfgvc.inference.search import EmbeddingIndex, Neighbour, index_for
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder, Selected
 from mpfgvc.model.network import Logits, Output
 from mpfgvc.run_folder import RunFolder

@@ -9,9 +9,9 @@ from PIL import Image
 
 from mpfgvc.config import Selection
 from mpfgvc.inference.answering import Guess
+from mpfgvc.inference.embeddings import Neighbour
 from mpfgvc.inference.explain import Explanation, LikePhoto
 from mpfgvc.inference.picture import contact_sheet, draw, kept_view
-from mpfgvc.inference.search import Neighbour
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mpfgvc import ConfigError, DataError
-from mpfgvc.inference.embeddings import EmbeddingTable, read_embeddings, write_embeddings
-from mpfgvc.inference.search import EmbeddingIndex
+from mpfgvc.inference.embeddings import EmbeddingIndex, EmbeddingTable, read_embeddings, write_embeddings
 
 
 def _table(values: np.ndarray, labels: tuple[str | None, ...] | None = None) -> EmbeddingTable:
