@@ -67,7 +67,7 @@ def _run(options: Namespace) -> int:
         embedded = embed_photos(
             predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size
         )
-        notes = tuple(listing.left_out())
+        notes = tuple(listing.ignored())
     else:
         embedded = embed_run(
             options.model,

@@ -111,7 +111,7 @@ def predict(options: Namespace, *, say: Callable[[str], None]) -> int:
             total += 1
             broken += bool(prediction.failure)
             unsure += prediction.answer is not None and prediction.answer.label is None
-    for note in listing.left_out():
+    for note in listing.ignored():
         say(note)
     say(f"{total - broken} of {total} photographs predicted in {predictor.backend.how}")
     if options.abstain is not None:

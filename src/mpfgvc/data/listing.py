@@ -5,9 +5,9 @@
     s3://bucket/birds  s3://bucket/*.jpg    what a store has below a prefix, or that fits a glob
     https://host/bird.jpg                   one photograph, as nothing can be listed there
 
-A photograph is a file with one of `IMAGE_SUFFIXES`. Left out are what starts with a dot (macOS writes
+A photograph is a file with one of `IMAGE_SUFFIXES`. Ignored are what starts with a dot (macOS writes
 `._x.jpg` beside `x.jpg`) and the folders that systems make for thumbnails and deleted files. Links are
-followed; each real folder is visited once, so a loop ends. Whatever is left out is returned, so that it can
+followed; each real folder is visited once, so a loop ends. Whatever is ignored is returned, so that it can
 be counted and said. A folder that cannot be listed is an error.
 """
 
@@ -59,7 +59,7 @@ class Listing:
     dead_links: tuple[Path, ...] = ()
     """Links that lead nowhere, or to a folder that is listed already or is above this one."""
 
-    def left_out(self) -> list[str]:
+    def ignored(self) -> list[str]:
         """A line for every kind of file that is not taken, or cannot be read: how many, and the first."""
         kinds = {
             "files that are not photographs": self.others,
@@ -113,7 +113,7 @@ def photographs_below(folder: Path) -> Listing:
 
 
 def find_images(patterns: Sequence[str]) -> Listing:
-    """The photographs in files, folders (searched to the bottom) and globs, and what was left out there.
+    """The photographs in files, folders (searched to the bottom) and globs, and what was ignored.
 
     Photographs are in the order of the patterns, each once. A file that is named is taken whatever its
     name. Raises DataError for a pattern that names none.
@@ -138,7 +138,7 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterator[str]:
-    """The names that some patterns stand for, in their order. `note` gets a line for what is left out.
+    """The names that some patterns stand for, in their order. `note` gets a line for what is ignored.
 
     A row of a table is a name, also one that comes twice. A table is read piece by piece, so its length
     costs no memory. Raises DataError for a pattern that names none.
@@ -147,7 +147,7 @@ def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterato
         if kind == "files":
             listing = find_images(list(group))
             yield from map(str, listing.photographs)
-            for line in listing.left_out():
+            for line in listing.ignored():
                 note(line)
         else:
             for pattern in group:
@@ -181,7 +181,7 @@ def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     return key, name
 
 
-def is_left_out(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or made by the system."""
     return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
 
@@ -207,7 +207,7 @@ def _match(pattern: str) -> Listing:
         return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong
     matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     fixed = next((index for index, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
-    matches = [match for match in matches if not any(map(is_left_out, match.parts[fixed:]))]
+    matches = [match for match in matches if not any(map(is_ignored, match.parts[fixed:]))]
     below = [photographs_below(match) for match in matches if match.is_dir()]
     named = Listing(photographs=tuple(match for match in matches if _kind(match) == "photographs"))
     return merged([*below, named])
@@ -236,16 +236,16 @@ def _scan(folder: Path) -> dict[str, list[Path]]:
 
 def _kind(entry: os.DirEntry[str] | Path) -> str | None:
     """The field of a listing that a file or folder belongs to; None for a file that the system made."""
-    left_out = is_left_out(entry.name)
+    ignored = is_ignored(entry.name)
     with suppress(OSError):  # a link to itself
         if entry.is_dir():
-            return "hidden" if left_out else "folders"
+            return "hidden" if ignored else "folders"
     is_image = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
-    if entry.is_symlink() and not os.path.exists(entry) and (is_image or not left_out):  # noqa: PTH110
+    if entry.is_symlink() and not os.path.exists(entry) and (is_image or not ignored):  # noqa: PTH110
         return "dead_links"
     if is_image:
-        return "hidden" if left_out else "photographs"
-    return None if left_out else "others"
+        return "hidden" if ignored else "photographs"
+    return None if ignored else "others"
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -329,7 +329,7 @@ def _listed(url: str) -> tuple[list[str], int]:
         taken = [
             str(store.unstrip_protocol(str(path)))
             for path in paths
-            if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_left_out, path.parts[fixed:]))
+            if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_ignored, path.parts[fixed:]))
         ]
         return taken, len(files) - len(taken)
     except ModuleNotFoundError:

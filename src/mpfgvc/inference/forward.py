@@ -92,13 +92,13 @@ class TorchBackend:
         packed: bool = True,
     ) -> None:
         check_known("precision", precision, get_args(Precision))
-        where = torch.device(find_device(str(device)))
+        chosen = torch.device(find_device(str(device)))
         network = saved.network
-        self.on_cpu = where.type == "cpu"
+        self.on_cpu = chosen.type == "cpu"
         if self.on_cpu and packed:
             network.image_encoder.tower.pack(torch.bfloat16 if precision == "bf16" else torch.float32)
-        self.network = network.to(where).eval()
-        self.compute = Compute(device=where, precision=precision)
+        self.network = network.to(chosen).eval()
+        self.compute = Compute(device=chosen, precision=precision)
         self.inference = Inference(network=self.network, compute=self.compute, model=saved.name)
         self.preprocessing = saved.preprocessing
         self.width, self.how = network.image_encoder.tower.width, str(precision)

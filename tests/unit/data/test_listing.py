@@ -58,11 +58,11 @@ def test_a_folder_is_searched_to_the_bottom_without_what_systems_made(photos):
 
 
 def test_heic_without_its_library_is_counted_with_the_package_to_install(photos, monkeypatch):
-    assert not any("HEIC" in line for line in find_images([str(photos)]).left_out())
+    assert not any("HEIC" in line for line in find_images([str(photos)]).ignored())
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
     line = f"1 HEIC photographs need one more package: pip install pillow-heif ({photos / 'IMG.HEIC'})"
-    assert line in find_images([str(photos)]).left_out()
+    assert line in find_images([str(photos)]).ignored()
 
 
 def test_links_are_followed_each_folder_once_and_dead_ones_returned(photos, tmp_path):

@@ -126,7 +126,7 @@ def _labelled(
         listings.append(replace(above, folders=(), photographs=(), others=()))
     what = f"ignored {len(beside)} photographs beside the class folders: {in_short([*map(str, beside)])}"
     notes = [what] if beside else []
-    notes += [*_unnamed_notes(root, set(parts)), *merged(listings).left_out()]
+    notes += [*_unnamed_notes(root, set(parts)), *merged(listings).ignored()]
     return LabelledFolders(photos=photos, notes=tuple(notes))
 
 
