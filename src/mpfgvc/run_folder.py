@@ -10,7 +10,7 @@
     checkpoint.pt        the last state of the training, to resume from
     stage1.safetensors   what stage 1 trained, written when it ends; stage 2 starts from it
     model/               the trained model (inference/saved_model.py)
-    predictions-test.csv what was answered about each test photograph (evaluation/answers.py)
+    predictions-test.csv what was answered about each test photograph (evaluation/metrics.py)
     evaluation.json      the test result, written last: a run that has it is finished
     embeddings.parquet   the embeddings of its photographs, if `mpfgvc embed RUN` wrote them
     memory.json          the most memory that its processes had; of a run that `mpfgvc compare` trained

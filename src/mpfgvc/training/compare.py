@@ -29,9 +29,9 @@ from mpfgvc.config import Config, shown
 from mpfgvc.data.catalog import dataset_root, read_photos
 from mpfgvc.data.samples import Split
 from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
-from mpfgvc.evaluation.answers import load_answers, save_answers
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
 from mpfgvc.evaluation.evaluate import evaluate
+from mpfgvc.evaluation.metrics import load_answers, save_answers
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.files import write_text
 from mpfgvc.processes import Processes, refuse_unguarded_script

@@ -22,10 +22,9 @@ from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.distributed import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
-from mpfgvc.evaluation.answers import save_answers
 from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate_photos
-from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.evaluation.metrics import Evaluation, save_answers
 from mpfgvc.files import write_text
 from mpfgvc.inference.calibration import Calibration
 from mpfgvc.inference.predictor import Predictor

@@ -21,7 +21,7 @@ from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.deploy.hub.card import Card, model_card
 from mpfgvc.errors import CheckpointError
-from mpfgvc.evaluation.answers import save_answers
+from mpfgvc.evaluation.metrics import save_answers
 from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.recipes_io import load_config

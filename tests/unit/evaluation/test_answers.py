@@ -6,7 +6,7 @@ import pytest
 from tests.made_answers import answers_of
 
 from mpfgvc.errors import CheckpointError
-from mpfgvc.evaluation.answers import load_answers, save_answers
+from mpfgvc.evaluation.metrics import load_answers, save_answers
 
 ANSWERS = answers_of(
     labels=("a", "b", "b, small"),

@@ -22,7 +22,7 @@ from mpfgvc.data.catalog import OFFICIAL
 from mpfgvc.data.run_photos import load_photos
 from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.errors import CheckpointError, ConfigError, printable
-from mpfgvc.evaluation.answers import load_answers
+from mpfgvc.evaluation.metrics import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
 from mpfgvc.inference.model_description import ModelDescription
 from mpfgvc.inference.strict_json import read_json, typed
