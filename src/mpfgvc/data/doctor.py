@@ -24,14 +24,13 @@ from typing import Any, get_args
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.catalog import dataset_root, official_counts, read_photos
 from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
-from mpfgvc.data.headers import Header, Headers, check_headers
 from mpfgvc.data.images import reason_only
+from mpfgvc.data.inspection import Header, Headers, check_headers, take_thumbnails
 from mpfgvc.data.names import capitals_notes, similar_names
 from mpfgvc.data.readers.folders import empty_class_folders
 from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet, Split, relative_path
-from mpfgvc.data.thumbnails import take_thumbnails
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.files import new_file
 from mpfgvc.run_folder import RunFolder

@@ -15,10 +15,10 @@ from typing import Literal
 
 import numpy as np
 
+from mpfgvc.data.inspection import Thumbnails
 from mpfgvc.data.near_duplicates import Match, near_duplicates
 from mpfgvc.data.samples import PhotoSet, Sample
 from mpfgvc.data.tars import open_bytes
-from mpfgvc.data.thumbnails import Thumbnails
 
 Kind = Literal["same file", "copy", "cropped", "mirrored", "mirrored and cropped"]
 FLAT_LEVELS = 3.0

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.data.thumbnails import SIDE, Pixels
+from mpfgvc.data.inspection import SIDE, Pixels
 
 CANDIDATE = 0.65
 """Cosine of two descriptors from which on a pair is looked at."""

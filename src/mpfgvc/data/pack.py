@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import OnError
-from mpfgvc.data.headers import photo_digest
 from mpfgvc.data.images import image_size
+from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.readers.shards import (
     INDEX,
     LAYOUT,

@@ -22,7 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from mpfgvc.config import DataConfig, OnError
 from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, is_remote, moved, read_photos
-from mpfgvc.data.headers import check_headers, photo_digest
+from mpfgvc.data.inspection import check_headers, photo_digest
 from mpfgvc.data.listing import missing_files
 from mpfgvc.data.names import look
 from mpfgvc.data.readers.birds import read_birds

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from mpfgvc.config import BirdsConfig
+from mpfgvc.data.inspection import thumbnail
 from mpfgvc.data.near_duplicates import near_duplicates
 from mpfgvc.data.readers.birds import read_birds
-from mpfgvc.data.thumbnails import thumbnail
 from planted_copies import CHANGES
 
 PLANTED = 20

@@ -10,7 +10,7 @@ import pytest
 
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import moved, read_photos
-from mpfgvc.data.headers import photo_digest
+from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.pack import pack
 from mpfgvc.data.run_photos import (
     current_digests,

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from mpfgvc.config import BirdsConfig
-from mpfgvc.data.headers import Header, check_headers, photo_digest
+from mpfgvc.data.inspection import Header, check_headers, photo_digest
 from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.errors import DataError
 
