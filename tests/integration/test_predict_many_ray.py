@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from mpfgvc.errors import DataError
+from mpfgvc.errors import CheckpointError
 from mpfgvc.scale.jobs import Job, Task, WorkerOptions, open_job
 from mpfgvc.scale.ray_engine import Cluster, compute_with_ray
 
@@ -98,8 +98,8 @@ def test_what_stops_an_actor_is_one_line(
     cli: Cli, cluster: str, finished: Path, many: Path, tmp_path: Path
 ) -> None:
     with _job(tmp_path / "out", finished, many) as job:
-        (tmp_path / "out" / "_photographs").write_bytes(b"damaged")
-        with pytest.raises(DataError, match=r"cannot read .*_photographs: .*; begin the job anew"):
+        (tmp_path / "out" / "_job.json").write_text('{"part_size": 4}')
+        with pytest.raises(CheckpointError, match="is not the folder of this job any more"):
             list(compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=1)))
 
 
