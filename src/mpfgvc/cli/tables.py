@@ -32,7 +32,7 @@ def write_run(run: Run) -> None:
     folder = printable(str(run.path))
     page = RunFolder(run.path).training_page
     if page.is_file():
-        say(f"curves and mistakes are in {page}")
+        say(f"curves and early signs are in {page}")
     output.write_line(f"run folder  {folder}")
     output.write_line(f"next        mpfgvc predict {printable(shlex.quote(str(run.path)))} PHOTOS")
 
