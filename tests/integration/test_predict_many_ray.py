@@ -1,5 +1,6 @@
 """Jobs on a Ray cluster: the rows of this machine, whatever dies on the way."""
 
+import json
 import os
 import signal
 import subprocess
@@ -98,7 +99,8 @@ def test_what_stops_an_actor_is_one_line(
     cli: Cli, cluster: str, finished: Path, many: Path, tmp_path: Path
 ) -> None:
     with _job(tmp_path / "out", finished, many) as job:
-        (tmp_path / "out" / "_job.json").write_text('{"part_size": 4}')
+        begun = tmp_path / "out" / "_job.json"
+        begun.write_text(json.dumps(json.loads(begun.read_text()) | {"part_size": 5}))
         with pytest.raises(CheckpointError, match="is not the folder of this job any more"):
             list(compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=1)))
 
