@@ -126,9 +126,7 @@ def _print(summary: Mapping[str, Scores]) -> None:
 
 def _parse() -> tuple[Namespace, Overrides]:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--config", required=True, help="recipe or .yaml file; further settings as --name value"
-    )
+    parser.add_argument("--config", required=True, help="recipe or .yaml file; further settings as --name value")
     parser.add_argument("--name", required=True, help="name of the result file")
     add_run_options(parser)
     parser.add_argument("--validate", type=float, default=0.0, help="score on this share of training instead")

@@ -93,12 +93,8 @@ def _logits(run: Path, predictor: Predictor) -> tuple[Logits, Labels, int]:
 def _of_seed(seed: int, logits: Logits, labels: Labels, count: int, facts: ModelFacts) -> Figures:
     order = np.random.default_rng(seed).permutation(len(labels))
     known, new = order[:count], order[count:]
-    calibration = calibration_of(
-        {"fusion": logits[known]}, labels[known], taxonomy=facts.taxonomy, photographs="drawn"
-    )
-    facts = ModelFacts(
-        name="the run", classes=facts.classes, calibration=calibration, taxonomy=facts.taxonomy
-    )
+    calibration = calibration_of({"fusion": logits[known]}, labels[known], taxonomy=facts.taxonomy, photographs="drawn")
+    facts = ModelFacts(name="the run", classes=facts.classes, calibration=calibration, taxonomy=facts.taxonomy)
     rows, truth = logits[new], labels[new]
     figures = {
         "ece before": _ece(softmax(rows), truth),
@@ -135,9 +131,7 @@ def _abstain(logits: Logits, labels: Labels, facts: ModelFacts, risk: float) -> 
     return figures
 
 
-def _levels(
-    logits: Logits, labels: Labels, answering: Answering, taxonomy: Taxonomy | None
-) -> Mapping[str, Figures]:
+def _levels(logits: Logits, labels: Labels, answering: Answering, taxonomy: Taxonomy | None) -> Mapping[str, Figures]:
     """By level: the share of photographs that are answered there, and the share of these that is wrong."""
     names = (CLASS,) if taxonomy is None else taxonomy.names
     groups = {CLASS: answering.facts.classes}

@@ -49,9 +49,7 @@ class PatchGrid:
     def box(self, annotation: Annotation, shape: tuple[int, int]) -> Floats:
         """How many pixels of the box lie in each patch (patches,), without those that the crop cuts away."""
         first, last = points_in_view(annotation.box, shape, self.preprocessing)
-        rows, columns = (
-            _overlap(first[axis], last[axis], self._patch[axis], self.grid[axis]) for axis in (0, 1)
-        )
+        rows, columns = (_overlap(first[axis], last[axis], self._patch[axis], self.grid[axis]) for axis in (0, 1))
         return np.outer(rows, columns).ravel()
 
     @property
@@ -68,9 +66,7 @@ def read_annotations(root: Path) -> dict[Path, Annotation]:
             parts[image].append([float(y), float(x)])
     boxes = read_pairs(root / "bounding_boxes.txt")
     return {
-        root / "images" / path: Annotation(
-            parts=np.array(parts[image]).reshape(-1, 2), box=_corners(boxes[image])
-        )
+        root / "images" / path: Annotation(parts=np.array(parts[image]).reshape(-1, 2), box=_corners(boxes[image]))
         for image, path in read_pairs(root / "images.txt").items()
     }
 

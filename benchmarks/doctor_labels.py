@@ -72,19 +72,8 @@ def train(photos: PhotoSet, options: object, seed: int) -> Path:
     with table.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("path", "label", "split"))
-        rows.writerows(
-            (each.path.resolve(), photos.classes[each.label], each.split) for each in photos.samples
-        )
-    words = [
-        "train",
-        *FROZEN,
-        "--data.dataset",
-        "manifest",
-        "--data.manifest",
-        str(table),
-        "--seed",
-        str(seed),
-    ]
+        rows.writerows((each.path.resolve(), photos.classes[each.label], each.split) for each in photos.samples)
+    words = ["train", *FROZEN, "--data.dataset", "manifest", "--data.manifest", str(table), "--seed", str(seed)]
     words += ["--model.supercategory", "bird", "--model.image_tower.weights", str(options.weights)]
     subprocess.run([sys.executable, "-m", "mpfgvc", *words, "--out", str(run)], check=True)
     return run
@@ -101,16 +90,12 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
     probabilities = out_of_fold_probabilities(embeddings, labels, classes=len(photos.classes), seed=0)
     training = np.array([place for place, sample in enumerate(samples) if sample.split == "train"])
     names = [str(samples[place].path.resolve()) for place in training]
-    places = [
-        place for place, name in enumerate(names) if name in {str(Path(each).resolve()) for each in wrong}
-    ]
+    places = [place for place, name in enumerate(names) if name in {str(Path(each).resolve()) for each in wrong}]
     order = by_self_confidence(probabilities.numpy()[training], labels.numpy()[training])
     paths = [samples[place].path for place in training]
     guesses = predictor.predict_files(paths, top=len(photos.classes))
     trained = [
-        next(
-            guess.probability for guess in each.guesses if guess.label == photos.classes[samples[place].label]
-        )
+        next(guess.probability for guess in each.guesses if guess.label == photos.classes[samples[place].label])
         for each, place in zip(guesses, training, strict=True)
     ]
     by_loss = np.argsort(trained, kind="stable")

@@ -21,12 +21,7 @@ from mpfgvc.data.images import read_image
 from mpfgvc.data.samples import PhotoSet, Samples
 from planted_copies import CHANGES
 
-SETS = {
-    "CUB-27": "CUB_200_2011",
-    "Flowers-17": "flowers17",
-    "CUB_50": "CUB_50",
-    "flowers-102": "flowers-102",
-}
+SETS = {"CUB-27": "CUB_200_2011", "Flowers-17": "flowers17", "CUB_50": "CUB_50", "flowers-102": "flowers-102"}
 EQUAL = "equal file"
 JUDGED_FALSE: dict[str, set[tuple[str, str]]] = {name: set() for name in SETS} | {
     "flowers-102": {("image_05136.jpg", "image_05142.jpg")}
@@ -74,13 +69,9 @@ def photo_set(name: str, paths: list[Path]) -> PhotoSet:
     return PhotoSet(name=name, classes=("one",), samples=samples)
 
 
-def judge(
-    name: str, report: Report, files: list[Path], copies: dict[Path, tuple[str, Path]]
-) -> dict[str, object]:
+def judge(name: str, report: Report, files: list[Path], copies: dict[Path, tuple[str, Path]]) -> dict[str, object]:
     """Recall of each kind, and the pairs of the set itself, with the false ones."""
-    origin = {str(path): str(path) for path in files} | {
-        str(path): str(kind[1]) for path, kind in copies.items()
-    }
+    origin = {str(path): str(path) for path in files} | {str(path): str(kind[1]) for path, kind in copies.items()}
     real = set(map(str, files))
     own = {frozenset(pair.paths) for pair in report.pairs if real.issuperset(pair.paths)}
     paired = {frozenset(pair.paths) for pair in report.pairs}
@@ -90,15 +81,10 @@ def judge(
     strange = [
         pair.paths
         for pair in report.pairs
-        if origin[pair.paths[0]] != origin[pair.paths[1]]
-        and frozenset(origin[path] for path in pair.paths) not in own
+        if origin[pair.paths[0]] != origin[pair.paths[1]] and frozenset(origin[path] for path in pair.paths) not in own
     ]
     listed = [
-        {
-            "files": sorted(Path(path).name for path in pair.paths),
-            "kind": pair.kind,
-            "likeness": pair.likeness,
-        }
+        {"files": sorted(Path(path).name for path in pair.paths), "kind": pair.kind, "likeness": pair.likeness}
         for pair in report.pairs
         if frozenset(pair.paths) in own
     ]

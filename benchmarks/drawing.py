@@ -20,8 +20,7 @@ def main() -> None:
     medians = {}
     for name, draw in WAYS.items():
         seconds = [
-            seconds_of(partial(draw, plumages[index % len(plumages)], seed=0, index=index))
-            for index in range(PICTURES)
+            seconds_of(partial(draw, plumages[index % len(plumages)], seed=0, index=index)) for index in range(PICTURES)
         ]
         medians[name] = 1000 * statistics.median(seconds)
         print(f"{name:20s} {medians[name]:.2f} ms")

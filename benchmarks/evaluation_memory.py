@@ -16,14 +16,7 @@ from torch import Tensor
 
 from mpfgvc.evaluation.evaluate import judged
 from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
-from side_by_side import (
-    Comparison,
-    compare_memory,
-    compare_time,
-    comparison,
-    peak_megabytes,
-    report,
-)
+from side_by_side import Comparison, compare_memory, compare_time, comparison, peak_megabytes, report
 
 CLASSES, BATCH, BATCHES = 8142, 32, 6
 SOURCES = ("vision", "text", "fusion")
@@ -74,11 +67,7 @@ class Dense:
         for confusion in self.confusion.values():
             right = confusion.diagonal()
             mistakes = confusion.clone().fill_diagonal_(0).flatten().topk(5)
-            results += [
-                right.sum() / confusion.sum(),
-                (right / confusion.sum(dim=1)).nanmean(),
-                *mistakes.values,
-            ]
+            results += [right.sum() / confusion.sum(), (right / confusion.sum(dim=1)).nanmean(), *mistakes.values]
         return results
 
 

@@ -26,11 +26,7 @@ def main() -> None:
     assert predictor.explain(image).guesses == predictor(image, top=3)
     claim = f"explain, one photograph, ViT-tiny, K = {KEPT}, against predicting it"
     row = compare_time(
-        claim,
-        ours=lambda: predictor.explain(image),
-        reference=lambda: predictor(image, top=3),
-        wanted=1 / 3,
-        turns=25,
+        claim, ours=lambda: predictor.explain(image), reference=lambda: predictor(image, top=3), wanted=1 / 3, turns=25
     )
     report("explain", [row])
 

@@ -69,10 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for name in options.towers for row in _speed(name, Path(folder))]
         if options.run is not None:
-            document = {
-                "name": "export_accuracy",
-                "forms": _accuracy(options.run, options.most, Path(folder)),
-            }
+            document = {"name": "export_accuracy", "forms": _accuracy(options.run, options.most, Path(folder))}
             write_result("export_accuracy", document)
         if options.venv is not None:
             rows += _runtime(options, Path(folder) / f"{options.towers[0]}-fp32.onnx")
@@ -179,9 +176,7 @@ def _runtime(options: Namespace, file: Path) -> list[Comparison]:
     size = sum(file.lstat().st_size for file in options.venv.rglob("*")) / 1e6
     return [
         comparison("mpfgvc-runtime: a new process to its first answer, against the limit", "s", starts, 1),
-        comparison(
-            "mpfgvc-runtime: a fresh environment, against the limit", "MB", [(size, MOST_MEGABYTES)], 1
-        ),
+        comparison("mpfgvc-runtime: a fresh environment, against the limit", "MB", [(size, MOST_MEGABYTES)], 1),
     ]
 
 

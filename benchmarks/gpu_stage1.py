@@ -56,9 +56,7 @@ def main() -> None:
             seconds = _seconds_per_step(step, options)
             rate = options.batch / statistics.median(seconds)
             way = "compiled" if compiled else "eager"
-            claim = (
-                f"stage 1, C = {classes}, {way}: {rate:.0f} images/s, {operations / 1e12:.2f} TFLOP a step"
-            )
+            claim = f"stage 1, C = {classes}, {way}: {rate:.0f} images/s, {operations / 1e12:.2f} TFLOP a step"
             print(claim, flush=True)
             rows.append(_row(claim, seconds, operations / peak))
             if options.device == "cuda":  # after each: a later one may run out of memory
@@ -79,11 +77,7 @@ def _product_seconds(side: int, options: Namespace) -> list[float]:
 
 def _step(classes: int, compiled: bool, options: Namespace) -> tuple[Callable[[], None], float]:
     """An optimiser step, and its floating-point operations."""
-    config = ModelConfig(
-        image_tower=vit_base(options.side, options.tower),
-        text_tower=CLIP_TEXT,
-        supercategory="bird",
-    )
+    config = ModelConfig(image_tower=vit_base(options.side, options.tower), text_tower=CLIP_TEXT, supercategory="bird")
     network = untrained_network(config, classes)
     encoder = network.image_encoder
     encoder.kept_tokens = round(KEPT_SHARE * encoder.tower.patches)
@@ -158,9 +152,7 @@ def _loader_rate(options: Namespace) -> float:
     """Images a second of the training loader from 500-px JPEGs, after one epoch that warms up."""
     with tempfile.TemporaryDirectory() as folder:
         samples = _jpegs(Path(folder))
-        preprocessing = Preprocessing(
-            image_size=(options.side, options.side), mean=(0.5,) * 3, std=(0.5,) * 3
-        )
+        preprocessing = Preprocessing(image_size=(options.side, options.side), mean=(0.5,) * 3, std=(0.5,) * 3)
         transform = train_transform(preprocessing, AugmentConfig())
         loader = TrainingLoader(samples, transform, batch_size=32, seed=0, workers=None)
         for _ in loader.epoch(0):

@@ -35,19 +35,13 @@ def form(*files: bytes, name: str = "a.jpg") -> bytes:
     return b"".join(head.encode() + each + b"\r\n" for each in files) + f"--{BOUNDARY}--\r\n".encode()
 
 
-def request(
-    body: bytes, *, path: str = "/classify", kind: str = FORM, token: str = "", more: str = ""
-) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-    )
+def request(body: bytes, *, path: str = "/classify", kind: str = FORM, token: str = "", more: str = "") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
     authority = f"Authorization: Bearer {token}\r\n" if token else ""
     return f"{head}{authority}{more}\r\n".encode("latin-1") + body
 
 
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes
-) -> tuple[int, bytes]:
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes) -> tuple[int, bytes]:
     """The status and the body of the answer to one request on an open connection."""
     writer.write(sent)
     await writer.drain()
@@ -135,25 +129,9 @@ def bad_requests(photograph: bytes, token: str, rng: random.Random) -> dict[str,
         step = len(whole) // 4 + 1
         return Bad([whole[at : at + step] for at in range(0, len(whole), step)], pause=0.5)
 
-    options = (
-        "top=0",
-        "top=x",
-        "url=http://127.0.0.1/",
-        "set=2",
-        "abstain=nan",
-        "%ff=%00",
-        "top=1&top=2",
-        "set=1e999",
-    )
+    options = ("top=0", "top=x", "url=http://127.0.0.1/", "set=2", "abstain=nan", "%ff=%00", "top=1&top=2", "set=1e999")
     paths = ("/classify", "/explain", "/embed", "/similar", "/docs", "/../etc/passwd", "/%00", "/classes")
-    kinds = (
-        "application/json",
-        "image/jpeg",
-        "",
-        "multipart/form-data",
-        "multipart/form-data; boundary=",
-        "a/b;=;",
-    )
+    kinds = ("application/json", "image/jpeg", "", "multipart/form-data", "multipart/form-data; boundary=", "a/b;=;")
     return {
         "good": lambda: ask(form(photograph)),
         "truncated photograph": lambda: ask(form(photograph[: rng.randrange(len(photograph))])),

@@ -23,16 +23,12 @@ BATCH = 32
 def main() -> None:
     predictor = Predictor.from_pretrained(sys.argv[1], device="cpu")
     paths = photographs(sys.argv[2])
-    ready = torch.from_numpy(np.stack([predictor.prepare(predictor.open(path)) for path in paths])).split(
-        BATCH
-    )
+    ready = torch.from_numpy(np.stack([predictor.prepare(predictor.open(path)) for path in paths])).split(BATCH)
 
     @torch.inference_mode()
     def bare() -> None:
         for pixels in ready:
-            forward_in_parts(predictor.inference.network, pixels, predictor.inference.compute).logits.softmax(
-                dim=-1
-            )
+            forward_in_parts(predictor.inference.network, pixels, predictor.inference.compute).logits.softmax(dim=-1)
 
     def ours() -> None:
         assert sum(1 for _ in predictor.predict_files(paths, batch_size=BATCH)) == len(paths)

@@ -74,10 +74,7 @@ def rehearse(work: Path) -> dict[str, dict[str, float]]:
     before, after = (json.loads(ended[name].output) for name in ("predict", "predict by onnxruntime"))
     if [best(each) for each in before] != [best(each) for each in after]:
         raise SystemExit("rehearsal: the exported model answers otherwise")
-    return {
-        name: {"seconds": round(each.seconds, 1), "peak_mb": round(each.peak_mb)}
-        for name, each in ended.items()
-    }
+    return {name: {"seconds": round(each.seconds, 1), "peak_mb": round(each.peak_mb)} for name, each in ended.items()}
 
 
 def best(prediction: dict[str, list[dict[str, str]]]) -> str:

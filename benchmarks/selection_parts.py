@@ -96,9 +96,7 @@ def _config_of_all(runs: Sequence[Path]) -> Config:
     """The settings of the first run, which all share but for the seed."""
     configs = [RunFolder(run).read_config() for run in runs]
     if len({(config.data, repr(config.model.image_tower)) for config in configs}) > 1:
-        raise SystemExit(
-            "the runs show different photographs or have different towers: let only seeds differ"
-        )
+        raise SystemExit("the runs show different photographs or have different towers: let only seeds differ")
     if configs[0].data.dataset != "cub":
         raise SystemExit("selection_parts needs runs on CUB: its parts are known (data.dataset: cub)")
     return configs[0]
@@ -116,10 +114,7 @@ def _photos(config: Config, encoder: ImageEncoder) -> Iterator[Photos]:
 
 
 def _batch(
-    samples: Sequence[Sample],
-    annotations: Mapping[Path, Annotation],
-    patches: PatchGrid,
-    transform: Transform,
+    samples: Sequence[Sample], annotations: Mapping[Path, Annotation], patches: PatchGrid, transform: Transform
 ) -> Photos:
     images, parts, boxes, cut = [], [], [], 0
     for sample in samples:
@@ -160,9 +155,7 @@ def _curves(photos: Photos, each_run: Sequence[dict[str, Ranking]], kept: Sequen
     return sums
 
 
-def _figures(
-    batches: Sequence[Curves], kept: Sequence[int], patches: int
-) -> dict[str, list[dict[str, float]]]:
+def _figures(batches: Sequence[Curves], kept: Sequence[int], patches: int) -> dict[str, list[dict[str, float]]]:
     """By ranking, for each K: mean and interval."""
     curves = {name: np.concatenate([each[name] for each in batches]) for name in batches[0]}
     curves["after minus before"] = curves["after"] - curves["before"]

@@ -51,10 +51,7 @@ def main() -> None:
     after = _bare_process(options)
     rows = [
         comparison(
-            claim,
-            "s",
-            [(1 / loaded["photographs_per_second"], 1 / each[name]) for each in (before, after)],
-            wanted,
+            claim, "s", [(1 / loaded["photographs_per_second"], 1 / each[name]) for each in (before, after)], wanted
         )
         for name, claim, wanted in (
             (
@@ -62,11 +59,7 @@ def main() -> None:
                 f"a photograph served to {options.clients} clients, against the bare model with decoding",
                 WANTED,
             ),
-            (
-                "network",
-                f"a photograph served to {options.clients} clients, against the network alone",
-                WANTED,
-            ),
+            ("network", f"a photograph served to {options.clients} clients, against the network alone", WANTED),
         )
     ]
     for row in rows:
@@ -111,15 +104,7 @@ def _rate(batch: Any, seconds: float) -> float:
 
 
 def _bare_process(options: Namespace) -> dict[str, float]:
-    words = [
-        sys.executable,
-        __file__,
-        options.run,
-        options.photos,
-        "--bare",
-        "--seconds",
-        str(options.seconds),
-    ]
+    words = [sys.executable, __file__, options.run, options.photos, "--bare", "--seconds", str(options.seconds)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
@@ -140,9 +125,7 @@ async def _load(options: Namespace) -> dict[str, Any]:
         "photographs_per_second": statuses[200] / options.seconds,
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "errors_other_than_503": sum(count for status, count in statuses.items() if status not in (200, 503)),
-        "milliseconds": {
-            f"p{share}": round(1000 * float(np.percentile(answered, share))) for share in (50, 95, 99)
-        },
+        "milliseconds": {f"p{share}": round(1000 * float(np.percentile(answered, share))) for share in (50, 95, 99)},
         "resident_megabytes": {"start": start, "end": end},
     }
 
@@ -167,9 +150,7 @@ async def _bad(options: Namespace) -> dict[str, Any]:
         seconds = time.perf_counter() - began
         end = await _resident_megabytes(url)
         last = await misbehave(url, kinds["good"](), patience=PATIENCE)
-    failures = sum(
-        count for each in statuses.values() for status, count in each.items() if status in (500, 502)
-    )
+    failures = sum(count for each in statuses.values() for status, count in each.items() if status in (500, 502))
     return {
         "requests": options.bad,
         "seconds": round(seconds, 1),
@@ -189,30 +170,15 @@ async def _resident_megabytes(url: str) -> float:
     asked = f"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
     _, body = await exchange(reader, writer, asked)
     writer.close()
-    (line,) = [
-        line for line in body.decode().splitlines() if line.startswith("process_resident_memory_bytes ")
-    ]
+    (line,) = [line for line in body.decode().splitlines() if line.startswith("process_resident_memory_bytes ")]
     return round(float(line.split()[1]) / 1e6, 1)
 
 
 @contextmanager
 def server(options: Namespace, *words: str) -> Iterator[str]:
     """`mpfgvc serve` in a process of its own: its address, when it is ready."""
-    command = [
-        sys.executable,
-        "-m",
-        "mpfgvc",
-        "serve",
-        options.run,
-        "--port",
-        "0",
-        "--json",
-        "--device",
-        "cpu",
-    ]
-    process = subprocess.Popen(
-        [*command, "--batch-size", str(BATCH), *words], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "mpfgvc", "serve", options.run, "--port", "0", "--json", "--device", "cpu"]
+    process = subprocess.Popen([*command, "--batch-size", str(BATCH), *words], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         url = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")["url"]

@@ -46,19 +46,14 @@ def main() -> None:
     report("shards", rows)
 
 
-def _compare(
-    folder: Path, paths: Sequence[Path], side: int, kind: str, *, wanted: float
-) -> Iterator[Comparison]:
+def _compare(folder: Path, paths: Sequence[Path], side: int, kind: str, *, wanted: float) -> Iterator[Comparison]:
     """Shards against files, and copies against whole photographs, both in shards."""
     files = _files(folder / "files", paths, side)
     shards, copies = (_packed(files, folder / str(size), size) for size in (None, SIDE))
     _refuse_other_bits(files, shards)
     claim = f"{len(paths)} training photographs, {kind}"
     yield _processor_time(
-        f"{claim}: shards against files",
-        ours=lambda: _epoch(shards),
-        reference=lambda: _epoch(files),
-        wanted=0.95,
+        f"{claim}: shards against files", ours=lambda: _epoch(shards), reference=lambda: _epoch(files), wanted=0.95
     )
     yield _processor_time(
         f"{claim}: copies of {SIDE} px in shards against files",

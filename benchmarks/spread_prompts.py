@@ -42,9 +42,7 @@ def main() -> None:
     report("spread_prompts", [row for processes in PROCESSES[1:] for row in _rows(options, found, processes)])
 
 
-def _rows(
-    options: Namespace, found: dict[int, dict[str, float]], processes: int
-) -> tuple[Comparison, Comparison]:
+def _rows(options: Namespace, found: dict[int, dict[str, float]], processes: int) -> tuple[Comparison, Comparison]:
     one, each = found[1], found[processes]
     who = f"each of {processes} processes against one"
     time_claim = f"prompts of {options.classes:,} classes, a step: {who}"
@@ -102,9 +100,7 @@ def _megabytes(kind: str) -> float:
 def _parse() -> Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--classes", type=int, default=10_000, help="classes of the timed step")
-    parser.add_argument(
-        "--whole", type=int, default=1000, help="classes of the step whose memory is measured"
-    )
+    parser.add_argument("--whole", type=int, default=1000, help="classes of the step whose memory is measured")
     parser.add_argument("--result", help="folder for what one process measured; set by the script itself")
     return parser.parse_args()
 

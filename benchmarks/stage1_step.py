@@ -29,11 +29,7 @@ CLASSES, BATCH, KEPT, CHUNK = 200, 8, 24, 50
 
 def main() -> None:
     config = ModelConfig(
-        image_tower=vit_base(),
-        text_tower=CLIP_TEXT,
-        supercategory="bird",
-        kept_tokens=KEPT,
-        prompt_chunk=CHUNK,
+        image_tower=vit_base(), text_tower=CLIP_TEXT, supercategory="bird", kept_tokens=KEPT, prompt_chunk=CHUNK
     )
     network = untrained_network(config, CLASSES)
     stage = Stage1(network, Stage1Config(batch_size=BATCH), Objective()).train()

@@ -88,9 +88,7 @@ class Bench:
         return losses
 
     def _loader(self, samples: Sequence[Sample], *, batch_size: int) -> EvaluationLoader:
-        return EvaluationLoader(
-            samples, self.transform, batch_size=batch_size, workers=None, model_on_cpu=True
-        )
+        return EvaluationLoader(samples, self.transform, batch_size=batch_size, workers=None, model_on_cpu=True)
 
 
 def main() -> None:

@@ -40,9 +40,7 @@ def padded(prompts: ClassPrompts, tower: TextTower) -> Tensor:
     classes = len(prompts.context)
     start = prompts.start.expand(classes, 1, -1)
     words = torch.cat([start, prompts.context, prompts.ending], dim=1)
-    padding = tower.embed_tokens(
-        torch.zeros(classes, tower.context_length - words.shape[1], dtype=torch.long)
-    )
+    padding = tower.embed_tokens(torch.zeros(classes, tower.context_length - words.shape[1], dtype=torch.long))
     tokens = torch.cat([words, padding], dim=1) + transformer.positional_embedding
     tokens = transformer.ln_final(transformer.transformer(tokens, attn_mask=transformer.attn_mask))
     features: Tensor = tokens[torch.arange(classes), prompts.end] @ transformer.text_projection

@@ -145,9 +145,7 @@ def main() -> None:
             save(options.out / "checkpoint.pt", towers, optimizer, step, _plan(options))
         if step % 20 == 0:
             seconds, started = time.perf_counter() - started, time.perf_counter()
-            _log(
-                options.out / "log.csv", step, captions_loss, phrase_losses.mean(), 20 * len(images) / seconds
-            )
+            _log(options.out / "log.csv", step, captions_loss, phrase_losses.mean(), 20 * len(images) / seconds)
 
 
 def teach_words(text_tower: TextTower, steps: int) -> None:
@@ -194,10 +192,7 @@ def parameter_groups(towers: Towers) -> list[dict[str, Any]]:
         decay = 0.1 if weight.ndim > 1 and "embed" not in name else 0.0
         share = TEXT_SHARE if name.startswith("text_tower") else 1.0
         groups.setdefault((decay, share), []).append(weight)
-    return [
-        {"params": weights, "weight_decay": decay, "share": share}
-        for (decay, share), weights in groups.items()
-    ]
+    return [{"params": weights, "weight_decay": decay, "share": share} for (decay, share), weights in groups.items()]
 
 
 def _plan(options: Namespace) -> dict[str, float]:
@@ -212,17 +207,13 @@ def restore(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, plan: 
         return 0
     state = torch.load(file, weights_only=True, map_location="cpu")
     if state.get("plan") != plan:
-        raise SystemExit(
-            f"{file} is of a training with {state.get('plan')}, not {plan}; choose another --out"
-        )
+        raise SystemExit(f"{file} is of a training with {state.get('plan')}, not {plan}; choose another --out")
     towers.load_state_dict(state["towers"])
     optimizer.load_state_dict(state["optimizer"])
     return int(state["step"])
 
 
-def save(
-    file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int, plan: dict[str, float]
-) -> None:
+def save(file: Path, towers: Towers, optimizer: torch.optim.Optimizer, step: int, plan: dict[str, float]) -> None:
     """Write everything that the next step depends on, atomically."""
     buffer = io.BytesIO()
     state = {"towers": towers.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "plan": plan}
@@ -236,10 +227,7 @@ def _loader(preprocessing: Preprocessing, options: Namespace, step: int) -> Data
     batches = [list(places[start : start + options.batch_size]) for start in starts]
     birds = Birds(preprocessing, easy=round(EASY_SHARE * len(places)))
     return DataLoader(
-        birds,
-        batch_sampler=batches,
-        num_workers=options.workers,
-        prefetch_factor=4 if options.workers else None,
+        birds, batch_sampler=batches, num_workers=options.workers, prefetch_factor=4 if options.workers else None
     )
 
 

@@ -7,15 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpfgvc.birds.plumage import (
-    ATTRIBUTES,
-    Plumage,
-    Species,
-    all_species,
-    caption,
-    plumage_of,
-    random_plumage,
-)
+from mpfgvc.birds.plumage import ATTRIBUTES, Plumage, Species, all_species, caption, plumage_of, random_plumage
 from mpfgvc.birds.scene import draw_image
 from mpfgvc.data.preprocessing import Preprocessing, prepare
 from mpfgvc.inference.forward import Compute, encode_in_parts, preprocessing_of
@@ -37,9 +29,7 @@ def all_sentences() -> list[str]:
     """A sentence for each value of each attribute, in their order: `a bird with a red crown`."""
     some = vars(random_plumage(np.random.default_rng(0)))
     return [
-        caption(plumage_of(some | {name: value}), (name,))
-        for name, values in ATTRIBUTES.items()
-        for value in values
+        caption(plumage_of(some | {name: value}), (name,)) for name, values in ATTRIBUTES.items() for value in values
     ]
 
 
@@ -65,9 +55,7 @@ def attribute_accuracy(encoder: ImageEncoder, text_tower: TextTower, count: int)
 
 
 @torch.inference_mode()
-def class_accuracy(
-    encoder: ImageEncoder, text_tower: TextTower, species: Sequence[Species], count: int
-) -> float:
+def class_accuracy(encoder: ImageEncoder, text_tower: TextTower, species: Sequence[Species], count: int) -> float:
     """How often a picture is nearest to its own class. 0..1.
 
     A class is the mean of the 14 sentences about its attributes, because a caption with all 14 is longer

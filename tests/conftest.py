@@ -26,9 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A slow test says why it is slow."""
     for item in items:
         if any(not mark.args for mark in item.iter_markers("slow")):
-            raise pytest.UsageError(
-                f'{item.nodeid} must say why it is slow: pytest.mark.slow("four trainings")'
-            )
+            raise pytest.UsageError(f'{item.nodeid} must say why it is slow: pytest.mark.slow("four trainings")')
 
 
 def pytest_pycollect_makeitem(collector: object, name: str, obj: object) -> list[object] | None:

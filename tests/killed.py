@@ -43,11 +43,7 @@ def _ended(config: Config | None, out: Path, event: int | None) -> int | None:
 
 
 def train_until(
-    config: Config | None,
-    out: Path,
-    event: int | None,
-    counted: str = "",
-    given: dict[str, str] | None = None,
+    config: Config | None, out: Path, event: int | None, counted: str = "", given: dict[str, str] | None = None
 ) -> None:
     """Train or resume in this process, until an event; only those of files of the name `counted` count.
 

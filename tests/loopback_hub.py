@@ -65,9 +65,7 @@ class _Answers(BaseHTTPRequestHandler):
         elif self.path == "/api/repos/create":
             self._create(json.loads(body))
         elif self.path.endswith(".git/info/lfs/objects/batch"):
-            self._json(
-                {"transfer": "basic", "objects": [self._place(each) for each in json.loads(body)["objects"]]}
-            )
+            self._json({"transfer": "basic", "objects": [self._place(each) for each in json.loads(body)["objects"]]})
         elif match and match["action"] == "preupload":
             repository = self.folder / match["repository"]
             self._json({"files": [_mode(repository, each) for each in json.loads(body)["files"]]})
@@ -103,9 +101,7 @@ class _Answers(BaseHTTPRequestHandler):
         files = _files(repository)
         if tree:
             sizes = [(file.name, file.stat().st_size, _sha256(file)) for file in files]
-            self._json(
-                [{"type": "file", "path": name, "size": size, "oid": oid} for name, size, oid in sizes]
-            )
+            self._json([{"type": "file", "path": name, "size": size, "oid": oid} for name, size, oid in sizes])
             return
         private = (repository / _PRIVATE).exists()
         siblings = [{"rfilename": file.name} for file in files]
@@ -137,9 +133,7 @@ class _Answers(BaseHTTPRequestHandler):
             elif line["key"] == "lfsFile":
                 (self.folder / _UPLOADS / value["oid"]).replace(repository / value["path"])
         commit = commit_of(repository)
-        self._json(
-            {"commitUrl": f"{self._address}/{name}/commit/{commit}", "commitOid": commit, "hookOutput": ""}
-        )
+        self._json({"commitUrl": f"{self._address}/{name}/commit/{commit}", "commitOid": commit, "hookOutput": ""})
 
     @property
     def _address(self) -> str:

@@ -29,9 +29,7 @@ CALIBRATION = SourceCalibration(
     source="fusion",
     temperature=1.0,
     truth=(0.25,) * 10 + (0.9,) * 90,
-    levels=(
-        LevelScores(level="class", confidence=(0.6,) * 50 + (0.3,) * 50, right=(True,) * 50 + (False,) * 50),
-    ),
+    levels=(LevelScores(level="class", confidence=(0.6,) * 50 + (0.3,) * 50, right=(True,) * 50 + (False,) * 50),),
 )
 """Answers are right from 0.6 on; in 90 % of the cases the right class has at least 0.25."""
 BROKEN_PIXEL = (1, 2, 3)
@@ -138,9 +136,7 @@ def free_port() -> int:
         return port
 
 
-def photograph(
-    color: tuple[int, int, int] | str = "red", size: tuple[int, int] = (32, 24), kind: str = "PNG"
-) -> bytes:
+def photograph(color: tuple[int, int, int] | str = "red", size: tuple[int, int] = (32, 24), kind: str = "PNG") -> bytes:
     """A picture of one color as a file."""
     content = io.BytesIO()
     Image.new("RGB", size, color).save(content, format=kind)

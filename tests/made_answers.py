@@ -11,13 +11,10 @@ from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 def metrics_of(pairs: Mapping[tuple[int, int], int], classes: int) -> SourceMetrics:
     """`pairs` says how often a class (the first) was taken for another; all answers are equally sure."""
     labels, guesses = (
-        np.array([pair[side] for pair, count in pairs.items() for _ in range(count)], dtype=np.int64)
-        for side in (0, 1)
+        np.array([pair[side] for pair, count in pairs.items() for _ in range(count)], dtype=np.int64) for side in (0, 1)
     )
     right = labels == guesses
-    rows = np.stack(
-        [guesses, np.where(right, 1, 2), np.full(len(right), 0.6), np.where(right, 0.6, 0.2)], axis=1
-    )
+    rows = np.stack([guesses, np.where(right, 1, 2), np.full(len(right), 0.6), np.where(right, 0.6, 0.2)], axis=1)
     return SourceMetrics.of(rows, labels, classes)
 
 
@@ -36,9 +33,7 @@ def evaluation_of(
     )
 
 
-def answers_of(
-    labels: Sequence[str], guesses: Mapping[str, Sequence[str]], paths: Sequence[str | Path]
-) -> Answers:
+def answers_of(labels: Sequence[str], guesses: Mapping[str, Sequence[str]], paths: Sequence[str | Path]) -> Answers:
     """What some sources took photographs for, by the names of classes."""
     classes = sorted({*labels, *(name for column in guesses.values() for name in column)})
     truth = np.array([classes.index(label) for label in labels], dtype=np.int64)
@@ -46,8 +41,6 @@ def answers_of(
     for source, names in guesses.items():
         column = np.array([classes.index(name) for name in names], dtype=np.int64)
         right = column == truth
-        rows = np.stack(
-            [column, np.where(right, 1, 2), np.full(len(truth), 0.75), np.where(right, 0.75, 0.25)], axis=1
-        )
+        rows = np.stack([column, np.where(right, 1, 2), np.full(len(truth), 0.75), np.where(right, 0.75, 0.25)], axis=1)
         sources[source] = SourceMetrics.of(rows, truth, len(classes))
     return Answers(paths=tuple(map(str, paths)), classes=tuple(classes), sources=sources)

@@ -17,9 +17,7 @@ def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> l
     return in_environments([_as_torchrun(rank, count) for rank in range(count)], function, *arguments)
 
 
-def in_environments(
-    environments: list[Environment], function: Callable[..., Any], *arguments: Any
-) -> list[int]:
+def in_environments(environments: list[Environment], function: Callable[..., Any], *arguments: Any) -> list[int]:
     """The same with these variables, and an address where the processes meet."""
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     started = [

@@ -30,7 +30,6 @@ def _settings() -> dict[str, object]:
 def _save(network: nn.Module, path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     tensors = {
-        name: torch.randn(value.shape, generator=generator) * 0.02
-        for name, value in network.state_dict().items()
+        name: torch.randn(value.shape, generator=generator) * 0.02 for name, value in network.state_dict().items()
     }
     save_file(tensors, path)

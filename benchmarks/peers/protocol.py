@@ -171,9 +171,7 @@ def order_of(samples: Sequence[Sample]) -> str:
     return sha256("\n".join(names).encode()).hexdigest()
 
 
-def _measure(
-    config: Config, folder: Path, *, fine_tune: FineTune, photos: PhotoSet, options: Namespace
-) -> Scores:
+def _measure(config: Config, folder: Path, *, fine_tune: FineTune, photos: PhotoSet, options: Namespace) -> Scores:
     fabric = start_fabric(config.device, config.precision)
     task = Task(config=config, photos=photos, fabric=fabric, minutes=options.minutes, lr=options.lr)
     outcome = fine_tune(task)

@@ -38,9 +38,7 @@ NESTED_FOLDERS = "folders"
 """The value of `data.taxonomy` that stands for class folders inside the folders of their groups."""
 BUNDLED_DESCRIPTIONS = "bundled"
 """The value of `model.descriptions` that stands for the sentences of the synthetic birds."""
-DatasetName = Literal[
-    "cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "shards", "synthetic"
-]
+DatasetName = Literal["cub", "dogs", "nabirds", "food101", "flowers102", "folder", "manifest", "shards", "synthetic"]
 OnError = Literal["raise", "skip"]
 Selection = Literal["attention", "rollout", "random"]
 
@@ -105,9 +103,7 @@ def _refusal(kind: type[Settings], error: ValidationError) -> ConfigError:
     problem, limits = first["type"], first.get("ctx", {})
     if problem == "model_type":
         setting = kind.prefix.removesuffix(".")
-        return ConfigError(
-            f"{setting} must hold settings of its own, got {shown(first['input'])}", setting=setting
-        )
+        return ConfigError(f"{setting} must hold settings of its own, got {shown(first['input'])}", setting=setting)
     name = str(first["loc"][0])
     setting = kind.prefix + name
     if problem == "extra_forbidden":

@@ -48,11 +48,7 @@ _PAUSE = 0.05
 
 
 def start_fabric(
-    device: Device,
-    precision: PrecisionSetting,
-    sharding: Sharding = "none",
-    *,
-    timeout: float = TIMEOUT,
+    device: Device, precision: PrecisionSetting, sharding: Sharding = "none", *, timeout: float = TIMEOUT
 ) -> Fabric:
     """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
 
@@ -85,10 +81,7 @@ def _strategy(processes: int, sharding: Sharding, timeout: timedelta) -> str | S
     if sharding == "none":
         return DDPStrategy(timeout=timeout)
     return ModelParallelStrategy(
-        lambda module, mesh: module,
-        data_parallel_size=processes,
-        tensor_parallel_size=1,
-        timeout=timeout,
+        lambda module, mesh: module, data_parallel_size=processes, tensor_parallel_size=1, timeout=timeout
     )
 
 
@@ -106,11 +99,7 @@ def find_device(device: str) -> str:
 
     Raises ConfigError for a device that this machine does not have.
     """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     present = [name for name, there in available.items() if there]
     if device == "auto":
         return present[0]

@@ -264,18 +264,14 @@ def read_header(path: str | Path) -> dict[str, StoredTensor]:
 
     with safe_open(path, framework="pt") as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {
-            name: StoredTensor(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
-        }
+        return {name: StoredTensor(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 
 def _read_digests(folder: Path) -> dict[str, str | list[str]]:
     file = folder / DIGESTS
     try:
         digests: dict[str, str | list[str]] = json.loads(file.read_bytes())
-        if not all(
-            re.fullmatch("[0-9a-f]{64}", digest) for name in digests for digest in _several(digests[name])
-        ):
+        if not all(re.fullmatch("[0-9a-f]{64}", digest) for name in digests for digest in _several(digests[name])):
             raise ValueError("it must hold SHA-256 digests by the names of files")
     except FileNotFoundError:
         return {}

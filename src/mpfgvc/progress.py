@@ -24,9 +24,7 @@ class Bar:
 
         self._bar: tqdm[Any] | None = None
         with suppress(OSError):
-            self._bar = tqdm(
-                total=total, initial=done, desc=label, unit="img", file=sys.stderr, mininterval=0.5
-            )
+            self._bar = tqdm(total=total, initial=done, desc=label, unit="img", file=sys.stderr, mininterval=0.5)
         _open.append(self)
 
     def advance(self, count: int) -> None:

@@ -47,10 +47,7 @@ Layer = dict[str, Given]
 
 
 def load_config(
-    source: str | Path | None = None,
-    *,
-    overrides: Mapping[str, Any] | None = None,
-    base: str | Path | None = None,
+    source: str | Path | None = None, *, overrides: Mapping[str, Any] | None = None, base: str | Path | None = None
 ) -> Config:
     """The settings of a recipe or a YAML file, with `overrides` on top.
 
@@ -72,9 +69,7 @@ def load_config(
     return _config_of([*_layers(source, base, overrides), _given(overrides)])
 
 
-def load_ablation(
-    source: str | Path, *, settings: Mapping[str, Any], base: str | Path | None = None
-) -> Config:
+def load_ablation(source: str | Path, *, settings: Mapping[str, Any], base: str | Path | None = None) -> Config:
     """As `load_config`, but with `settings` below what the recipe itself says differs from its base.
 
     So the same settings change all recipes of a comparison alike, and an ablation stays what it is: with
@@ -150,9 +145,7 @@ def dump_config(config: Config) -> str:
     It ends with the line `...`, so that a cut one is known.
     """
     settings = config.model_dump()
-    return yaml.dump(
-        settings, Dumper=_Dumper, explicit_end=True, sort_keys=False, allow_unicode=True, width=10_000
-    )
+    return yaml.dump(settings, Dumper=_Dumper, explicit_end=True, sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def yaml_root(text: str, name: str, refusal: type[MpfgvcError]) -> Node | None:

@@ -32,15 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mpfgvc.config import Config
 from mpfgvc.errors import CheckpointError, OutputError, one_line
-from mpfgvc.files import (
-    DIGESTS,
-    check_digest,
-    claim_folder,
-    make_folder,
-    restore_folder,
-    write_text,
-    write_with_digest,
-)
+from mpfgvc.files import DIGESTS, check_digest, claim_folder, make_folder, restore_folder, write_text, write_with_digest
 from mpfgvc.processes import Processes
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings, dump_config, load_config

@@ -11,12 +11,7 @@ import pytest
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import OFFICIAL, official_counts, read_photos
 
-FOLDERS = {
-    "cub": "CUB_200_2011",
-    "nabirds": "nabirds",
-    "food101": "food-101",
-    "flowers102": "flowers-102",
-}
+FOLDERS = {"cub": "CUB_200_2011", "nabirds": "nabirds", "food101": "food-101", "flowers102": "flowers-102"}
 
 
 def read(dataset, root):
@@ -57,9 +52,7 @@ def test_counts_are_the_official_ones_and_need_no_note(photos, dataset):
 @pytest.mark.parametrize("dataset", [name for name in FOLDERS if OFFICIAL[name].names is not None])
 def test_names_are_the_official_ones_in_their_order(photos, dataset):
     read = photos[dataset]
-    assert f"with the names and the order of classes of {OFFICIAL[dataset].title}" in official_counts(
-        dataset, read
-    )
+    assert f"with the names and the order of classes of {OFFICIAL[dataset].title}" in official_counts(dataset, read)
     swapped = replace(read, classes=(*read.classes[1::-1], *read.classes[2:]))
     assert "other names or another order" in official_counts(dataset, swapped)
 
@@ -89,9 +82,7 @@ def test_leaves_of_nabirds_have_unique_names_that_keep_sex_and_plumage(photos):
     assert nabirds.classes[-1] == "Dark-eyed Junco (Red-backed/Gray-headed)"  # the largest id, 1010
 
 
-def test_flowers_keep_their_own_validation_split_and_are_named_alike_without_a_file(
-    photos, metadata, tmp_path
-):
+def test_flowers_keep_their_own_validation_split_and_are_named_alike_without_a_file(photos, metadata, tmp_path):
     for name in ("imagelabels.mat", "setid.mat"):
         shutil.copy(metadata / FOLDERS["flowers102"] / name, tmp_path)
     flowers = photos["flowers102"]

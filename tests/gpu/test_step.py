@@ -18,10 +18,7 @@ from mpfgvc.training.checkpoint import TrainingState
 from mpfgvc.training.loop import Loop, Session
 from mpfgvc.training.stages import Stage1
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def _stage(prompt_chunk: int = 256, sampled_classes: int | None = None) -> Stage1:

@@ -74,9 +74,7 @@ def test_too_few_validation_photographs_are_said(
     assert code == 2
 
 
-def test_another_labelled_set_calibrates_a_finished_run(
-    finished: Path, photos: Path, tmp_path: Path, cli: Cli
-) -> None:
+def test_another_labelled_set_calibrates_a_finished_run(finished: Path, photos: Path, tmp_path: Path, cli: Cli) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
     shutil.copytree(finished, run)
     for name in ("cross", "disc", "stripe"):
@@ -85,9 +83,7 @@ def test_another_labelled_set_calibrates_a_finished_run(
             for copy in range(2):
                 shutil.copy(file, other / name / f"{copy}-{file.name}")
     (tmp_path / "tree.csv").write_text(TREE)
-    code, stdout, stderr = cli(
-        "calibrate", run, "--data.root", other, "--taxonomy", tmp_path / "tree.csv", "--json"
-    )
+    code, stdout, stderr = cli("calibrate", run, "--data.root", other, "--taxonomy", tmp_path / "tree.csv", "--json")
     assert code == 0, stderr
     document = json.loads(stdout)
     assert document["count"] == 30

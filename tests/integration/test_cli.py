@@ -21,12 +21,7 @@ def test_train_prints_one_json_document_with_run_folder_and_metrics(
         assert f"{bar}: 100%" in stderr
     assert document["run"] == str(out)
     assert document["metrics"]["count"] == 15
-    assert {path.name for path in out.iterdir()} >= {
-        "config.yaml",
-        "environment.json",
-        "metrics.csv",
-        "model",
-    }
+    assert {path.name for path in out.iterdir()} >= {"config.yaml", "environment.json", "metrics.csv", "model"}
     heading, *rows = (out / "metrics.csv").read_text().splitlines()
     assert heading.startswith("stage,epoch,step,loss,accuracy")
     stages = ["stage1", "stage2", "stage2"]  # with a row for each pass
@@ -38,14 +33,7 @@ def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tm
     document = json.loads(stdout)
     assert code == 0
     contract = {"split", "count", "top1", "top5", "mean_class", "sources"}
-    assert set(document) == contract | {
-        "prediction",
-        "precision",
-        "set",
-        "left_out",
-        "absent_classes",
-        "notes",
-    }
+    assert set(document) == contract | {"prediction", "precision", "set", "left_out", "absent_classes", "notes"}
     assert set(document["left_out"].values()) == {0}
     assert set(document["sources"]) == {"vision", "text", "fusion"}
     assert document["count"] == 15
@@ -62,11 +50,7 @@ def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tm
 def test_evaluate_prints_a_row_for_each_source(cli: Cli, finished: Path) -> None:
     code, stdout, _ = cli("evaluate", finished)
     assert code == 0
-    assert [word for word in stdout.split() if word in ("vision", "text", "fusion")] == [
-        "vision",
-        "text",
-        "fusion",
-    ]
+    assert [word for word in stdout.split() if word in ("vision", "text", "fusion")] == ["vision", "text", "fusion"]
 
 
 def test_evaluate_says_its_precision(cli: Cli, finished: Path) -> None:
@@ -97,9 +81,7 @@ def test_synthesize_writes_a_dataset_that_check_finds_fine(cli: Cli, tmp_path: P
     size = ["--data.birds.species", 3, "--data.birds.train", 3, "--data.birds.test", 1]
     code, stdout, _ = cli("data", "synthesize", "--out", tmp_path / "birds", *size, "--json")
     assert (code, json.loads(stdout)["images"]) == (0, 12)
-    code, stdout, _ = cli(
-        "data", "check", "--data.dataset", "cub", "--data.root", tmp_path / "birds", "--json"
-    )
+    code, stdout, _ = cli("data", "check", "--data.dataset", "cub", "--data.root", tmp_path / "birds", "--json")
     report = json.loads(stdout)
     assert (code, report["fine"], report["classes"]) == (0, True, 3)
 

@@ -44,9 +44,7 @@ def test_explain_without_photographs_takes_some_of_the_test(cli: Cli, finished: 
     assert names[-1].startswith("stripe: ")
 
 
-def test_a_test_photograph_is_read_as_a_prediction_reads_it(
-    finished: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_a_test_photograph_is_read_as_a_prediction_reads_it(finished: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8))
     for file in (tmp_path / "photos" / "test").glob("*/*"):
@@ -77,18 +75,14 @@ def test_more_photographs_than_rows_make_a_contact_sheet(
 ) -> None:
     heights = []
     for most in (3, 4, 15):
-        code, stdout, _ = cli(
-            "explain", finished, photos / "test", "-o", tmp_path / "why.png", "--most", most
-        )
+        code, stdout, _ = cli("explain", finished, photos / "test", "-o", tmp_path / "why.png", "--most", most)
         assert (code, f"{most} photographs" in stdout) == (0, True)
         heights.append(Image.open(tmp_path / "why.png").height)
     assert heights[0] < heights[1]
     assert heights[2] < heights[1], "five in a line"
 
 
-def test_what_is_left_out_of_a_picture_is_said(
-    cli: Cli, finished: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_what_is_left_out_of_a_picture_is_said(cli: Cli, finished: Path, photos: Path, tmp_path: Path) -> None:
     copy = tmp_path / "photos"
     shutil.copytree(photos / "test" / "disc", copy)
     (copy / "broken.jpg").write_bytes(b"no photograph")

@@ -25,10 +25,7 @@ def test_predict_takes_a_file_a_folder_and_a_glob(cli: Cli, finished: Path, phot
     assert entry["path"] == str(one)
     assert [set(guess) for guess in entry["guesses"]] == [{"label", "probability"}] * 2
     assert len(json.loads(cli("predict", finished, photos / "test", "--json")[1])) == 15
-    assert (
-        len(json.loads(cli("predict", finished, f"{photos}/test/*/1.png", "--json", "--batch-size", 2)[1]))
-        == 3
-    )
+    assert len(json.loads(cli("predict", finished, f"{photos}/test/*/1.png", "--json", "--batch-size", 2)[1])) == 3
 
 
 def test_predict_prints_csv_and_a_table(cli: Cli, finished: Path, photos: Path) -> None:
@@ -50,9 +47,7 @@ def mixed(photos: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("option", ["--json", "--jsonl"])
-def test_a_broken_photograph_is_in_json_with_its_reason(
-    cli: Cli, finished: Path, mixed: Path, option: str
-) -> None:
+def test_a_broken_photograph_is_in_json_with_its_reason(cli: Cli, finished: Path, mixed: Path, option: str) -> None:
     code, stdout, stderr = cli("predict", finished, mixed, option, "--top", 1)
     entries = json.loads(stdout) if option == "--json" else list(map(json.loads, stdout.splitlines()))
     assert code == 2
@@ -63,9 +58,7 @@ def test_a_broken_photograph_is_in_json_with_its_reason(
     assert "1 of 2 photographs cannot be read" in stderr
 
 
-def test_a_broken_photograph_is_in_csv_and_the_table_with_its_reason(
-    cli: Cli, finished: Path, mixed: Path
-) -> None:
+def test_a_broken_photograph_is_in_csv_and_the_table_with_its_reason(cli: Cli, finished: Path, mixed: Path) -> None:
     code, stdout, _ = cli("predict", finished, mixed, "--csv", "--top", 1)
     rows = list(csv.DictReader(io.StringIO(stdout)))
     assert code == 2

@@ -139,9 +139,7 @@ def test_a_full_disk_ends_with_one_line_and_the_run_can_be_resumed(
     assert (out / "model" / "model.safetensors").is_file()
 
 
-def test_a_training_that_cannot_begin_leaves_no_run_folder(
-    cli: Cli, tiny_words: list[str], tmp_path: Path
-) -> None:
+def test_a_training_that_cannot_begin_leaves_no_run_folder(cli: Cli, tiny_words: list[str], tmp_path: Path) -> None:
     words = ["--out", tmp_path / "run", "--model.image_tower.weights", tmp_path / "none.safetensors"]
     refused(cli("train", *tiny_words, *words), "model.image_tower.weights")
     assert not (tmp_path / "run").exists()

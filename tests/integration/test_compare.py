@@ -41,9 +41,7 @@ def results(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow("two trainings in processes of their own")
-def test_a_comparison_writes_its_table_and_trains_nothing_twice(
-    compared: Path, words: list[str], cli: Cli
-) -> None:
+def test_a_comparison_writes_its_table_and_trains_nothing_twice(compared: Path, words: list[str], cli: Cli) -> None:
     before = {path: path.stat().st_mtime_ns for path in compared.glob("*-0/**/*") if path.is_file()}
     code, stdout, stderr = cli(*words, "--out", compared)
     document = json.loads(stdout)
@@ -118,9 +116,7 @@ def test_settings_can_be_compared_by_validation_without_reading_the_test(
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused_in_one_line(
-    cli: Cli, tmp_path: Path, more: list[str], line: str
-) -> None:
+def test_what_cannot_be_compared_is_refused_in_one_line(cli: Cli, tmp_path: Path, more: list[str], line: str) -> None:
     code, stdout, stderr = cli("compare", *more, "--out", tmp_path / "out")
     assert (code, stdout, stderr.count("\n")) == (2, "", 1)
     assert line in stderr

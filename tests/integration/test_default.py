@@ -57,9 +57,7 @@ def test_the_guard_of_these_tests_works() -> None:
         [
             sys.executable,
             "-c",
-            WITHOUT_NETWORK.replace(
-                "from mpfgvc.cli.main import main", "socket.create_connection(('localhost', 1))"
-            ),
+            WITHOUT_NETWORK.replace("from mpfgvc.cli.main import main", "socket.create_connection(('localhost', 1))"),
         ],
         capture_output=True,
         text=True,

@@ -35,18 +35,14 @@ def demo(cli: Cli, run: Path) -> Iterator[Running]:
         yield started
 
 
-def test_examples_are_test_photographs_and_neighbours_training_photographs(
-    demo: Running, photos: Path
-) -> None:
+def test_examples_are_test_photographs_and_neighbours_training_photographs(demo: Running, photos: Path) -> None:
     document = demo.client.get("/examples").json()
     assert document["similar"] is True
     assert len(document["examples"]) == 8
     assert {each["label"] for each in document["examples"]} == {"cross", "disc", "stripe"}
     trained = photos / "train" / "disc" / "4.png"
     nearest = demo.client.post("/similar?top=3", files=form(trained.read_bytes())).json()["nearest"]
-    assert [each["similarity"] for each in nearest] == sorted(
-        (e["similarity"] for e in nearest), reverse=True
-    )
+    assert [each["similarity"] for each in nearest] == sorted((e["similarity"] for e in nearest), reverse=True)
     assert (nearest[0]["label"], nearest[0]["similarity"]) == ("disc", pytest.approx(1, abs=1e-4))
     shown = demo.client.get(f"/shown/{nearest[0]['number']}")
     assert shown.headers["content-type"] == "image/png"
@@ -85,9 +81,7 @@ def test_a_run_without_embeddings_says_how_to_get_them(run: Path) -> None:
         assert started.client.post("/similar", files=form(photograph())).status_code == 501
 
 
-def test_a_dataset_that_is_gone_and_a_lone_model_have_a_page_without_examples(
-    run: Path, tmp_path: Path
-) -> None:
+def test_a_dataset_that_is_gone_and_a_lone_model_have_a_page_without_examples(run: Path, tmp_path: Path) -> None:
     predictor = Predictor.from_pretrained(run)
     gone = content_of(str(run), predictor, root=tmp_path / "nowhere")
     assert (len(gone.photographs), len(gone.examples), len(gone.notes)) == (0, 0, 1)

@@ -47,9 +47,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> DemoContent:
         splits=("train", "train"),
         values=np.array(colors[:2], dtype=np.float32),
     )
-    return DemoContent(
-        classes=CLASSES, trained=samples[:2], examples=samples[2:], index=EmbeddingIndex(table)
-    )
+    return DemoContent(classes=CLASSES, trained=samples[:2], examples=samples[2:], index=EmbeddingIndex(table))
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +69,7 @@ def page(browser: "playwright.Browser", request: pytest.FixtureRequest) -> Itera
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on(
         "request",
-        lambda each: (
-            wrong.append(each.url) if "127.0.0.1" not in each.url and each.url.startswith("http") else None
-        ),
+        lambda each: wrong.append(each.url) if "127.0.0.1" not in each.url and each.url.startswith("http") else None,
     )
     yield opened
     opened.close()
@@ -156,9 +152,7 @@ def test_an_example_shows_its_true_class_and_its_neighbours(page: "playwright.Pa
     assert page.locator("#similar img").first.get_attribute("alt") == "Training photograph of green"
 
 
-def test_nothing_is_wider_than_the_screen_and_every_picture_has_a_text(
-    page: "playwright.Page", demo: Running
-) -> None:
+def test_nothing_is_wider_than_the_screen_and_every_picture_has_a_text(page: "playwright.Page", demo: Running) -> None:
     page.goto(demo.url)
     page.locator("#examples button").first.click()
     page.wait_for_selector("#similar:not([hidden])")
@@ -173,9 +167,7 @@ def test_nothing_is_wider_than_the_screen_and_every_picture_has_a_text(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_a_contrast_of_at_least_four_and_a_half(
-    page: "playwright.Page", demo: Running, scheme: str
-) -> None:
+def test_text_has_a_contrast_of_at_least_four_and_a_half(page: "playwright.Page", demo: Running, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     page.goto(demo.url)
     page.locator("#examples button").first.click()
@@ -209,16 +201,12 @@ def test_what_is_no_photograph_is_said_and_the_next_one_works(
     assert page.locator("#error").is_hidden()
 
 
-def test_a_photograph_can_be_dropped_and_an_address_is_refused(
-    page: "playwright.Page", demo: Running
-) -> None:
+def test_a_photograph_can_be_dropped_and_an_address_is_refused(page: "playwright.Page", demo: Running) -> None:
     page.goto(demo.url)
     page.wait_for_selector("#examples button")
     event = "new DragEvent('drop', {dataTransfer: transfer, bubbles: true})"
     drop = f"(transfer) => document.body.dispatchEvent({event})"
-    address = page.evaluate_handle(
-        "() => { const t = new DataTransfer(); t.setData('text/uri-list', 'x'); return t; }"
-    )
+    address = page.evaluate_handle("() => { const t = new DataTransfer(); t.setData('text/uri-list', 'x'); return t; }")
     page.evaluate(drop, address)
     assert "not its address" in page.locator("#error").inner_text()
     file = page.evaluate_handle(
@@ -236,9 +224,7 @@ def test_a_photograph_can_be_dropped_and_an_address_is_refused(
     assert page.locator("#answer").inner_text() == "blue"
 
 
-def test_a_token_is_taken_from_the_address_or_asked_for(
-    page: "playwright.Page", content: DemoContent
-) -> None:
+def test_a_token_is_taken_from_the_address_or_asked_for(page: "playwright.Page", content: DemoContent) -> None:
     with running(app=app_of(content, TOKEN)) as started:
         page.goto(started.url)
         page.wait_for_selector("#key:not([hidden])")

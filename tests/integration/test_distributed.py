@@ -78,9 +78,7 @@ def test_two_and_four_processes_train_as_one_and_evaluate_7_photographs_exactly(
         assert losses(runs[count]) == pytest.approx(losses(runs[1]), abs=1e-4)
         several = load_file(runs[count] / "stage1.safetensors")[context]
         assert (several - one).abs().mean() < 1e-4
-    alone, together = (
-        json.loads(mpfgvc(said, "evaluate", runs[1], "--json", processes=count)) for count in (1, 2)
-    )
+    alone, together = (json.loads(mpfgvc(said, "evaluate", runs[1], "--json", processes=count)) for count in (1, 2))
     assert together == alone
 
 
@@ -118,9 +116,7 @@ def test_two_tasks_of_srun_are_one_training(tiny: Callable[..., Config], tmp_pat
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
 
 
-def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(
-    tiny: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(tiny: Callable[..., Config], tmp_path: Path) -> None:
     """Under torchrun itself."""
     config = settings_file(tiny(), tmp_path)
     (tmp_path / "run").mkdir()

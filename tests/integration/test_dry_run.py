@@ -29,9 +29,7 @@ def test_it_has_the_steps_of_the_training_and_leaves_nothing_behind(
 ) -> None:
     before = _entries(tmp_path, Path(tempfile.gettempdir()))
     result = dry_run(tiny(settings), out=tmp_path / "new" / "run")
-    assert {
-        path for path in _entries(tmp_path, Path(tempfile.gettempdir())) - before if "mpfgvc" in path.name
-    } == set()
+    assert {path for path in _entries(tmp_path, Path(tempfile.gettempdir())) - before if "mpfgvc" in path.name} == set()
     assert list(tmp_path.iterdir()) == []
     run = train(tiny(settings), out=tmp_path / "run").path
     done: dict[str, int] = defaultdict(int)
@@ -57,9 +55,7 @@ def test_its_figures_are_plausible(tiny: Tiny, tmp_path: Path) -> None:
     assert 10**8 < needs["memory"] < 10**10
 
 
-def test_what_does_not_fit_is_said_with_the_setting_that_helps(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_fit_is_said_with_the_setting_that_helps(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_machine_memory", lambda: 10**8)
     result = dry_run(tiny())
     assert not result.fits
@@ -67,12 +63,7 @@ def test_what_does_not_fit_is_said_with_the_setting_that_helps(
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"stage1.pretrained_share": 0.2},
-        {"model.kept_tokens": 999},
-        {"data.root": "nowhere"},
-    ],
+    "changes", [{"stage1.pretrained_share": 0.2}, {"model.kept_tokens": 999}, {"data.root": "nowhere"}]
 )
 def test_it_refuses_what_a_training_refuses_with_the_same_line(
     tiny: Tiny, tmp_path: Path, changes: dict[str, Any]

@@ -84,9 +84,7 @@ def workers(launcher: "subprocess.Popen[str]") -> list[int]:
     return found
 
 
-def test_a_training_whose_process_is_killed_goes_on_by_itself(
-    recipe: Path, unbroken: Path, tmp_path: Path
-) -> None:
+def test_a_training_whose_process_is_killed_goes_on_by_itself(recipe: Path, unbroken: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [*TORCHRUN, "--standalone", "--nproc-per-node=2", "--max-restarts=3"]
     with subprocess.Popen(

@@ -60,9 +60,7 @@ def _chosen(home: Path, root: Path | None = None, manifest: Path | None = None) 
 
 
 def _listed(home: Path, split: str) -> list[Path]:
-    return [
-        home / "photos" / name for name in load_photos(home / "run" / "photographs.json").subset(split).paths
-    ]
+    return [home / "photos" / name for name in load_photos(home / "run" / "photographs.json").subset(split).paths]
 
 
 def test_a_training_stores_its_photographs_and_evaluate_repeats_its_test(home: Path) -> None:
@@ -135,9 +133,7 @@ def test_other_photographs_under_the_paths_of_the_run_are_another_set_and_a_note
         _draw(home / "new" / path.relative_to(home / "photos"), 800 + int(path.stem))
     evaluation = evaluate(home / "run", root=str(home / "new"), device="cpu")
     assert (evaluation.set, evaluation.count) == ("external", 30)
-    assert any(
-        "path of one that was trained on, with other content: 24 (" in note for note in evaluation.notes
-    )
+    assert any("path of one that was trained on, with other content: 24 (" in note for note in evaluation.notes)
 
 
 def test_of_another_set_the_photographs_that_were_trained_on_are_left_out(home: Path) -> None:
@@ -190,9 +186,7 @@ def test_evaluate_and_predict_give_the_same_answers(home: Path) -> None:
     guesses = [prediction.guesses[0].label for prediction in predictor.predict_files(paths, top=1)]
     pairs = sorted((path.parent.name, guess) for path, guess in zip(paths, guesses, strict=True))
     assert pairs == sorted(
-        (CLASSES[pair.true], CLASSES[pair.predicted])
-        for pair in evaluation.main.pairs
-        for _ in range(pair.photographs)
+        (CLASSES[pair.true], CLASSES[pair.predicted]) for pair in evaluation.main.pairs for _ in range(pair.photographs)
     )
 
 

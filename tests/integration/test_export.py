@@ -51,15 +51,10 @@ def outputs(predictor: Predictor, images: list[Any]) -> Outputs:
 def test_the_export_answers_as_the_predictor_does_from_raw_files(
     finished: Path, exported: Path, files: list[Path]
 ) -> None:
-    predictor, runtime = (
-        Predictor.from_pretrained(finished, device="cpu"),
-        Predictor.from_pretrained(exported),
-    )
+    predictor, runtime = (Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported))
     for count in (1, 3, 15):
         expected, found = predictor(files[:count], top=3), runtime(files[:count], top=3)
-        assert [[each.label for each in row] for row in found] == [
-            [each.label for each in row] for row in expected
-        ]
+        assert [[each.label for each in row] for row in found] == [[each.label for each in row] for row in expected]
         for row, other in zip(found, expected, strict=True):
             probabilities = [each.probability for each in other]
             assert [each.probability for each in row] == pytest.approx(probabilities, abs=1e-5)
@@ -67,10 +62,7 @@ def test_the_export_answers_as_the_predictor_does_from_raw_files(
 
 
 def test_all_outputs_are_those_of_the_network(finished: Path, exported: Path, files: list[Path]) -> None:
-    predictor, runtime = (
-        Predictor.from_pretrained(finished, device="cpu"),
-        Predictor.from_pretrained(exported),
-    )
+    predictor, runtime = (Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported))
     expected, found = outputs(predictor, files), outputs(runtime, files)
     for name in ("vision", "text", "fusion", "embedding"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
@@ -89,9 +81,7 @@ def test_any_engine_may_give_the_graph_a_batch_of_any_size(exported: Path) -> No
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize(
-    "kind", ["exported", pytest.param("small", marks=pytest.mark.slow("an export of its own"))]
-)
+@pytest.mark.parametrize("kind", ["exported", pytest.param("small", marks=pytest.mark.slow("an export of its own"))])
 def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_bit(
     request: pytest.FixtureRequest, files: list[Path], kind: str, engine: Engine
 ) -> None:
@@ -110,9 +100,7 @@ def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_
 
 
 @pytest.mark.slow("an export of its own")
-def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(
-    small: Path, files: list[Path]
-) -> None:
+def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(small: Path, files: list[Path]) -> None:
     import onnxruntime
 
     model = onnx.load(small)
@@ -154,15 +142,7 @@ def test_predict_takes_an_exported_file_and_imports_no_torch(
     assert second["guesses"][0]["label"] == expected["guesses"][0]["label"]
     assert "1 of 2 photographs predicted in fp32 by onnxruntime" in stderr
     no_torch = "import sys; sys.modules['torch'] = None; from mpfgvc.cli.main import main"
-    words = [
-        sys.executable,
-        "-c",
-        f"{no_torch}; sys.exit(main())",
-        "predict",
-        str(exported),
-        str(files[0]),
-        "--csv",
-    ]
+    words = [sys.executable, "-c", f"{no_torch}; sys.exit(main())", "predict", str(exported), str(files[0]), "--csv"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "path,rank,label,probability,error"
 
@@ -205,9 +185,7 @@ def test_the_report_is_on_named_photographs_and_knows_those_in_class_folders(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "model.onnx"
-    code, stdout, _ = cli(
-        "export", finished / "model", "-o", out, "--photos", photos / "test", "--most", 9, "--json"
-    )
+    code, stdout, _ = cli("export", finished / "model", "-o", out, "--photos", photos / "test", "--most", 9, "--json")
     document = json.loads(stdout)
     assert code == 0
     assert (document["path"], document["bytes"]) == (str(out), out.stat().st_size)
@@ -266,9 +244,7 @@ def test_other_files_are_refused_by_name(exported: Path, tmp_path: Path) -> None
         Predictor.from_pretrained(other)
 
 
-def test_options_of_the_runtime_are_checked(
-    cli: Cli, exported: Path, finished: Path, files: list[Path]
-) -> None:
+def test_options_of_the_runtime_are_checked(cli: Cli, exported: Path, finished: Path, files: list[Path]) -> None:
     with pytest.raises(ConfigError, match="engine must be one of onnxruntime, openvino, got 'tensorrt'"):
         Predictor.from_pretrained(exported, engine="tensorrt")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="threads must be a whole number of at least 1, got 0"):
@@ -307,9 +283,7 @@ def test_a_file_that_was_replaced_is_not_mixed_with_the_one_that_was_opened(
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_what_an_engine_refuses_does_not_disturb_the_next(
-    exported: Path, files: list[Path], engine: Engine
-) -> None:
+def test_what_an_engine_refuses_does_not_disturb_the_next(exported: Path, files: list[Path], engine: Engine) -> None:
     pytest.importorskip(engine)
     runtime = Predictor.from_pretrained(exported, engine=engine, threads=2)
     expected = runtime(files)

@@ -133,14 +133,8 @@ def test_one_flipped_bit_is_noticed(saved: Path, tmp_path: Path, name: str, plac
     [
         (lambda d: d["model"]["image_tower"].update(image_size=20_000), "image_size must be at most 4096"),
         (lambda d: d["model"]["image_tower"].update(image_size=4096), "preprocessing.image_size must be the"),
-        (
-            lambda d: d["model"]["image_tower"].update(image_size=96),
-            "the tower's [96, 96], got [48, 48]",
-        ),
-        (
-            lambda d: d["preprocessing"].update(image_size=[48, 96]),
-            "the tower's [48, 48], got [48, 96]",
-        ),
+        (lambda d: d["model"]["image_tower"].update(image_size=96), "the tower's [96, 96], got [48, 48]"),
+        (lambda d: d["preprocessing"].update(image_size=[48, 96]), "the tower's [48, 48], got [48, 96]"),
         (lambda d: d["model"]["image_tower"].update(name="vit_giant_patch14_224"), "model.json"),
         (lambda d: d["model"]["image_tower"].update(name="test_vit2"), "it has no class token"),
         (lambda d: d["model"]["image_tower"].update(name="resnet18"), "resnet18"),
@@ -218,9 +212,7 @@ def test_finite_weights_whose_output_is_not_are_refused_by_photograph_and_model(
         predictor([image, image])
 
 
-def test_images_of_every_kind_get_the_same_guesses(
-    predictor: Predictor, image: np.ndarray, tmp_path: Path
-) -> None:
+def test_images_of_every_kind_get_the_same_guesses(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
     file = tmp_path / "bird.png"
     Image.fromarray(image).save(file)
     expected = predictor(image)
@@ -237,9 +229,7 @@ def test_no_images_get_no_guesses(predictor: Predictor, nothing: Any) -> None:
 
 
 @pytest.mark.parametrize("top", [0, -1, 1.5, True, None, "3"])
-def test_a_top_that_is_no_positive_whole_number_is_refused_before_work(
-    predictor: Predictor, top: Any
-) -> None:
+def test_a_top_that_is_no_positive_whole_number_is_refused_before_work(predictor: Predictor, top: Any) -> None:
     for ask in (
         lambda: predictor("no such file", top=top),
         lambda: predictor([], top=top),
@@ -384,9 +374,7 @@ def test_no_files_give_no_predictions(predictor: Predictor) -> None:
 # Explanations
 
 
-def test_an_explanation_shows_the_kept_patches_and_the_same_guesses(
-    predictor: Predictor, image: np.ndarray
-) -> None:
+def test_an_explanation_shows_the_kept_patches_and_the_same_guesses(predictor: Predictor, image: np.ndarray) -> None:
     explanation = explain(predictor, image, top=2)
     guesses: list[Guess] = predictor(image, top=2)
     assert explanation.guesses == guesses

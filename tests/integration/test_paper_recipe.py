@@ -49,9 +49,7 @@ def test_recipe_cub_downloads_trains_evaluates_and_predicts(workshop: Path) -> N
     nobody = "http://127.0.0.1:9"
     evaluated = json.loads(_mpfgvc(workshop, nobody, "evaluate", "run", "--device=cpu", "--json"))
     assert evaluated["top1"] == trained["metrics"]["top1"]
-    guesses = json.loads(
-        _mpfgvc(workshop, nobody, "predict", "run", "birds/images", "--device=cpu", "--json")
-    )
+    guesses = json.loads(_mpfgvc(workshop, nobody, "predict", "run", "birds/images", "--device=cpu", "--json"))
     assert len(guesses) == 8
 
 

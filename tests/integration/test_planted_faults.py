@@ -72,13 +72,10 @@ def test_nothing_is_wrong_with_clean_birds(clean: Path, cli: Cli) -> None:
     assert (document["empty"], document["similar_names"]) == ([], [])
 
 
-def test_every_planted_fault_is_found(
-    planted: tuple[Path, dict[str, set[str]]], cli: Cli, tmp_path: Path
-) -> None:
+def test_every_planted_fault_is_found(planted: tuple[Path, dict[str, set[str]]], cli: Cli, tmp_path: Path) -> None:
     root, faults = planted
     code, stdout, _ = cli(
-        *("data", "check", "--data.root", root, "--data.validation", "0"),
-        *("--json", "--page", tmp_path / "page.html"),
+        *("data", "check", "--data.root", root, "--data.validation", "0"), *("--json", "--page", tmp_path / "page.html")
     )
     document: dict[str, Any] = json.loads(stdout)
     assert code == 2, "there are broken photographs and an empty class"

@@ -80,9 +80,7 @@ def times(out: Path) -> dict[str, int]:
     return {file.name: file.stat().st_mtime_ns for file in out.glob("part-*")}
 
 
-def test_a_stopped_job_computes_only_what_is_missing(
-    cli: Cli, finished: Path, many: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_job_computes_only_what_is_missing(cli: Cli, finished: Path, many: Path, tmp_path: Path) -> None:
     out, words = tmp_path / "out", ("predict", finished, many, "--part-size", 4, "-o")
     cli(*words, tmp_path / "whole")
     with interrupted_before("part-00000003.parquet"):
@@ -127,13 +125,7 @@ def test_embeddings_are_those_of_embed_and_can_be_searched(
     cli("embed", finished, many, "-o", tmp_path / "e.parquet", "--batch-size", 4)
     code, stdout, _ = cli("embed", finished, many, "-o", f"{tmp_path}/parts/", "--part-size", 4, "--json")
     assert code == 2
-    assert json.loads(stdout) == {
-        "folder": f"{tmp_path}/parts/",
-        "parts": 5,
-        "count": 18,
-        "unreadable": 2,
-        "unsure": 0,
-    }
+    assert json.loads(stdout) == {"folder": f"{tmp_path}/parts/", "parts": 5, "count": 18, "unreadable": 2, "unsure": 0}
     whole, parts = (read_embeddings(tmp_path / name) for name in ("e.parquet", "parts"))
     assert parts.paths == whole.paths
     np.testing.assert_array_equal(parts.values, whole.values)
@@ -143,14 +135,10 @@ def test_embeddings_are_those_of_embed_and_can_be_searched(
     assert (code, str(query) in stdout.splitlines()[1]) == (0, True)
 
 
-def test_photographs_may_be_rows_of_a_table_and_at_urls(
-    cli: Cli, finished: Path, many: Path, tmp_path: Path
-) -> None:
+def test_photographs_may_be_rows_of_a_table_and_at_urls(cli: Cli, finished: Path, many: Path, tmp_path: Path) -> None:
     rows = ["disc/0.png", f"file://{many}/disc/2.png", "disc/gone.png", f"file://{many}/gone.png"]
     parquet.write_table(arrow.table({"path": rows}), many / "list.parquet")
-    code, _, _ = cli(
-        "predict", finished, many / "list.parquet", f"file://{many}/cross", "-o", tmp_path / "out"
-    )
+    code, _, _ = cli("predict", finished, many / "list.parquet", f"file://{many}/cross", "-o", tmp_path / "out")
     found = parquet.read_table(tmp_path / "out").to_pylist()
     assert code == 2
     assert [row["path"] for row in found] == [
@@ -177,9 +165,7 @@ def test_a_damaged_part_is_named(cli: Cli, finished: Path, photos: Path, tmp_pat
     assert cli(*words)[0] == 0
 
 
-def test_a_model_that_was_changed_since_is_another_one(
-    cli: Cli, run: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_a_model_that_was_changed_since_is_another_one(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> None:
     words = ("predict", run, photos / "test", "-o", tmp_path / "out")
     cli(*words)
     calibrate(run, root=turned(photos, tmp_path / "other"))
@@ -206,9 +192,7 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path, words: list[str], line: str
 ) -> None:
     out = tmp_path / "out"
-    code, stdout, stderr = cli(
-        "predict", finished, photos, *[out if word == "OUT" else word for word in words]
-    )
+    code, stdout, stderr = cli("predict", finished, photos, *[out if word == "OUT" else word for word in words])
     assert (code, stdout, stderr.count("\n"), out.exists()) == (2, "", 1, False)
     assert line in stderr
 

@@ -95,9 +95,7 @@ def test_an_actor_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(
     assert parquet.read_table(tmp_path / "out").equals(expected)
 
 
-def test_what_stops_an_actor_is_one_line(
-    cli: Cli, cluster: str, finished: Path, many: Path, tmp_path: Path
-) -> None:
+def test_what_stops_an_actor_is_one_line(cli: Cli, cluster: str, finished: Path, many: Path, tmp_path: Path) -> None:
     with _job(tmp_path / "out", finished, many) as job:
         begun = tmp_path / "out" / "_job.json"
         begun.write_text(json.dumps(json.loads(begun.read_text()) | {"part_size": 5}))

@@ -84,9 +84,7 @@ def test_a_second_push_changes_nothing_and_a_dry_run_writes_the_same_and_asks_no
         assert (out / name).read_bytes() == (hub / "me" / "shapes" / name).read_bytes()
 
 
-def test_the_card_tells_the_counts_and_the_accuracies_of_the_run(
-    cli: Cli, finished: Path, tmp_path: Path
-) -> None:
+def test_the_card_tells_the_counts_and_the_accuracies_of_the_run(cli: Cli, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cli("push", finished, "me/shapes", "--dry-run", "-o", out, "--license", "mit", "--dataset", "Shapes")
     card = ModelCard.load(out / "README.md")
@@ -115,10 +113,7 @@ def test_nothing_that_is_pushed_names_a_folder_of_this_machine(
         assert str(tmp_path).encode() not in content, file.name
         assert str(photos).encode() not in content, file.name
     settings = yaml.safe_load((out / "config.yaml").read_text())
-    assert (settings["data"]["root"], settings["model"]["image_tower"]["weights"]) == (
-        None,
-        "tower.safetensors",
-    )
+    assert (settings["data"]["root"], settings["model"]["image_tower"]["weights"]) == (None, "tower.safetensors")
     assert load_config(out / "config.yaml").model.descriptions == "words.csv"
     assert load_model(out).network.classes == ("cross", "disc", "stripe")
 
@@ -156,10 +151,7 @@ def test_what_cannot_be_pushed_is_refused_in_one_line(
     ("token", "line"),
     [
         ("", "there is no token for the hub; log in with `hf auth login`, or set HF_TOKEN"),
-        (
-            "hf_other",
-            "cannot push to me/shapes: the hub refuses the token; log in again with `hf auth login`",
-        ),
+        ("hf_other", "cannot push to me/shapes: the hub refuses the token; log in again with `hf auth login`"),
     ],
 )
 def test_a_token_that_is_missing_or_refused_is_one_line(
@@ -171,9 +163,7 @@ def test_a_token_that_is_missing_or_refused_is_one_line(
     assert not (hub / "me").exists()
 
 
-def test_a_public_repository_does_not_take_what_was_meant_to_be_private(
-    cli: Cli, hub: Path, finished: Path
-) -> None:
+def test_a_public_repository_does_not_take_what_was_meant_to_be_private(cli: Cli, hub: Path, finished: Path) -> None:
     assert cli("push", finished, "me/hidden", "--private")[0] == 0
     assert cli("push", finished, "me/hidden", "--private")[0] == 0
     assert (hub / "me" / "hidden" / ".private").exists()
@@ -192,13 +182,9 @@ def test_an_interrupted_push_leaves_one_line_and_an_empty_repository(finished: P
         go_on.wait(60)
 
     with serving(tmp_path / "hub", on_upload=wait) as address:
-        variables = (
-            os.environ | environment(address, tmp_path / "cache") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-        )
+        variables = os.environ | environment(address, tmp_path / "cache") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         words = [sys.executable, "-m", "mpfgvc", "push", str(finished), "me/shapes"]
-        process = subprocess.Popen(
-            words, env=variables, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts
-        )
+        process = subprocess.Popen(words, env=variables, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts)
         assert arrived.wait(120)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)

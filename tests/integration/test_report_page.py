@@ -65,9 +65,7 @@ def page(browser: "Browser", report: Path, request: pytest.FixtureRequest) -> It
     opened.set_default_timeout(15_000)
     address, wrong = (report / "index.html").as_uri(), list[str]()
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on(
-        "request", lambda each: None if each.url.startswith((address, "data:")) else wrong.append(each.url)
-    )
+    opened.on("request", lambda each: None if each.url.startswith((address, "data:")) else wrong.append(each.url))
     opened.goto(address)
     yield opened
     opened.close()

@@ -47,8 +47,7 @@ def same(run: Path, other: Path) -> None:
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
     rows, others = (
-        [line.split(",")[:8] for line in (folder / "metrics.csv").read_text().splitlines()]
-        for folder in (run, other)
+        [line.split(",")[:8] for line in (folder / "metrics.csv").read_text().splitlines()] for folder in (run, other)
     )
     assert rows == others
     assert sorted(path.name for path in run.iterdir()) == sorted(path.name for path in other.iterdir())

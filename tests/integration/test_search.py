@@ -43,11 +43,7 @@ def test_a_run_embeds_all_its_photographs_with_class_and_split(cli: Cli, run: Pa
     code, stdout, _ = cli("embed", run, "--json")
     table = read_embeddings(run / "embeddings.parquet")
     assert code == 0
-    assert json.loads(stdout) == {
-        "embeddings": str(run / "embeddings.parquet"),
-        "count": 48,
-        "unreadable": [],
-    }
+    assert json.loads(stdout) == {"embeddings": str(run / "embeddings.parquet"), "count": 48, "unreadable": []}
     assert len(table) == 48
     assert {(split, table.splits.count(split)) for split in table.splits} == {
         ("train", 27),
@@ -60,9 +56,7 @@ def test_a_run_embeds_all_its_photographs_with_class_and_split(cli: Cli, run: Pa
     np.testing.assert_allclose(table.values[0], expected, atol=1e-5)
 
 
-def test_search_finds_the_photograph_itself_first_and_orders_by_cosine(
-    cli: Cli, run: Path, photos: Path
-) -> None:
+def test_search_finds_the_photograph_itself_first_and_orders_by_cosine(cli: Cli, run: Path, photos: Path) -> None:
     cli("embed", run)
     query = photos / "test" / "stripe" / "3.png"
     code, stdout, _ = cli("search", run, query, "--top", 4, "--json")
@@ -75,16 +69,12 @@ def test_search_finds_the_photograph_itself_first_and_orders_by_cosine(
     predictor = Predictor.from_pretrained(run)
     table = read_embeddings(run / "embeddings.parquet")
     cosines = cosine_similarity(torch.from_numpy(predictor.embed(query))[None], torch.tensor(table.values))
-    assert [each["similarity"] for each in nearest] == pytest.approx(
-        cosines.topk(4).values.tolist(), abs=1e-5
-    )
+    assert [each["similarity"] for each in nearest] == pytest.approx(cosines.topk(4).values.tolist(), abs=1e-5)
     code, stdout, _ = cli("search", run, query, "--top", 1)
     assert stdout.splitlines() == [str(query), f"  1.000  stripe  {query}"]
 
 
-def test_what_cannot_be_read_is_left_out_and_counted(
-    cli: Cli, run: Path, photos: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_read_is_left_out_and_counted(cli: Cli, run: Path, photos: Path, tmp_path: Path) -> None:
     folder, out = tmp_path / "new", tmp_path / "new.parquet"
     folder.mkdir()
     shutil.copy(photos / "test" / "disc" / "0.png", folder / "a.png")
@@ -103,9 +93,7 @@ def test_embeddings_of_another_model_are_refused(cli: Cli, run: Path, tmp_path: 
     digest = other / "model" / "digests.json"
     digest.unlink()
     predictor = Predictor.from_pretrained(other)
-    with pytest.raises(
-        DataError, match=r"holds embeddings of another model, which cannot be compared; make it"
-    ):
+    with pytest.raises(DataError, match=r"holds embeddings of another model, which cannot be compared; make it"):
         index_for(predictor, run / "embeddings.parquet")
 
 

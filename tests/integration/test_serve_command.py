@@ -68,9 +68,7 @@ def test_options_of_another_kind_of_model_are_refused(cli: Cli, finished: Path, 
         assert (code, line in stderr) == (2, True)
 
 
-def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(
-    finished: Path, photos: Path
-) -> None:
+def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(finished: Path, photos: Path) -> None:
     files = sorted((photos / "test" / "disc").iterdir())[:3]
     predictor = Predictor.from_pretrained(finished)
     with serving(finished, "--device", "cpu") as (url, process):
@@ -99,9 +97,7 @@ def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(
         assert errors == "mpfgvc: stopped; every request that was accepted has been answered\n"
 
 
-def test_what_was_sent_before_the_stop_is_answered_and_the_next_is_refused(
-    finished: Path, photos: Path
-) -> None:
+def test_what_was_sent_before_the_stop_is_answered_and_the_next_is_refused(finished: Path, photos: Path) -> None:
     """The process is halted while clients send, as on a busy machine, and told to stop before it goes on."""
     content = (photos / "test" / "disc" / "0.png").read_bytes()
     request = httpx.Request("POST", "http://localhost/classify", files={"photograph": content})
@@ -128,9 +124,7 @@ def test_what_was_sent_before_the_stop_is_answered_and_the_next_is_refused(
             connect()
 
 
-def test_the_token_comes_from_the_environment_and_other_names_of_this_machine_are_refused(
-    finished: Path,
-) -> None:
+def test_the_token_comes_from_the_environment_and_other_names_of_this_machine_are_refused(finished: Path) -> None:
     with serving(finished, "--device", "cpu", MPFGVC_TOKEN="a-secret-of-tests") as (url, _):  # noqa: S106
         assert httpx.get(f"{url}/classes").status_code == 401
         good = {"Authorization": "Bearer a-secret-of-tests"}
@@ -147,10 +141,7 @@ def test_the_token_comes_from_the_environment_and_other_names_of_this_machine_ar
         (["--host", "203.0.113.7"], "cannot listen on 203.0.113.7 port 8000: "),
         (["--queue", "0"], "--queue must be at least 1, got 0"),
         (["--max-megapixels", "nan"], "--max-megapixels must be above 0, got nan"),
-        (
-            ["--token", "short"],
-            "--token must be at least 8 printable ASCII characters without a space, got",
-        ),
+        (["--token", "short"], "--token must be at least 8 printable ASCII characters without a space, got"),
         (["--wait", "-1"], "--wait must be 0 to 10000 ms, got -1"),
     ],
 )

@@ -67,9 +67,7 @@ def grown(url: str, by: int) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_requests_are_shared_out_and_none_is_lost_when_a_server_stops_or_dies(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_requests_are_shared_out_and_none_is_lost_when_a_server_stops_or_dies(finished: Path, tmp_path: Path) -> None:
     ports, statuses, over = [free_port(), free_port()], list[int](), threading.Event()
     words = (export(finished, tmp_path / "run.onnx").path, "--threads", 1)
     with (

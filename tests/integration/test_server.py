@@ -36,16 +36,13 @@ def png_that_claims(width: int, height: int) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
     packed = [
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_classify_ranks_the_classes_of_each_photograph_in_their_order(server: Running) -> None:
-    answer = server.client.post(
-        "/classify?top=2", files=form(photograph("red"), photograph("lime", kind="JPEG"))
-    )
+    answer = server.client.post("/classify?top=2", files=form(photograph("red"), photograph("lime", kind="JPEG")))
     assert answer.status_code == 200
     first, second = answer.json()["photographs"]
     assert (first["name"], first["answer"], len(first["guesses"])) == ("0.png", "red", 2)
@@ -197,11 +194,7 @@ def test_what_is_no_photograph_within_the_limits_is_refused_in_one_line(
         ({"content": photograph(), "headers": {"content-type": "image/png"}}, 415, "got image/png"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "names no boundary"),
         ({"content": b"", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "no file"),
-        (
-            {"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}},
-            400,
-            "form cannot",
-        ),
+        ({"content": b"junk", "headers": {"content-type": "multipart/form-data; boundary=x"}}, 400, "form cannot"),
         ({"data": {"photograph": "https://a/b.jpg"}, "files": form(photograph())}, 400, "fetches nothing"),
         ({"data": {"comment": "a bird"}, "files": form(photograph())}, 400, "is text, not a file"),
         ({"files": form(*[photograph()] * 4)}, 413, "at most 3 photographs a request"),
@@ -245,10 +238,7 @@ def test_a_huge_head_is_refused_and_the_server_goes_on(server: Running) -> None:
 
 def test_explain_takes_one_photograph_at_a_time(server: Running) -> None:
     answer = server.client.post("/explain", files=form(photograph(), photograph()))
-    assert (answer.status_code, answer.json()["error"]) == (
-        413,
-        "one photograph at a time is explained, got 2",
-    )
+    assert (answer.status_code, answer.json()["error"]) == (413, "one photograph at a time is explained, got 2")
 
 
 def test_an_unknown_path_and_a_wrong_method_are_refused_like_all_else(server: Running) -> None:
@@ -375,9 +365,7 @@ def test_photographs_of_many_clients_share_batches() -> None:
 
 def test_the_openapi_document_describes_every_route(server: Running) -> None:
     document = json.loads(server.client.get("/openapi.json").content)
-    assert set(document["paths"]) == {
-        *("/classify", "/explain", "/embed", "/classes", "/health", "/ready", "/metrics")
-    }
+    assert set(document["paths"]) == {*("/classify", "/explain", "/embed", "/classes", "/health", "/ready", "/metrics")}
     upload = document["paths"]["/classify"]["post"]["requestBody"]["content"]
     assert list(upload) == ["multipart/form-data"]
     assert "503" in document["paths"]["/classify"]["post"]["responses"]

@@ -11,11 +11,7 @@ from schemathesis.checks import not_a_server_error
 from tests.loopback_server import Running, form, photograph, running
 
 LATIN = st.characters(max_codepoint=255, exclude_categories=["C"])
-BOUNDED: dict[str, Any] = {
-    "deadline": None,
-    "derandomize": True,
-    "suppress_health_check": list(HealthCheck),
-}
+BOUNDED: dict[str, Any] = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module")

@@ -109,10 +109,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "rollout, whose blocks are not run as a whole": {"model.selection": "rollout"},
     "prompts in chunks, computed twice": {"model.prompt_chunk": 2},
     "a frozen tower": {"stage1.tower_lr": 0.0},
-    "rotary positions": {
-        "model.image_tower.name": "eva02_tiny_patch14_224",
-        "model.image_tower.image_size": 42,
-    },
+    "rotary positions": {"model.image_tower.name": "eva02_tiny_patch14_224", "model.image_tower.image_size": 42},
 }
 CLASSES = ("cross", "disc", "ring", "stripe", "wave")
 
@@ -144,9 +141,7 @@ def _gradients_of_variants(configs: dict[str, Config]) -> None:
         assert found.keys() == expected.keys()
         for key, weight in found.items():
             assert weight.grad is not None, (name, key)
-            torch.testing.assert_close(
-                whole(weight.grad), expected[key], atol=2e-5, rtol=1e-3, msg=f"{name}: {key}"
-            )
+            torch.testing.assert_close(whole(weight.grad), expected[key], atol=2e-5, rtol=1e-3, msg=f"{name}: {key}")
         placement.put_back()
         for (key, weight), other in zip(stage.named_parameters(), alone.parameters(), strict=True):
             assert torch.equal(weight, other), (name, key)
@@ -186,9 +181,7 @@ def _storages() -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in storages}
 
 
-def test_a_sharded_process_of_two_holds_at_most_055_of_the_bytes(
-    make: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_a_sharded_process_of_two_holds_at_most_055_of_the_bytes(make: Callable[..., Config], tmp_path: Path) -> None:
     for sharding in ("none", "full"):
         settings = {"model.image_tower.name": "vit_tiny_patch16_224", "sharding": sharding}
         assert in_processes(2, _bytes_after_a_step, make(settings), tmp_path) == [0, 0]

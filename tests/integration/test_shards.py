@@ -55,9 +55,7 @@ def same_bits(run: Path, other: Path) -> None:
     assert all(torch.equal(mine[name], others[name]) for name in mine)
 
 
-def test_a_training_from_shards_ends_with_the_bits_of_one_from_files(
-    from_files: Path, from_shards: Path
-) -> None:
+def test_a_training_from_shards_ends_with_the_bits_of_one_from_files(from_files: Path, from_shards: Path) -> None:
     same_bits(from_shards, from_files)
 
 

@@ -69,9 +69,7 @@ def test_each_stage_changes_what_it_trains_and_no_bit_of_the_rest(tiny: Make, tm
 
 def test_without_epochs_the_starts_are_the_method_on_a_frozen_tower(tiny: Make, tmp_path: Path) -> None:
     """Classifier, prompts and fusion are fitted, the image tower keeps every bit, and the test is made."""
-    settings = tiny(
-        {"stage1.start": "features", "stage1.epochs": 0, "stage2.start": "stage1", "stage2.epochs": 0}
-    )
+    settings = tiny({"stage1.start": "features", "stage1.epochs": 0, "stage2.start": "stage1", "stage2.epochs": 0})
     run = train(settings, out=tmp_path / "run")
     tower = {name: value for name, value in untrained(settings).items() if name.startswith(TOWER)}
     trained = load_file(run.model_dir / "model.safetensors")
@@ -83,9 +81,7 @@ def test_without_epochs_the_starts_are_the_method_on_a_frozen_tower(tiny: Make, 
         assert run.metrics.sources[source].top1 > 0.6, source
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(
-    tiny: Make, plain: Path, tmp_path: Path
-) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny: Make, plain: Path, tmp_path: Path) -> None:
     """Whatever reads the photographs."""
     again = train(tiny({"stage2.views": 2, "data.workers": 2}), out=tmp_path / "again").path
     assert model_of(again) == model_of(plain)
@@ -194,9 +190,7 @@ def test_a_broken_training_photograph_ends_the_run_by_name_or_is_skipped(
     assert "3.png" in capsys.readouterr().err
 
 
-def test_a_damaged_environment_is_said_once_by_a_resume(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_environment_is_said_once_by_a_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "environment.json").write_text("{")
     resume(run)
     assert capsys.readouterr().err.count("environment.json cannot be used") == 1
@@ -283,9 +277,7 @@ def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
     assert "There are none, so worst classes are not known" in page
 
 
-def test_a_rate_that_is_too_low_is_said_once(
-    tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rate_that_is_too_low_is_said_once(tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rates = {"stage1.lr": 1e-9, "stage1.tower_lr": 1e-9, "stage1.warmup_epochs": 0.0, "stage1.epochs": 4}
     train(tiny(rates | {"stage2.epochs": 0}), out=tmp_path / "run")
     (line,) = said(capsys, "does not fall")

@@ -78,10 +78,7 @@ def test_a_run_killed_while_it_chooses_chooses_alike_when_resumed(settings: Tiny
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (
-            {"stage1.pretrained_share": 0.2},
-            "must be 0 for an image tower without pretrained weights, got 0.2",
-        ),
+        ({"stage1.pretrained_share": 0.2}, "must be 0 for an image tower without pretrained weights, got 0.2"),
         (
             {"stage1.pretrained_share": "validation", "model.image_tower.pretrained": True}
             | {"data.dataset": "synthetic", "data.root": None, "data.validation": 0.0},

@@ -11,18 +11,7 @@ from mpfgvc.recipes_io import parse_overrides
 
 Cli = Callable[..., tuple[int, str, str]]
 BIRDS = ["--data.birds.species=6", "--data.birds.train=4", "--data.birds.test=3", "--data.workers=0"]
-KEYS = {
-    "split",
-    "set",
-    "count",
-    "top1",
-    "top5",
-    "mean_class",
-    "prediction",
-    "precision",
-    "sources",
-    "left_out",
-} | {
+KEYS = {"split", "set", "count", "top1", "top5", "mean_class", "prediction", "precision", "sources", "left_out"} | {
     "absent_classes",
     "notes",
 }
@@ -65,10 +54,7 @@ def test_a_table_shows_the_source_text_only(cli: Cli) -> None:
         (["evaluate", "runs/1", "--zero-shot"], "--zero-shot takes no RUN, got runs/1; name towers"),
         (["evaluate", "run", "--seed", "3"], "unknown option --seed; see mpfgvc evaluate --help"),
         (["evaluate", "--zero-shot", "--model.kept_token=3"], "did you mean model.kept_tokens?"),
-        (
-            ["evaluate", "--zero-shot", "--splitt=train"],
-            "did you mean --split?",
-        ),
+        (["evaluate", "--zero-shot", "--splitt=train"], "did you mean --split?"),
         (["evaluate", "--zero-shot", "--config", "folder"], "data.root is not set; give the folder"),
         (
             ["evaluate", "--zero-shot", *BIRDS, "--split", "validation"],

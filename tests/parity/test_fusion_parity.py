@@ -94,10 +94,7 @@ def _fusion(*, text_width: int) -> Fusion:
 
 def _inputs(text_width: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(2)
-    return (
-        torch.randn(BATCH, WIDTH, generator=generator),
-        torch.randn(CLASSES, text_width, generator=generator),
-    )
+    return (torch.randn(BATCH, WIDTH, generator=generator), torch.randn(CLASSES, text_width, generator=generator))
 
 
 def _side_by_side(image: nn.Linear, text: nn.Linear) -> Tensor:

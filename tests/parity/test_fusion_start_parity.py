@@ -17,9 +17,7 @@ PHOTOGRAPHS, CLASSES, TEMPERATURE = 60, 7, 0.3
 
 @pytest.mark.parametrize("gain", [1.0, 4.0])
 @pytest.mark.parametrize(("width", "embed"), [(12, 12), (16, 9), (10, 24)])
-def test_the_logits_are_stage_1s_vision_logits_and_a_vote_of_each_text(
-    width: int, embed: int, gain: float
-) -> None:
+def test_the_logits_are_stage_1s_vision_logits_and_a_vote_of_each_text(width: int, embed: int, gain: float) -> None:
     network, embeddings = _trained_network(width, embed)
     start_fusion(network, embeddings, gain=gain)
     fusion = network.logits(embeddings).fusion

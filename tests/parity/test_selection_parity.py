@@ -138,9 +138,7 @@ def test_stochastic_depth_drops_what_timm_drops(kind: str) -> None:
     assert (trained - other).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize(
-    "kind", ["plain", "clip", "dinov2-registers", "eva02-rotary", "dinov3", "mixed-rope"]
-)
+@pytest.mark.parametrize("kind", ["plain", "clip", "dinov2-registers", "eva02-rotary", "dinov3", "mixed-rope"])
 @torch.no_grad()
 def test_rollout_is_the_product_of_timms_own_attention_maps_up_to_the_second_to_last_block(kind: str) -> None:
     transformer, images = _build(kind, (112, 168)), _images((112, 168))

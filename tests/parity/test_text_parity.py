@@ -82,9 +82,7 @@ def test_endings_of_different_lengths_equal_their_own_sentences(towers: tuple[Te
     _assert_close(features, expected)
 
 
-def test_descriptions_equal_encode_text_of_their_sentences_put_together(
-    towers: tuple[TextTower, Any],
-) -> None:
+def test_descriptions_equal_encode_text_of_their_sentences_put_together(towers: tuple[TextTower, Any]) -> None:
     tower, clip = towers
     sentences = [["a thin beak", "a very long and white tail"], ["dark eyes"], []]
     with torch.no_grad():

@@ -52,9 +52,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", lambda name, **given: create(name, **(given | TIMM_SIZES)))
     config = open_clip.get_model_config
     monkeypatch.setattr(
-        open_clip,
-        "get_model_config",
-        lambda name: SETTINGS | {"quick_gelu": config(name).get("quick_gelu", False)},
+        open_clip, "get_model_config", lambda name: SETTINGS | {"quick_gelu": config(name).get("quick_gelu", False)}
     )
 
 
@@ -67,9 +65,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("image", "text", "tag"), PAIRS)
-def test_a_pair_of_the_hub_starts_with_the_logits_of_its_clip(
-    hub: Path, image: str, text: str, tag: str
-) -> None:
+def test_a_pair_of_the_hub_starts_with_the_logits_of_its_clip(hub: Path, image: str, text: str, tag: str) -> None:
     clip = _clip(quick_gelu=tag == "openai")
     timms, open_clips = (hub / repository for repository in REPOSITORIES[tag])
     _save(_in_timms_layout(clip), timms / "model.safetensors")
@@ -196,15 +192,11 @@ def _local(tower: Any, clip: Any, folder: Path, **options: Any) -> ModelConfig:
     return _of_files(folder, **options)
 
 
-def _of_files(
-    folder: Path, *, quick: str = "", text: str | None = None, projection: Any = "auto"
-) -> ModelConfig:
+def _of_files(folder: Path, *, quick: str = "", text: str | None = None, projection: Any = "auto") -> ModelConfig:
     image = f"vit_base_patch16_clip_{quick}_224".replace("__", "_")
     return _config(
         ImageTowerConfig(name=image, weights=str(folder / "tower.safetensors")),
-        TextTowerConfig(
-            name=text or f"ViT-B-16-{quick}".rstrip("-"), weights=str(folder / "clip.safetensors")
-        ),
+        TextTowerConfig(name=text or f"ViT-B-16-{quick}".rstrip("-"), weights=str(folder / "clip.safetensors")),
         projection=projection,
     )
 
@@ -226,8 +218,6 @@ def _assert_zero_shot(network: MPFGVC, clip: Any) -> None:
     images = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     logits = network.eval()(images).text
     sentences = open_clip.SimpleTokenizer()([f"a photo of a {name}" for name in CLASSES])
-    cosines = (
-        F.normalize(clip.encode_image(images), dim=-1) @ F.normalize(clip.encode_text(sentences), dim=-1).T
-    )
+    cosines = F.normalize(clip.encode_image(images), dim=-1) @ F.normalize(clip.encode_text(sentences), dim=-1).T
     assert cosines.std(dim=0).min() > 1e-3, "the photographs differ"
     torch.testing.assert_close(logits, cosines / 0.07, atol=1e-4, rtol=0)

@@ -36,8 +36,7 @@ def test_the_subset_is_read_as_it_is_and_a_note_says_how_it_differs(config):
     assert set(Counter(sample.label for sample in photos.subset("train")).values()) == {30}
     assert photos.classes[26] == "Gray crowned Rosy Finch"
     assert photos.notes == (
-        "a subset: 27 of the 200 classes, 810 of the 5994 training images, "
-        "739 of the 5794 test images of CUB-200-2011",
+        "a subset: 27 of the 200 classes, 810 of the 5994 training images, 739 of the 5794 test images of CUB-200-2011",
     )
 
 

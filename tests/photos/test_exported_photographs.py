@@ -37,9 +37,7 @@ def model(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow("a ViT-tiny on 50 photographs")
 @pytest.mark.timeout(900)
-def test_every_photograph_has_the_same_best_guess_by_each_source(
-    model: Path, cub_subset: Path, tmp_path: Path
-) -> None:
+def test_every_photograph_has_the_same_best_guess_by_each_source(model: Path, cub_subset: Path, tmp_path: Path) -> None:
     images = cub_subset / "images"
     done = export(model, tmp_path / "birds.onnx", photos=images, most=5)
     assert done.parity.agreement == 1.0

@@ -40,13 +40,7 @@ FILES = {
     ("descriptions.md", "yaml"): "mushrooms.yaml",
 }
 COPIES = {
-    "explain.md": (
-        "new_photos/bolete.jpg",
-        "new_photos/morel.jpg",
-        "collection/1.jpg",
-        "before.jpg",
-        "after.jpg",
-    )
+    "explain.md": ("new_photos/bolete.jpg", "new_photos/morel.jpg", "collection/1.jpg", "before.jpg", "after.jpg")
 }
 """Photographs that a page names."""
 NOT_RUN = ("pip", "hf", "torchrun")

@@ -30,18 +30,14 @@ def test_the_defaults_are_the_recipe_folder_and_run_the_whole_method() -> None:
     ("make", "line"),
     [
         (lambda: ModelConfig(kept_tokens=0), "model.kept_tokens must be at least 1, got 0"),
-        (
-            lambda: ModelConfig(supercategory=" "),
-            "model.supercategory must hold a word, such as bird, got nothing",
-        ),
+        (lambda: ModelConfig(supercategory=" "), "model.supercategory must hold a word, such as bird, got nothing"),
         (lambda: ModelConfig(temperature=0), "model.temperature must be above 0, got 0"),
         (lambda: ModelConfig(temperature=math.nan), "model.temperature must be a number, got nan"),
         (lambda: Stage1Config(pretrained_share=1.2), "stage1.pretrained_share must be at most 1, got 1.2"),
         (lambda: Stage1Config(lr=math.inf), "stage1.lr must be a number, got inf"),
         (
             lambda: Stage1Config(vision_weight=0, text_weight=0),
-            "stage1.text_weight must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to "
-            "train, got 0.0",
+            "stage1.text_weight must be above 0 if stage1.vision_weight is 0, or stage 1 has nothing to train, got 0.0",
         ),
         (
             lambda: Config(
@@ -53,8 +49,7 @@ def test_the_defaults_are_the_recipe_folder_and_run_the_whole_method() -> None:
         ),
         (
             lambda: Config(stage1=Stage1Config(vision_weight=0)),
-            "stage2.start must be random unless stage1.vision_weight and stage1.text_weight are above 0, "
-            "got stage1",
+            "stage2.start must be random unless stage1.vision_weight and stage1.text_weight are above 0, got stage1",
         ),
         (lambda: Stage2Config(lr=-1), "stage2.lr must be at least 0, got -1"),
         (lambda: Stage1Config(clip=0), "stage1.clip must be above 0, got 0"),
@@ -66,10 +61,7 @@ def test_the_defaults_are_the_recipe_folder_and_run_the_whole_method() -> None:
             lambda: Stage1Config().replaced(batch_size=10, accumulate=4),
             "stage1.batch_size must be a multiple of stage1.accumulate (4), got 10",
         ),
-        (
-            lambda: Stage1Config(sampled_classes=32),
-            "stage1.sampled_classes must be at least 33, got 32",
-        ),
+        (lambda: Stage1Config(sampled_classes=32), "stage1.sampled_classes must be at least 33, got 32"),
     ],
 )
 def test_a_broken_rule_names_its_setting_and_the_value(make: Any, line: str) -> None:
@@ -108,11 +100,7 @@ def test_python_values_are_taken_as_they_are(name: str, value: object, kept: obj
         ("seed", 3.0, "seed must be a whole number, got 3.0"),
         ("seed", None, "seed must be a whole number, got null"),
         ("stage1.lr", 10**400, "stage1.lr must be a number, got 1000"),
-        (
-            "stage1.pretrained_share",
-            "best",
-            "stage1.pretrained_share must be a number or validation",
-        ),
+        ("stage1.pretrained_share", "best", "stage1.pretrained_share must be a number or validation"),
         ("compile", "true", "compile must be true or false, got true"),
         ("data", 3, "data must hold settings of its own, got 3"),
         ("seed.x", 3, "seed must be a whole number, got {'x': 3}"),
@@ -133,9 +121,7 @@ def test_a_dictionary_sets_some_settings_of_a_group_and_leaves_the_others() -> N
     assert (config.data.root, config.data.dataset) == ("x", "cub")
 
 
-def test_relative_paths_hold_in_any_working_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_paths_hold_in_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(overrides=PATHS).with_absolute_paths()
     assert config == load_config(overrides={name: tmp_path / path for name, path in PATHS.items()})

@@ -100,9 +100,7 @@ def start(server: TCPStore) -> Start:
 
 
 @pytest.mark.parametrize("ranks", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-def test_all_processes_of_a_start_get_one_name_that_no_earlier_start_had(
-    start: Start, ranks: tuple[int, ...]
-) -> None:
+def test_all_processes_of_a_start_get_one_name_that_no_earlier_start_had(start: Start, ranks: tuple[int, ...]) -> None:
     names = [{future.result() for future in start(*ranks, world=3, apart=0.2)} for _ in range(3)]
     assert [len(name) for name in names] == [1, 1, 1]
     assert len(set.union(*names)) == 3

@@ -140,9 +140,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path: Path) 
         "try:\n    write_bytes(Path(sys.argv[1]), bytes(20_000))\n"
         "except OutputError as error:\n    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "a.bin"], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.bin"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"cannot write {tmp_path / 'a.bin'}: File too large; ")
     assert _names(tmp_path) == {"a.bin"}
     assert (tmp_path / "a.bin").read_bytes() == b"old"
@@ -173,9 +171,7 @@ def test_a_block_that_fails_leaves_the_old_folder(tmp_path: Path) -> None:
     assert _content(tmp_path / "model") == _whole("old")
 
 
-def test_a_rename_that_is_refused_leaves_the_old_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rename_that_is_refused_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _fill(tmp_path / "model", "old")
     rename = os.rename
 
@@ -206,9 +202,7 @@ def test_a_kill_at_any_call_leaves_a_whole_folder_to_readers_and_to_the_owner(
     assert all(content in (_whole("old"), _whole("new")) for content in found)
 
 
-def test_a_kill_while_a_folder_is_restored_leaves_a_whole_one(
-    tmp_path: Path, kill_at_every_call: Kill
-) -> None:
+def test_a_kill_while_a_folder_is_restored_leaves_a_whole_one(tmp_path: Path, kill_at_every_call: Kill) -> None:
     model = tmp_path / "model"
     _fill(model, "old")
     for _ in kill_at_every_call(lambda: _fill(model, "new")):
@@ -283,9 +277,7 @@ def _locks_fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", refuse)
 
 
-def test_an_owner_that_ends_at_the_same_moment_does_not_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_owner_that_ends_at_the_same_moment_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flock = fcntl.flock
 
     def after_the_owner_removed_the_file(descriptor: int, operation: int) -> None:
@@ -302,9 +294,7 @@ def test_an_owner_that_ends_at_the_same_moment_does_not_count(
 @pytest.mark.parametrize(
     "write", [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
 )
-def test_what_no_path_can_be_is_refused_in_one_line(
-    tmp_path: Path, name: str, write: Callable[[Path], object]
-) -> None:
+def test_what_no_path_can_be_is_refused_in_one_line(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
     with pytest.raises(OutputError, match=r"^cannot write '[ -~]*': it is no path that a file can have"):
         write(tmp_path / name)
     assert not _names(tmp_path)
@@ -366,9 +356,7 @@ def test_a_flipped_bit_of_the_digest_itself_is_refused(file: Path) -> None:
             check_digest(file)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", bytes(80), b"{", b'{"checkpoint.pt": 3}', b'{"checkpoint.pt": "ab"}', b"7"]
-)
+@pytest.mark.parametrize("content", [b"", bytes(80), b"{", b'{"checkpoint.pt": 3}', b'{"checkpoint.pt": "ab"}', b"7"])
 def test_damaged_digests_are_refused_in_one_line_and_not_replaced(file: Path, content: bytes) -> None:
     (file.parent / DIGESTS).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"^\S+digests\.json is damaged or unreadable: [^\n]*$"):
@@ -406,9 +394,7 @@ def test_a_kill_at_any_call_leaves_the_old_or_the_new_file_and_it_checks(
     assert stored_digest(file) == hashlib.sha256(b"new content").hexdigest()
 
 
-def test_a_file_replaced_while_it_is_read_is_not_called_damaged(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_replaced_while_it_is_read_is_not_called_damaged(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = hashlib.file_digest
 
     def replace_first(*arguments: object) -> object:

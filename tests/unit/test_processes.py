@@ -54,8 +54,7 @@ def test_uneven_nodes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "first"),
-    [("gpu[07-09]", "gpu07"), ("gpu[7,9]", "gpu7"), ("alpha,beta", "alpha"), ("alpha", "alpha")],
+    ("nodes", "first"), [("gpu[07-09]", "gpu07"), ("gpu[7,9]", "gpu7"), ("alpha,beta", "alpha"), ("alpha", "alpha")]
 )
 def test_processes_of_srun_meet_at_its_first_node(nodes: str, first: str) -> None:
     assert main_address({"SLURM_STEP_NODELIST": nodes}) == first

@@ -28,9 +28,7 @@ def test_a_closed_bar_is_not_closed_again(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == ""
 
 
-def test_control_characters_cannot_steer_a_terminal_or_break_a_line(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_control_characters_cannot_steer_a_terminal_or_break_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert printable("a\x1b[31mb\nc\u2028é\udce9") == "a\\x1b[31mb\\nc\\u2028é\udce9"
     say("skipped bad\nname.jpg")
     assert capsys.readouterr().err == "mpfgvc: skipped bad\\nname.jpg\n"

@@ -21,8 +21,7 @@ from mpfgvc.recipes_io import (
 )
 
 ANY_TEXT = st.text(
-    alphabet=st.characters(exclude_characters="\0") | st.characters(categories=["Cs", "Cc", "Zl", "Zp"]),
-    min_size=1,
+    alphabet=st.characters(exclude_characters="\0") | st.characters(categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1
 ).filter(lambda text: "\0" not in text)
 
 
@@ -72,9 +71,7 @@ def test_an_unknown_recipe_is_refused_with_the_list(name: str, hint: str) -> Non
         ({"data.dataset": "cub"}, "folder"),
     ],
 )
-def test_a_training_takes_folder_for_named_data_else_synthetic(
-    overrides: dict[str, object], name: str
-) -> None:
+def test_a_training_takes_folder_for_named_data_else_synthetic(overrides: dict[str, object], name: str) -> None:
     assert default_recipe(overrides) == name
     if overrides.get("data.dataset", name) == name:  # the base of an ablation is the same
         expected = load_config(name, overrides=overrides)
@@ -116,9 +113,7 @@ def test_another_base_takes_the_place_of_the_last_one() -> None:
         *("model.kept_tokens", "model.prediction", "stage1.text_weight"),
         *("stage2.start", "stage2.epochs"),
     }
-    with pytest.raises(
-        ConfigError, match=r"cub names no base to replace by dogs; begin it with base: default"
-    ):
+    with pytest.raises(ConfigError, match=r"cub names no base to replace by dogs; begin it with base: default"):
         load_config("cub", base="dogs")
 
 
@@ -139,22 +134,7 @@ def test_settings_of_a_comparison_lie_below_what_an_ablation_says() -> None:
     assert load_ablation("cub", settings=settings).model.kept_tokens == 32
 
 
-NAMES = [
-    "birds #2",
-    "2011",
-    "on",
-    "0123",
-    "[new]",
-    "a: b",
-    "1e3",
-    "~",
-    "-x",
-    "'",
-    "No",
-    "é\udce9",
-    " ",
-    "a\nb",
-]
+NAMES = ["birds #2", "2011", "on", "0123", "[new]", "a: b", "1e3", "~", "-x", "'", "No", "é\udce9", " ", "a\nb"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -217,10 +197,7 @@ def test_the_type_of_a_setting_decides_how_its_word_is_read(words: list[str], va
             "model.image_tower.image_size must be a whole number or a list of whole numbers or null, got ",
         ),
         ("--data.root=", "data.root must not be empty or contain a NUL character; leave it out instead, got"),
-        (
-            "--data.root",
-            "--data.root needs a value; a value that begins with -- is written --data.root=--value",
-        ),
+        ("--data.root", "--data.root needs a value; a value that begins with -- is written --data.root=--value"),
         ("--data={root: x}", "data must hold settings of its own, got {root: x}"),
         ("--seed.x=4", "seed must be a whole number, got {'x': '4'}"),
         ("--data..root=x", "unknown setting data."),

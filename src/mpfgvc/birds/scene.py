@@ -59,9 +59,7 @@ def draw_picture(plumage: Plumage, *, seed: int, index: int, size: int = 96) -> 
     return Picture(image=scene.image(), regions=_paint_regions(size, scene.shapes, scene.matrix))
 
 
-def draw_image(
-    plumage: Plumage, *, seed: int, index: int, size: int = 96, variation: float = 1.0
-) -> Image.Image:
+def draw_image(plumage: Plumage, *, seed: int, index: int, size: int = 96, variation: float = 1.0) -> Image.Image:
     """Only the image of `draw_picture`, in less time.
 
     With less `variation` (0..1) the bird is larger, nearer to the centre and more often facing right
@@ -142,9 +140,7 @@ def _perch(bird: list[Shape], generator: Generator) -> Iterator[Shape]:
     slope, width = generator.normal(0, 0.10), generator.uniform(0.028, 0.06)
     color = _pick(_BARK_COLORS, generator)
     if generator.random() < 0.25:
-        yield Shape(
-            points=np.array([(-4, y), (4, y), (4, 4), (-4, 4)], dtype=float), color=color, opacity=0.55
-        )
+        yield Shape(points=np.array([(-4, y), (4, y), (4, 4), (-4, 4)], dtype=float), color=color, opacity=0.55)
         return
     xs = np.linspace(-3, 3, 9)
     middle = y + width + slope * (xs - x) + generator.normal(0, 0.012, 9)

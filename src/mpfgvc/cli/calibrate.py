@@ -24,17 +24,13 @@ def _add_options(parser: ArgumentParser) -> None:
         help="class folders of photographs that the run was not trained on (default: its validation split); "
         "or where its dataset is now",
     )
-    parser.add_argument(
-        "--data.manifest", dest="manifest", metavar="FILE", help="a manifest of such photographs"
-    )
+    parser.add_argument("--data.manifest", dest="manifest", metavar="FILE", help="a manifest of such photographs")
     parser.add_argument(
         "--taxonomy",
         metavar="FILE",
         help="also give the model a tree above its classes: a CSV file or NABirds' hierarchy.txt",
     )
-    parser.add_argument(
-        "--device", choices=get_args(Device), default="auto", help="where to compute (default: auto)"
-    )
+    parser.add_argument("--device", choices=get_args(Device), default="auto", help="where to compute (default: auto)")
 
 
 def _run(options: Namespace) -> None:
@@ -64,8 +60,4 @@ def _words(error: CalibrationError) -> str:
     return f"{100 * error.value:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f})"
 
 
-COMMAND = Command(
-    name="calibrate",
-    add_options=_add_options,
-    run=_run,
-)
+COMMAND = Command(name="calibrate", add_options=_add_options, run=_run)

@@ -61,9 +61,7 @@ class Parser(ArgumentParser):
 
 def add_model(parser: ArgumentParser) -> None:
     """The model, as the first word."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="run folder, model folder, or hf://user/name for one on the hub"
-    )
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, or hf://user/name for one on the hub")
 
 
 def add_json(parser: ArgumentParser) -> None:
@@ -104,9 +102,7 @@ def add_precision(parser: ArgumentParser) -> None:
 
 def add_dataset_place(parser: ArgumentParser) -> None:
     """`--data.root` and `--data.manifest`, for the dataset of a run that has moved."""
-    parser.add_argument(
-        "--data.root", dest="root", metavar="FOLDER", help="where the dataset is now, if it has moved"
-    )
+    parser.add_argument("--data.root", dest="root", metavar="FOLDER", help="where the dataset is now, if it has moved")
     parser.add_argument(
         "--data.manifest", dest="manifest", metavar="FILE", help="where its manifest is now, if it has moved"
     )

@@ -38,13 +38,9 @@ def _add_options(parser: ArgumentParser) -> None:
         help="folder of the runs, one for each recipe and seed, and of the table (default: runs/compare); "
         "what is done there is not done again",
     )
+    parser.add_argument("--reference", metavar="RECIPE", help="what the others are compared with (default: the first)")
     parser.add_argument(
-        "--reference", metavar="RECIPE", help="what the others are compared with (default: the first)"
-    )
-    parser.add_argument(
-        "--base",
-        metavar="RECIPE",
-        help="what the ablations change (default: folder if data are named, else synthetic)",
+        "--base", metavar="RECIPE", help="what the ablations change (default: folder if data are named, else synthetic)"
     )
     parser.add_argument(
         "--split",
@@ -60,9 +56,7 @@ def _run(options: Namespace) -> None:
     seeds = _seeds(options)
     from mpfgvc.training.compare import compare
 
-    comparison = compare(
-        recipes, seeds=seeds, out=options.out, split=options.split, reference=options.reference
-    )
+    comparison = compare(recipes, seeds=seeds, out=options.out, split=options.split, reference=options.reference)
     from mpfgvc.evaluation.comparison import write_comparison_files
 
     write_comparison_files(comparison, Path(options.out))

@@ -35,8 +35,7 @@ def _add_check_options(parser: ArgumentParser) -> None:
         "--run",
         dest="run_folder",
         metavar="RUN",
-        help="check the photographs of this run, in the splits that it stored; "
-        "its image tower judges their labels",
+        help="check the photographs of this run, in the splits that it stored; its image tower judges their labels",
     )
     parser.add_argument("--quick", action="store_true", help="read only the headers of the photographs")
     parser.add_argument(
@@ -69,9 +68,7 @@ def _check(options: Namespace) -> int:
         fixed = write_clean_manifest(report, dataset.photos, root=dataset.root, out=out)
     if options.json:
         more = {"labels": labels, "fix": fixed}
-        document = report.to_dict() | {
-            name: each.to_dict() for name, each in more.items() if each is not None
-        }
+        document = report.to_dict() | {name: each.to_dict() for name, each in more.items() if each is not None}
         output.write_json(document | ({} if page is None else {"page": page}))
         return report.exit_code
     write_check(report)
@@ -147,9 +144,7 @@ def _write_fixed(fixed: CleanManifest) -> None:
         output.write_line(printable(f"  left out      {each.path}: {each.reason}"))
     for line in _rest(len(fixed.left_out), "are left out"):
         output.write_line(line.replace("--page or --json", "--json"))
-    output.write_line(
-        f"next            mpfgvc train --data.dataset manifest --data.manifest {path} --data.root {root}"
-    )
+    output.write_line(f"next            mpfgvc train --data.dataset manifest --data.manifest {path} --data.root {root}")
 
 
 def _dataset(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:
@@ -162,9 +157,7 @@ def _dataset(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset
     others += ["--config"] if options.config is not None else []
     if others:
         raise ConfigError(f"--run takes only --data.root and --data.manifest, got {others[0]}; leave it out")
-    return run_to_check(
-        options.run_folder, root=overrides.get("data.root"), manifest=overrides.get("data.manifest")
-    )
+    return run_to_check(options.run_folder, root=overrides.get("data.root"), manifest=overrides.get("data.manifest"))
 
 
 def _add_synthesize_options(parser: ArgumentParser) -> None:
@@ -210,9 +203,7 @@ def _add_pack_options(parser: ArgumentParser) -> None:
         "--per-shard", type=int, default=1000, metavar="COUNT", help="photographs in a shard (default: 1000)"
     )
     parser.add_argument(
-        "--shuffle",
-        action="store_true",
-        help="mix the classes over the shards, by the seed; for data.shuffle_shards",
+        "--shuffle", action="store_true", help="mix the classes over the shards, by the seed; for data.shuffle_shards"
     )
     parser.epilog = (
         "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
@@ -251,22 +242,7 @@ def _pack(options: Namespace) -> None:
 
 
 COMMANDS = (
-    Command(
-        name="data check",
-        add_options=_add_check_options,
-        run=_check,
-        takes_settings=True,
-    ),
-    Command(
-        name="data pack",
-        add_options=_add_pack_options,
-        run=_pack,
-        takes_settings=True,
-    ),
-    Command(
-        name="data synthesize",
-        add_options=_add_synthesize_options,
-        run=_synthesize,
-        takes_settings=True,
-    ),
+    Command(name="data check", add_options=_add_check_options, run=_check, takes_settings=True),
+    Command(name="data pack", add_options=_add_pack_options, run=_pack, takes_settings=True),
+    Command(name="data synthesize", add_options=_add_synthesize_options, run=_synthesize, takes_settings=True),
 )

@@ -7,14 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import (
-    Command,
-    add_dataset_place,
-    add_device,
-    add_json,
-    add_model,
-    check_positive,
-)
+from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json, add_model, check_positive
 from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
 from mpfgvc.errors import ConfigError, printable
 from mpfgvc.progress import say
@@ -61,12 +54,8 @@ def _run(options: Namespace) -> int:
     notes: tuple[str, ...] = ()
     if options.photos:
         listing = find_images(options.photos)
-        predictor = Predictor.from_pretrained(
-            options.model, device=options.device, precision=options.precision
-        )
-        embedded = embed_photos(
-            predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size
-        )
+        predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
+        embedded = embed_photos(predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size)
         notes = tuple(listing.ignored())
     else:
         embedded = embed_run(
@@ -99,9 +88,4 @@ def _run_many(options: Namespace) -> int:
     return run_many(options, Task.of("embeddings", options.model, precision=options.precision))
 
 
-COMMAND = Command(
-    name="embed",
-    add_options=_add_options,
-    run=_run,
-    interrupted="interrupted; no file is half written",
-)
+COMMAND = Command(name="embed", add_options=_add_options, run=_run, interrupted="interrupted; no file is half written")

@@ -92,9 +92,7 @@ def _run_zero_shot(options: Namespace) -> None:
     dataset_root(config.data)  # refused here, it costs no import of torch
     from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
 
-    evaluation = evaluate_zero_shot(
-        config, split=options.split, precision=options.precision, report=options.report
-    )
+    evaluation = evaluate_zero_shot(config, split=options.split, precision=options.precision, report=options.report)
     _show(evaluation, options)
 
 
@@ -119,9 +117,5 @@ ZERO_SHOT = Command(
     more_help=_settings_help,
 )
 COMMAND = Command(
-    name="evaluate",
-    add_options=_add_options,
-    run=_run,
-    shares_work=True,
-    with_option={"--zero-shot": ZERO_SHOT},
+    name="evaluate", add_options=_add_options, run=_run, shares_work=True, with_option={"--zero-shot": ZERO_SHOT}
 )

@@ -6,14 +6,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import (
-    Command,
-    add_dataset_place,
-    add_device,
-    add_json,
-    add_model,
-    check_positive,
-)
+from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json, add_model, check_positive
 from mpfgvc.errors import ConfigError, DataError, printable
 from mpfgvc.progress import say
 
@@ -31,18 +24,13 @@ ROWS, SHEET = 4, 60
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
     parser.add_argument(
-        "photos",
-        metavar="PHOTO",
-        nargs="*",
-        help="files, folders or globs (default: some test photographs of the run)",
+        "photos", metavar="PHOTO", nargs="*", help="files, folders or globs (default: some test photographs of the run)"
     )
     parser.add_argument("-o", "--out", metavar="PNG", required=True, help="picture to write")
     add_json(parser)
     parser.add_argument("--top", type=int, default=3, help="guesses for each photograph (default: 3)")
     parser.add_argument(
-        "--most",
-        type=int,
-        help=f"photographs in the picture at most (default: {SHEET}, or {ROWS} if none are named)",
+        "--most", type=int, help=f"photographs in the picture at most (default: {SHEET}, or {ROWS} if none are named)"
     )
     parser.add_argument(
         "--nearest",
@@ -86,9 +74,7 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
     from mpfgvc.inference.explain import named_test_images
 
     if not options.photos:
-        return named_test_images(
-            options.model, options.most or ROWS, root=options.root, manifest=options.manifest
-        )
+        return named_test_images(options.model, options.most or ROWS, root=options.root, manifest=options.manifest)
     found = find_images(options.photos).photographs
     most = options.most or SHEET
     if len(found) > most:
@@ -96,9 +82,7 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
     return [(str(path), path) for path in found[:most]]
 
 
-def _explain(
-    options: Namespace, named: list[tuple[str, Path | Image]]
-) -> tuple[list[TitledExplanation], list[str]]:
+def _explain(options: Namespace, named: list[tuple[str, Path | Image]]) -> tuple[list[TitledExplanation], list[str]]:
     """The explanations, and a line for each photograph that cannot be read. Raises DataError if none can."""
     from mpfgvc.inference.explain import TrainingPhotos, explain
     from mpfgvc.inference.predictor import Predictor
@@ -123,8 +107,4 @@ def _explain(
     return explained, [str(error) for error in unreadable]
 
 
-COMMAND = Command(
-    name="explain",
-    add_options=_add_options,
-    run=_run,
-)
+COMMAND = Command(name="explain", add_options=_add_options, run=_run)

@@ -29,21 +29,15 @@ def _add_options(parser: ArgumentParser) -> None:
         help="photographs to compare on (default: validation or training photographs of the run)",
     )
     parser.add_argument("--most", type=int, default=200, help="how many of them at most (default: 200)")
-    parser.add_argument(
-        "--difference", type=float, help="the largest difference of a probability that is fine, 0..1"
-    )
-    parser.add_argument(
-        "--agreement", type=float, help="the least share of equal best guesses that is fine, 0..1"
-    )
+    parser.add_argument("--difference", type=float, help="the largest difference of a probability that is fine, 0..1")
+    parser.add_argument("--agreement", type=float, help="the least share of equal best guesses that is fine, 0..1")
     parser.add_argument(
         "--engine",
         choices=get_args(Engine),
         default="onnxruntime",
         help="what runs a .onnx file for the comparison (default: onnxruntime)",
     )
-    parser.add_argument(
-        "--data.root", dest="root", metavar="FOLDER", help="where the dataset is now, if it has moved"
-    )
+    parser.add_argument("--data.root", dest="root", metavar="FOLDER", help="where the dataset is now, if it has moved")
     add_json(parser)
 
 
@@ -89,9 +83,4 @@ def _write(exported: Exported) -> None:
     output.write("".join(f"{name:20s}{printable(value)}\n" for name, value in rows))
 
 
-COMMAND = Command(
-    name="export",
-    add_options=_add_options,
-    run=_run,
-    interrupted="interrupted; nothing was written",
-)
+COMMAND = Command(name="export", add_options=_add_options, run=_run, interrupted="interrupted; nothing was written")

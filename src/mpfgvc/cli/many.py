@@ -27,9 +27,7 @@ def add_many(parser: ArgumentParser) -> None:
     many = parser.add_argument_group(
         "many photographs", "into a folder of Parquet files; the same command goes on after a stop"
     )
-    many.add_argument(
-        "--part-size", type=int, metavar="N", help="photographs in a file of the folder (default: 512)"
-    )
+    many.add_argument("--part-size", type=int, metavar="N", help="photographs in a file of the folder (default: 512)")
     many.add_argument(
         "--address",
         help="with --engine ray: the cluster, such as host:6379 (default: RAY_ADDRESS, else one that is "

@@ -14,13 +14,7 @@ from typing import get_args
 
 from mpfgvc.cli.command import Command, add_device, add_model, check_positive
 from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
-from mpfgvc.cli.predictions import (
-    add_engine,
-    add_photos,
-    add_rules,
-    predict,
-    rules_of,
-)
+from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, predict, rules_of
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
 from mpfgvc.terms import RAY, Source
@@ -32,8 +26,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--source",
         choices=get_args(Source),
-        help="classifier to use (default: what the model answers with, fusion unless model.prediction named "
-        "another)",
+        help="classifier to use (default: what the model answers with, fusion unless model.prediction named another)",
     )
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     parser.add_argument(
@@ -73,8 +66,5 @@ def _run_many(options: Namespace) -> int:
 
 
 COMMAND = Command(
-    name="predict",
-    add_options=_add_options,
-    run=_run,
-    interrupted="interrupted; what was written is whole",
+    name="predict", add_options=_add_options, run=_run, interrupted="interrupted; what was written is whole"
 )

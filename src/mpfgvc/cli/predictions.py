@@ -30,9 +30,7 @@ def add_photos(parser: ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print one JSON array")
     formats.add_argument("--jsonl", action="store_true", help="print one JSON object per line")
-    formats.add_argument(
-        "--csv", action="store_true", help="print CSV: path, rank, label, probability, error"
-    )
+    formats.add_argument("--csv", action="store_true", help="print CSV: path, rank, label, probability, error")
     parser.add_argument("--top", type=int, default=5, help="guesses for each photograph (default: 5)")
 
 
@@ -71,9 +69,7 @@ def add_rules(parser: ArgumentParser) -> None:
 def rules_of(options: Namespace) -> AnswerRules:
     """The rules that the options ask for. Raises ConfigError, DataError for a file without names."""
     within = [name for each in options.within for name in _names(each)]
-    return AnswerRules(
-        abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within)
-    )
+    return AnswerRules(abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within))
 
 
 def add_engine(parser: ArgumentParser, *, more: Sequence[str] = (), more_help: str = "") -> None:
@@ -104,9 +100,7 @@ def predict(options: Namespace, *, say: Callable[[str], None]) -> int:
         say(note)
     total = broken = unsure = 0
     with writer_of(options) as write:
-        for prediction in predictor.predict_files(
-            listing.photographs, top=options.top, batch_size=options.batch_size
-        ):
+        for prediction in predictor.predict_files(listing.photographs, top=options.top, batch_size=options.batch_size):
             write(prediction)
             total += 1
             broken += bool(prediction.failure)
@@ -127,11 +121,7 @@ def writer_of(options: Namespace) -> AbstractContextManager[Write]:
         return _json()
     if options.jsonl:
         return _json_lines()
-    return (
-        _csv(with_answer=options.abstain is not None, with_set=options.set is not None)
-        if options.csv
-        else _table()
-    )
+    return _csv(with_answer=options.abstain is not None, with_set=options.set is not None) if options.csv else _table()
 
 
 @contextmanager

@@ -27,8 +27,4 @@ def _run(options: Namespace) -> None:
         write_prompts(learned)
 
 
-COMMAND = Command(
-    name="prompts",
-    add_options=_add_options,
-    run=_run,
-)
+COMMAND = Command(name="prompts", add_options=_add_options, run=_run)

@@ -33,11 +33,7 @@ def _add_options(parser: ArgumentParser) -> None:
 
 def _run(options: Namespace) -> None:
     if options.dry_run != (options.out is not None):
-        rule = (
-            "--dry-run needs --out, a new folder for the files"
-            if options.dry_run
-            else "--out goes with --dry-run"
-        )
+        rule = "--dry-run needs --out, a new folder for the files" if options.dry_run else "--out goes with --dry-run"
         raise ConfigError(rule)
     from mpfgvc.deploy.hub.push import check_token, hub_model, push_model, write_model
 
@@ -63,8 +59,5 @@ def _run(options: Namespace) -> None:
 
 
 COMMAND = Command(
-    name="push",
-    add_options=_add_options,
-    run=_run,
-    interrupted="interrupted; nothing was committed to the hub",
+    name="push", add_options=_add_options, run=_run, interrupted="interrupted; nothing was committed to the hub"
 )

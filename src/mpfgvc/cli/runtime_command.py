@@ -59,9 +59,7 @@ def _parser() -> ArgumentParser:
     predict = commands.add_parser("predict", help="guess the classes of photographs", allow_abbrev=False)
     predict.add_argument("model", metavar="FILE", help="a .onnx file of mpfgvc export")
     add_photos(predict)
-    predict.add_argument(
-        "--source", choices=get_args(Source), help="classifier to use (default: the model's)"
-    )
+    predict.add_argument("--source", choices=get_args(Source), help="classifier to use (default: the model's)")
     predict.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     add_engine(predict)
     add_rules(predict)

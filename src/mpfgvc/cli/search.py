@@ -41,9 +41,7 @@ def _run(options: Namespace) -> None:
     queries = predictor.embed(photographs)
     found = list(zip(photographs, index.nearest(queries, top=options.top), strict=True))
     if options.json:
-        documents = [
-            {"path": str(path), "nearest": [vars(each) for each in neighbours]} for path, neighbours in found
-        ]
+        documents = [{"path": str(path), "nearest": [vars(each) for each in neighbours]} for path, neighbours in found]
         output.write_json(documents)
         return
     for path, neighbours in found:
@@ -68,8 +66,4 @@ def _line(each: Neighbour) -> str:
     return f"  {each.similarity:.3f}  {each.label or ''}  {each.path}"
 
 
-COMMAND = Command(
-    name="search",
-    add_options=_add_options,
-    run=_run,
-)
+COMMAND = Command(name="search", add_options=_add_options, run=_run)

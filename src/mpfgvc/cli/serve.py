@@ -45,9 +45,7 @@ _HELP = {
 def add_server_options(parser: ArgumentParser) -> None:
     """Where it listens, its token and its limits."""
     parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; 0.0.0.0 for all (default: this machine only)",
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=8000, help="port; 0 takes a free one (default: 8000)")
     parser.add_argument(
@@ -60,9 +58,7 @@ def add_server_options(parser: ArgumentParser) -> None:
         kind = float if isinstance(limit.default, float) else int
         text = f"{_HELP[limit.name]} (default: {default:g})"
         parser.add_argument(f"--{limit.name.replace('_', '-')}", type=kind, default=default, help=text)
-    parser.add_argument(
-        "--source", choices=get_args(Source), help="classifier to use (default: the model's own)"
-    )
+    parser.add_argument("--source", choices=get_args(Source), help="classifier to use (default: the model's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 

@@ -69,18 +69,11 @@ def write_prompts(learned: LearnedPrompts) -> None:
         " | ".join(", ".join(near.word.strip() for near in token) for token in prompt.tokens)
         for prompt in learned.prompts
     ]
-    rows = [
-        (prompt.label, f"{prompt.moved:.2f}", said)
-        for prompt, said in zip(learned.prompts, words, strict=True)
-    ]
+    rows = [(prompt.label, f"{prompt.moved:.2f}", said) for prompt, said in zip(learned.prompts, words, strict=True)]
     output.write_table(["class", "moved", "nearest words of the learned tokens"], rows, text=(0, 2))
-    pairs = [
-        (" and ".join(pair.labels), f"{pair.cosine:.3f}", f"{pair.at_start:.3f}") for pair in learned.pairs
-    ]
+    pairs = [(" and ".join(pair.labels), f"{pair.cosine:.3f}", f"{pair.at_start:.3f}") for pair in learned.pairs]
     output.write_table(["closest classes by their texts", "cosine", "at the start"], pairs)
-    output.write_line(
-        "moved: distance of the learned tokens from their start, over the length they started with"
-    )
+    output.write_line("moved: distance of the learned tokens from their start, over the length they started with")
 
 
 def write_comparison(comparison: Comparison, folder: str) -> None:
@@ -95,9 +88,7 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
 def write_check(report: Report) -> None:
     """What is in a dataset, then each finding."""
     output.write_line(f"{printable(report.name)}, {report.classes} classes")
-    output.write_table(
-        ["split", "photographs"], [(name, str(count)) for name, count in report.counts.items()]
-    )
+    output.write_table(["split", "photographs"], [(name, str(count)) for name, count in report.counts.items()])
     lines = [
         f"smallest class  {report.smallest.name} ({report.smallest.count})",
         f"largest class   {report.largest.name} ({report.largest.count})",

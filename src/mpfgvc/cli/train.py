@@ -33,9 +33,7 @@ class _HelpAll(Action):
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--help-all", nargs=0, action=_HelpAll, help="show this help with all settings and exit"
-    )
+    parser.add_argument("--help-all", nargs=0, action=_HelpAll, help="show this help with all settings and exit")
     add_json(parser)
     add_config(parser)
     parser.add_argument(
@@ -123,9 +121,7 @@ def _dry_run(options: Namespace, recipe: str, config: Config) -> None:
         output.write_line(f"{store.name:<12} {what}")
     for line in result.advice or ("it fits",):
         output.write_line(line)
-    busy = (
-        f", where {result.load_average:.1f} programs wanted a core" if result.load_average is not None else ""
-    )
+    busy = f", where {result.load_average:.1f} programs wanted a core" if result.load_average is not None else ""
     say(f"measured now on {result.cores} cores{busy}; a busy machine is slower than a quiet one")
 
 

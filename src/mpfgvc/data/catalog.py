@@ -94,9 +94,7 @@ OFFICIAL: dict[str, OfficialDataset] = {
 }
 
 
-def read_photos(
-    config: DataConfig, *, seed: int, check_files: bool = True, skip_empty: bool = False
-) -> PhotoSet:
+def read_photos(config: DataConfig, *, seed: int, check_files: bool = True, skip_empty: bool = False) -> PhotoSet:
     """The dataset that the settings name, with a validation split.
 
     Where the dataset has none of its own, `config.validation` of the training
@@ -108,9 +106,7 @@ def read_photos(
     """
     photos = _read(config, seed=seed, check_files=check_files, skip_empty=skip_empty)
     if len(photos.classes) < 2:
-        raise DataError(
-            f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root"
-        )
+        raise DataError(f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root")
     photos = replace(photos, notes=(*photos.notes, *capitals_notes(photos.classes)))
     if config.validation == 0 or photos.subset("validation"):
         return photos
@@ -169,8 +165,7 @@ def existing_folder(root: Path) -> Path:
 def moved(config: DataConfig, *, root: str | Path | None, manifest: str | Path | None) -> DataConfig:
     """The settings of a dataset that is elsewhere now; None leaves a setting as it is."""
     return config.replaced(
-        root=str(root) if root else config.root,
-        manifest=str(manifest) if manifest else config.manifest,
+        root=str(root) if root else config.root, manifest=str(manifest) if manifest else config.manifest
     )
 
 

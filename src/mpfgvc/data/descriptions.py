@@ -119,9 +119,7 @@ def bird_descriptions(species: Sequence[Species]) -> Descriptions:
     """The sentences of synthetic birds: one for each attribute of a class."""
     return Descriptions(
         classes=tuple(kind.name for kind in species),
-        sentences=tuple(
-            tuple(caption(kind.plumage, (attribute,)) for attribute in ATTRIBUTES) for kind in species
-        ),
+        sentences=tuple(tuple(caption(kind.plumage, (attribute,)) for attribute in ATTRIBUTES) for kind in species),
     )
 
 
@@ -134,9 +132,7 @@ def _bundled(classes: Sequence[str]) -> Descriptions:
     return _of_classes(classes, described, [])
 
 
-def _of_classes(
-    classes: Sequence[str], described: Mapping[str, Sequence[str]], notes: Sequence[str]
-) -> Descriptions:
+def _of_classes(classes: Sequence[str], described: Mapping[str, Sequence[str]], notes: Sequence[str]) -> Descriptions:
     sentences = tuple(tuple(described.get(look(name), ())) for name in classes)
     without = [name for name, each in zip(classes, sentences, strict=True) if not each]
     what = "classes without a description, which have their prompt alone"
@@ -168,9 +164,7 @@ def _yaml_entries(path: Path, text: str) -> Iterator[_Entry]:
         if not isinstance(key, ScalarNode):
             raise DataError(f"{path} line {line}: a class must be a name; put quotes around it")
         if (before := lines.get(look(key.value))) is not None:
-            raise DataError(
-                f"{path} line {line} repeats the class {key.value} of line {before}; join the two"
-            )
+            raise DataError(f"{path} line {line} repeats the class {key.value} of line {before}; join the two")
         lines[look(key.value)] = line
         for node in value.value if isinstance(value, SequenceNode) and value.value else [value]:
             where = f"{path} line {node.start_mark.line + 1}"

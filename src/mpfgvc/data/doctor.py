@@ -172,9 +172,7 @@ def dataset_to_check(config: DataConfig, *, seed: int) -> CheckedDataset:
     photos = read_photos(config, seed=seed, skip_empty=True)
     nested = config.taxonomy == NESTED_FOLDERS
     empty = empty_class_folders(root, nested=nested) if config.dataset == "folder" else ()
-    return CheckedDataset(
-        photos=photos, root=root, empty=empty, complete=official_counts(config.dataset, photos)
-    )
+    return CheckedDataset(photos=photos, root=root, empty=empty, complete=official_counts(config.dataset, photos))
 
 
 def run_to_check(
@@ -216,14 +214,10 @@ def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
         complete=None,
         empty=(),
         similar_names=similar_names(photos.classes),
-        broken=tuple(
-            Broken(path=str(path), reason=reason_only(reason, path)) for path, reason in broken.items()
-        ),
+        broken=tuple(Broken(path=str(path), reason=reason_only(reason, path)) for path, reason in broken.items()),
         duplicates=duplicates_of(photos, pairs),
         pairs=pairs,
-        small=tuple(
-            str(path) for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE
-        ),
+        small=tuple(str(path) for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE),
         flat=tuple(str(path) for path, is_flat in flat if is_flat),
         sizes=unusual_sizes(headers.found),
         shapes=unusual_shapes(headers.found),
@@ -311,9 +305,7 @@ def _far(
         return ()
     middle = statistics.median(values.values())
     return tuple(
-        Unusual(
-            path=str(path), reason=f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}"
-        )
+        Unusual(path=str(path), reason=f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}")
         for path, value in values.items()
         if not middle / factor < value < middle * factor
     )

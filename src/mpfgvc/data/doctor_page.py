@@ -81,9 +81,7 @@ def photograph_findings(report: Report, samples: Captions) -> Iterable[Finding]:
             yield photo_finding(kind, each.reason, (each.path,), samples)
 
 
-def photo_finding(
-    kind: str, text: str, paths: Sequence[str], samples: Captions, *, serious: bool = False
-) -> Finding:
+def photo_finding(kind: str, text: str, paths: Sequence[str], samples: Captions, *, serious: bool = False) -> Finding:
     """A finding about photographs of the dataset."""
     return Finding(
         kind=kind,

@@ -72,9 +72,7 @@ class Duplicate:
         return self.leaks or (self.disagrees and self.splits != ("train",))
 
 
-def equal_files(
-    samples: Sequence[Sample], digests: Mapping[Path, str], *, whole_files: bool
-) -> list[list[Sample]]:
+def equal_files(samples: Sequence[Sample], digests: Mapping[Path, str], *, whole_files: bool) -> list[list[Sample]]:
     """Groups of files of equal content; by their digests alone without `whole_files`."""
     groups = _groups((sample, digests[sample.path]) for sample in samples if sample.path in digests)
     if not whole_files:
@@ -82,9 +80,7 @@ def equal_files(
     return [same for group in groups for same in _groups((each, _whole_digest(each.path)) for each in group)]
 
 
-def all_pairs(
-    photos: PhotoSet, equal: Iterable[Sequence[Sample]], thumbnails: Thumbnails | None
-) -> list[Pair]:
+def all_pairs(photos: PhotoSet, equal: Iterable[Sequence[Sample]], thumbnails: Thumbnails | None) -> list[Pair]:
     """The pairs of equal files, each with the first of its group, then those that show the same picture."""
     same = [(group[0], each) for group in equal for each in group[1:]]
     pairs = [_pair(photos, *two, kind="same file", likeness=1.0) for two in same]

@@ -164,9 +164,7 @@ def _load(image: Image.Image, file: BinaryIO) -> Image.Image:
     lower.load()
     if most == 0:
         return lower
-    upper_table, lower_table = (
-        [round(unit * byte * 255 / 4095) for byte in range(256)] * 3 for unit in (256, 1)
-    )
+    upper_table, lower_table = ([round(unit * byte * 255 / 4095) for byte in range(256)] * 3 for unit in (256, 1))
     upper_table = [min(level, 255) for level in upper_table]
     for top in range(0, image.height, 64):  # a few rows at a time take little memory
         rows = (0, top, image.width, min(top + 64, image.height))
@@ -238,9 +236,7 @@ def _refuse_shape(width: int, height: int) -> None:
         most = MOST_PIXELS // 10**6
         raise ValueError(f"{width * height / 1e6:.0f} megapixels are more than {most}; scale it down")
     if max(width, height) > MOST_ELONGATED * min(width, height):
-        raise ValueError(
-            f"its shape of {width} x {height} pixels is more elongated than {MOST_ELONGATED} : 1; crop it"
-        )
+        raise ValueError(f"its shape of {width} x {height} pixels is more elongated than {MOST_ELONGATED} : 1; crop it")
 
 
 def _refuse_long_tags(file: BinaryIO) -> None:
@@ -261,9 +257,7 @@ def _refuse_slow(image: Image.Image, file_size: int) -> None:
     """Refuse what would take minutes in a few formats."""
     in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
     if in_python and image.width * image.height > MOST_SLOW_PIXELS:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels of this {image.format} take too long; save it as PNG"
-        )
+        raise ValueError(f"{image.width} x {image.height} pixels of this {image.format} take too long; save it as PNG")
     if image.format in _SLOW_FORMATS and file_size > MOST_SLOW_BYTES:
         most = f"{MOST_SLOW_BYTES / 1e6:.0f} MB of {image.format}"
         raise ValueError(f"decoding more than {most} takes too long; save it as JPEG or PNG")
@@ -315,9 +309,7 @@ def _scans(content: bytes, components: int, *, progressive: bool) -> int:
 def _turn_upright(image: Image.Image) -> None:
     """Turn an image as its EXIF orientation says; a broken EXIF block turns nothing."""
     if len(image.info.get("exif") or b"") < _MOST_EXIF:
-        with suppress(
-            Exception
-        ):  # broken blocks leave the reader as almost any exception; the pixels are fine
+        with suppress(Exception):  # broken blocks leave the reader as almost any exception; the pixels are fine
             ImageOps.exif_transpose(image, in_place=True)
 
 
@@ -382,9 +374,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
         _refuse_shape(array.shape[1], array.shape[0])
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
-            raise DataError(
-                f"a float image must be in 0..1, got {array.min():g}..{array.max():g}; divide by 255"
-            )
+            raise DataError(f"a float image must be in 0..1, got {array.min():g}..{array.max():g}; divide by 255")
         array = (array * 255).round().astype(np.uint8)
     if array.dtype == np.uint16:
         array = _to_8_bits(array)

@@ -286,9 +286,7 @@ def _cells(table: str) -> Iterator[Any]:
         raise DataError(f"{table} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
     try:
         with open_url(table) if is_url(table) else Path(table).open("rb") as file:
-            parquet = pyarrow.parquet.ParquetFile(
-                pyarrow.BufferReader(file.read()) if is_http(table) else file
-            )
+            parquet = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()) if is_http(table) else file)
             if _COLUMN not in parquet.schema_arrow.names:
                 raise DataError(f"{table} has no column {_COLUMN}; name the photographs in one")
             for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[_COLUMN]):
@@ -296,9 +294,7 @@ def _cells(table: str) -> Iterator[Any]:
     except DataError:
         raise
     except Exception as error:  # stores fail in as many ways as they are made
-        raise DataError(
-            f"cannot read {table}: {one_line(error)}; export it again or check the address"
-        ) from None
+        raise DataError(f"cannot read {table}: {one_line(error)}; export it again or check the address") from None
 
 
 def _at(url: str, note: Callable[[str], None]) -> Iterator[str]:

@@ -83,9 +83,7 @@ def _singular(word: str) -> str:
         return f"{word[:-3]}y"
     if len(word) > 4 and re.search(r"(ch|sh|x|z|ss)es$", word):
         return word[:-2]
-    return (
-        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
-    )
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")) else word
 
 
 def _groups(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:

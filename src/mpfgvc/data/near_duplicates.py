@@ -187,9 +187,7 @@ def _crop_descriptors(pixels: Pixels) -> Floats:
     return _unit(shaped.reshape(pictures, count * count, FREQUENCIES**2))
 
 
-def _best_crop(
-    picture: Pixels, other: Pixels, rows: Interval, columns: Interval
-) -> tuple[float, Interval, Interval]:
+def _best_crop(picture: Pixels, other: Pixels, rows: Interval, columns: Interval) -> tuple[float, Interval, Interval]:
     """How alike the edges of `other` and of a crop of `picture` are, -1..1, and the crop that fits best."""
     whole, source = other.astype(np.float32), picture.astype(np.float32)
     full = _sampling(np.array(_WHOLE, dtype=np.float32), _FINE)

@@ -27,28 +27,11 @@ from PIL import Image
 from mpfgvc.config import OnError
 from mpfgvc.data.images import image_size
 from mpfgvc.data.inspection import photo_digest
-from mpfgvc.data.readers.shards import (
-    INDEX,
-    LAYOUT,
-    PLAN,
-    ROW,
-    Layout,
-    index_digest,
-    member_name,
-    save_index,
-)
+from mpfgvc.data.readers.shards import INDEX, LAYOUT, PLAN, ROW, Layout, index_digest, member_name, save_index
 from mpfgvc.data.samples import PhotoSet, Sample, Samples
 from mpfgvc.data.tars import Packed, inside, members, open_bytes
 from mpfgvc.errors import ConfigError, DataError, OutputError
-from mpfgvc.files import (
-    LOCK,
-    OWNER,
-    claim_folder,
-    make_folder,
-    new_file,
-    remove,
-    write_text,
-)
+from mpfgvc.files import LOCK, OWNER, claim_folder, make_folder, new_file, remove, write_text
 from mpfgvc.processes import core_count, seed_of
 from mpfgvc.progress import Bar
 
@@ -71,12 +54,7 @@ class PackResult:
 
 
 def pack(
-    photos: PhotoSet,
-    out: Path,
-    *,
-    per_shard: int = 1000,
-    size: int | None = None,
-    on_error: OnError = "raise",
+    photos: PhotoSet, out: Path, *, per_shard: int = 1000, size: int | None = None, on_error: OnError = "raise"
 ) -> PackResult:
     """Pack a dataset into the folder `out`; `size` is the shorter side of copies in pixels.
 
@@ -189,11 +167,7 @@ def _members_of(
                 if found is None:
                     continue
                 sample, number_in_all = chunk.sample(number), start + first + number
-                facts = {
-                    "class": photos.classes[sample.label],
-                    "split": sample.split,
-                    "path": chunk.paths[number],
-                }
+                facts = {"class": photos.classes[sample.label], "split": sample.split, "path": chunk.paths[number]}
                 yield member_name(number_in_all, found[1]), found[0]
                 yield member_name(number_in_all, ".cls"), str(sample.label).encode()
                 yield member_name(number_in_all, ".json"), json.dumps(facts).encode()
@@ -201,9 +175,7 @@ def _members_of(
 
 def _rows(file: Path, samples: Samples, start: int, shard: int, suffixes: dict[str, int]) -> NDArray[np.void]:
     """The rows of the index for a shard; the photographs that are not in it could not be read."""
-    found = {
-        name: member for name, member in members(file).items() if Path(name).suffix not in (".cls", ".json")
-    }
+    found = {name: member for name, member in members(file).items() if Path(name).suffix not in (".cls", ".json")}
     rows = np.zeros(len(found), ROW)
     for row, (name, member) in enumerate(found.items()):
         number, suffix = int(Path(name).stem), Path(name).suffix

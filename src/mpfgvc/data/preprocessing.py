@@ -44,9 +44,7 @@ class Preprocessing:
     """Filter of the scaling, always with antialiasing."""
 
     def __post_init__(self) -> None:
-        _check(
-            len(self.image_size) == 2 and min(self.image_size) > 0, "image_size", "two sizes above 0", self
-        )
+        _check(len(self.image_size) == 2 and min(self.image_size) > 0, "image_size", "two sizes above 0", self)
         _check(self.resize in get_args(Resize), "resize", "short or squash", self)
         _check(0 < self.crop_ratio <= 1, "crop_ratio", "above 0 and at most 1", self)
         _check(len(self.mean) == 3, "mean", "three numbers", self)
@@ -100,18 +98,14 @@ def centre_crop(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def points_in_view(
-    points: np.ndarray, shape: tuple[int, int], preprocessing: Preprocessing
-) -> NDArray[np.float64]:
+def points_in_view(points: np.ndarray, shape: tuple[int, int], preprocessing: Preprocessing) -> NDArray[np.float64]:
     """Where `prepare` puts points of a photograph: (points, 2) of y and x, in pixels from its top left.
 
     `shape` is the (height, width) of the upright photograph. Points that the crop cuts away are below 0, or
     at or above `image_size`.
     """
     scaled = _scaled_shape(shape, preprocessing)
-    return points * np.divide(scaled, shape) - np.array(
-        _corner(scaled, preprocessing.image_size), dtype=np.float64
-    )
+    return points * np.divide(scaled, shape) - np.array(_corner(scaled, preprocessing.image_size), dtype=np.float64)
 
 
 def view_box(shape: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:

@@ -218,10 +218,7 @@ def restore(stored: PhotoSet, config: DataConfig) -> RunPhotos:
     if missing:
         notes = [counted("photographs of the run that are missing", missing, len(samples)), *notes]
     return RunPhotos(
-        photos=replace(stored, samples=samples),
-        missing=tuple(missing),
-        added=tuple(added),
-        notes=tuple(notes),
+        photos=replace(stored, samples=samples), missing=tuple(missing), added=tuple(added), notes=tuple(notes)
     )
 
 
@@ -271,12 +268,7 @@ def differing(first: Digests, second: Digests) -> Mask:
 
 
 def read_labelled_set(
-    *,
-    root: str | Path | None,
-    manifest: str | Path | None,
-    classes: Sequence[str],
-    split: Split,
-    nested: bool = False,
+    *, root: str | Path | None, manifest: str | Path | None, classes: Sequence[str], split: Split, nested: bool = False
 ) -> LabelledSet:
     """A labelled set that a run has never seen: class folders, a table, or an official layout.
 

@@ -169,9 +169,7 @@ class Samples(Sequence[Sample]):
     def fingerprint(self) -> str:
         """SHA-256 of all photographs with their labels, splits and digests."""
         digest = hashlib.sha256()
-        for path, label, split, content in zip(
-            self.paths, self.labels, self.splits, self.digests, strict=True
-        ):
+        for path, label, split, content in zip(self.paths, self.labels, self.splits, self.digests, strict=True):
             row = f"{path}:{label}:{SPLITS[split]}:{content.decode()}"
             digest.update(row.encode(errors="surrogateescape") + b"\0")
         return digest.hexdigest()
@@ -201,9 +199,7 @@ class PhotoSet:
     def __post_init__(self) -> None:
         name, count = max(Counter(self.classes).items(), key=lambda item: item[1], default=("", 0))
         if count > 1:
-            raise DataError(
-                f"{self.name}: class names must be unique, got {count} classes named {name!r}; rename them"
-            )
+            raise DataError(f"{self.name}: class names must be unique, got {count} classes named {name!r}; rename them")
         refuse_lookalikes(self.name, self.classes)
         if not self.samples:
             raise DataError(f"{self.name}: found no photographs; check data.root")

@@ -55,11 +55,7 @@ def photo_set(
     names = list(classes) or sorted({photo.class_name for photo in photos}, key=natural_key)
     labels = {name: label for label, name in enumerate(names)}
     samples = Samples.of(
-        root,
-        [
-            (relative_path(photo.path, root), labels[photo.class_name], photo.split or "train")
-            for photo in photos
-        ],
+        root, [(relative_path(photo.path, root), labels[photo.class_name], photo.split or "train") for photo in photos]
     )
     if any(photo.member for photo in photos):
         members = [(photo.member.offset, photo.member.size) for photo in photos if photo.member]
@@ -68,9 +64,7 @@ def photo_set(
     return PhotoSet(name=name, classes=tuple(names), samples=divided, notes=(*notes, *made))
 
 
-def with_test(
-    samples: Samples, classes: Sequence[str], share: float, seed: int
-) -> tuple[Samples, tuple[str, ...]]:
+def with_test(samples: Samples, classes: Sequence[str], share: float, seed: int) -> tuple[Samples, tuple[str, ...]]:
     """The samples with a test split, made if they name no split but training, and notes on that."""
     splits = {SPLITS[split] for split in np.unique(samples.splits)}
     if "test" in splits or share == 0:

@@ -71,8 +71,7 @@ class Taxonomy:
     def of(self, labels: Sequence[int]) -> "Taxonomy":
         """The same for some of the classes, in the order of `labels`."""
         return Taxonomy(
-            levels=self.levels,
-            groups=tuple(tuple(groups[label] for label in labels) for groups in self.groups),
+            levels=self.levels, groups=tuple(tuple(groups[label] for label in labels) for groups in self.groups)
         )
 
 
@@ -82,9 +81,7 @@ def check_taxonomy(taxonomy: Taxonomy | None, classes: Sequence[str]) -> None:
         raise DataError(f"taxonomy must give a group to each of the {len(classes)} classes")
 
 
-def classes_within(
-    branches: Sequence[str], classes: Sequence[str], taxonomy: Taxonomy | None
-) -> NDArray[np.bool_]:
+def classes_within(branches: Sequence[str], classes: Sequence[str], taxonomy: Taxonomy | None) -> NDArray[np.bool_]:
     """Which classes the words of `within` name: a class, a group (`Larus`), or `genus Larus`.
 
     Capitals do not count. Raises ConfigError for a word that names nothing, or groups of two levels.

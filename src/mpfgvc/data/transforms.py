@@ -62,9 +62,7 @@ def train_transform(preprocessing: Preprocessing, augment: AugmentConfig) -> Tra
     """Crop and mirror at random, then normalise as for the test."""
     height, width = preprocessing.image_size
     steps = [*_crop(preprocessing, augment), v2.RandomHorizontalFlip(augment.flip)]
-    shrink = (
-        sqrt(augment.min_scale * _NARROWEST) if augment.crop == "resized" else preprocessing.crop_ratio / 2
-    )
+    shrink = sqrt(augment.min_scale * _NARROWEST) if augment.crop == "resized" else preprocessing.crop_ratio / 2
     return Transform(
         apply=partial(_augment, steps=v2.Compose(steps), preprocessing=preprocessing),
         image_size=preprocessing.image_size,

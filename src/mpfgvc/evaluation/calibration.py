@@ -93,9 +93,7 @@ def calibrate(
     """
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device})
-    choice = choose_photos(
-        folder, config, split="validation", root=root, manifest=manifest, external_split="test"
-    )
+    choice = choose_photos(folder, config, split="validation", root=root, manifest=manifest, external_split="test")
     choice = replace(choice, samples=at_most(choice.samples, MOST_PHOTOGRAPHS))
     saved, notes = load_model(folder.path), choice.notes
     if taxonomy is not None:
@@ -155,9 +153,7 @@ def collect(
     rows, unreadable = over_photos(
         inference,
         loader,
-        lambda output, _: (
-            torch.stack([getattr(output, source) for source in SOURCES], dim=1).float().cpu().numpy()
-        ),
+        lambda output, _: torch.stack([getattr(output, source) for source in SOURCES], dim=1).float().cpu().numpy(),
     )
     stacked = np.stack(list(rows.values()), axis=1) if rows else np.zeros((len(SOURCES), 0, 0), np.float32)
     return dict(zip(SOURCES, stacked, strict=True)), labels[list(rows)].numpy(), unreadable
@@ -213,9 +209,7 @@ def _source(
             groups, truth = taxonomy.probabilities(number, probabilities), taxonomy.members(number)[labels]
             levels.append(_level(name, groups, truth))
     of_label = probabilities[np.arange(len(labels)), labels]
-    return SourceCalibration(
-        source=source, temperature=temperature, truth=_stored(of_label), levels=tuple(levels)
-    )
+    return SourceCalibration(source=source, temperature=temperature, truth=_stored(of_label), levels=tuple(levels))
 
 
 def _level(name: str, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> LevelScores:

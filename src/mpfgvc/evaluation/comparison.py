@@ -46,9 +46,7 @@ class RunResult:
     def labels(self) -> dict[str, str]:
         """The name of the right class by the path of the photograph."""
         labels = next(iter(self.answers.sources.values())).labels
-        return {
-            path: self.answers.classes[label] for path, label in zip(self.answers.paths, labels, strict=True)
-        }
+        return {path: self.answers.classes[label] for path, label in zip(self.answers.paths, labels, strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +100,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc compare --json`."""
         rows = [{**asdict(row), "deviation": row.deviation} for row in self.rows]
-        return {
-            "split": self.split,
-            "reference": self.reference,
-            "photographs": self.photographs,
-            "recipes": rows,
-        }
+        return {"split": self.split, "reference": self.reference, "photographs": self.photographs, "recipes": rows}
 
 
 def compared(recipes: Sequence[RecipeResults], *, reference: str, split: str) -> Comparison:
@@ -243,9 +236,7 @@ def _csv(comparison: Comparison) -> str:
                 **dict(zip(names, paired, strict=True)),
                 **{"minutes": row.minutes, "peak_bytes": row.peak_bytes},
                 **row.sources,
-                **{
-                    f"seed_{seed}": accuracy for seed, accuracy in zip(row.seeds, row.accuracies, strict=True)
-                },
+                **{f"seed_{seed}": accuracy for seed, accuracy in zip(row.seeds, row.accuracies, strict=True)},
             }
         )
     text = io.StringIO()
@@ -290,9 +281,7 @@ def _charts(comparison: Comparison) -> list[Chart]:
             mean = 100 * other.mean
             differences.append(Mark(row.name, mean, f"{mean:+.1f}", _percent(other.interval)))
     note = "Top-1 in percent, with its 95 % interval over photographs. Small dots: single seeds."
-    paired = (
-        "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
-    )
+    paired = "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
     title, most = f"Difference to {comparison.reference}", max(mark.value for mark in minutes) or 1.0
     return [
         Chart("Accuracy", note, _scale(accuracies), tuple(accuracies)),

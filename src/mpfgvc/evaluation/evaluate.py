@@ -117,22 +117,16 @@ def evaluate_photos(
     `labels` are those of all the photographs of the loader; `calibration` has the temperatures of its
     probabilities. Raises DataError if none of them can be read, and for logits that are not finite.
     """
-    temperatures = {
-        source: 1.0 if calibration is None else calibration.temperature_of(source) for source in sources
-    }
+    temperatures = {source: 1.0 if calibration is None else calibration.temperature_of(source) for source in sources}
 
-    def read(
-        output: Output, indices: Sequence[int]
-    ) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
+    def read(output: Output, indices: Sequence[int]) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
         """The answer of each source, (sources, 4), and the embedding for each photograph of a batch."""
         answers = [
             judged(logits, labels[list(indices)].to(logits.device), temperature=temperatures[source])
             for source in sources
             for logits in [getattr(output, source)]
         ]
-        embeddings = (
-            output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
-        )
+        embeddings = output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
         return zip(np.stack(answers, axis=1), embeddings, strict=True)
 
     found, unreadable = over_photos(inference, loader, read)
@@ -145,8 +139,7 @@ def evaluate_photos(
             paths=tuple(str(loader.photographs[index].path) for index in found),
             classes=classes,
             sources={
-                source: SourceMetrics.of(rows[:, column], truth, len(classes))
-                for column, source in enumerate(sources)
+                source: SourceMetrics.of(rows[:, column], truth, len(classes)) for column, source in enumerate(sources)
             },
         ),
         prediction=inference.network.prediction,
@@ -183,9 +176,7 @@ def judged(
 
 @torch.inference_mode()
 def over_photos(
-    inference: Inference,
-    loader: EvaluationLoader,
-    read: Callable[[Output, Sequence[int]], Iterable[Row]],
+    inference: Inference, loader: EvaluationLoader, read: Callable[[Output, Sequence[int]], Iterable[Row]]
 ) -> tuple[dict[int, Row], tuple[str, ...]]:
     """What `read` makes of each photograph, by its index, in order; and the files that cannot be read.
 
@@ -224,18 +215,14 @@ def evaluate_embeddings(
     logits = network.logits(embeddings.values.to(device))
     truth = labels[embeddings.indices]
     metrics = {
-        source: SourceMetrics.of(
-            judged(getattr(logits, source), truth.to(device)), truth.numpy(), len(network.classes)
-        )
+        source: SourceMetrics.of(judged(getattr(logits, source), truth.to(device)), truth.numpy(), len(network.classes))
         for source in sources
     }
     answers = Answers(paths=(), classes=tuple(network.classes), sources=metrics)
     return Evaluation(split=split, answers=answers, prediction=network.prediction)
 
 
-def recall_at(
-    values: NDArray[np.float32], labels: NDArray[np.int64], counts: Sequence[int]
-) -> dict[int, float]:
+def recall_at(values: NDArray[np.float32], labels: NDArray[np.int64], counts: Sequence[int]) -> dict[int, float]:
     """The share of photographs, 0..1, with one of their class among the k nearest, for each k of `counts`.
 
     `values` is (photographs, width). With fewer than k other photographs, all of them are looked at.
@@ -327,9 +314,7 @@ def _of_run(restored: RunPhotos, split: Split, run: Path) -> Choice:
     trained_on = changed & learned if split == "test" else np.zeros_like(changed)
     gone = set(restored.missing)
     left_out = LeftOut(
-        missing=tuple(
-            str(each.path) for each, name in zip(listed, listed.paths, strict=True) if name in gone
-        ),
+        missing=tuple(str(each.path) for each, name in zip(listed, listed.paths, strict=True) if name in gone),
         trained_on=tuple(sorted(_paths(found.take(trained_on)))),
         added=tuple(str((restored.root or Path()) / name) for name in restored.added),
     )
@@ -340,31 +325,19 @@ def _of_run(restored: RunPhotos, split: Split, run: Path) -> Choice:
         left_out=left_out,
         notes=(
             *restored.notes,
-            *_note(
-                f"{split} photographs whose content changed after the run began",
-                _paths(found.take(changed)),
-            ),
+            *_note(f"{split} photographs whose content changed after the run began", _paths(found.take(changed))),
             *_note("photographs that the run was trained on, left out", left_out.trained_on),
         ),
     )
 
 
 def _external(
-    stored: PhotoSet,
-    config: Config,
-    *,
-    split: Split,
-    root: str | Path | None,
-    manifest: str | Path | None,
+    stored: PhotoSet, config: Config, *, split: Split, root: str | Path | None, manifest: str | Path | None
 ) -> Choice:
     if root is None and config.data.dataset == "manifest":
         root = config.data.root
     labelled = read_labelled_set(
-        root=root,
-        manifest=manifest,
-        classes=stored.classes,
-        split=split,
-        nested=config.data.taxonomy == NESTED_FOLDERS,
+        root=root, manifest=manifest, classes=stored.classes, split=split, nested=config.data.taxonomy == NESTED_FOLDERS
     )
     learned = replace(stored.samples.learned(), root=dataset_root(config.data))
     trained_on = _trained_on(labelled.samples, learned)

@@ -89,9 +89,7 @@ def find(evaluation: Evaluation, *, root: Path | None) -> Findings:
     """What the answers say, with paths from `root`."""
     metrics, answers = evaluation.main, evaluation.answers
     columns = (metrics.labels, metrics.guesses, metrics.probability, metrics.truth, metrics.ranks)
-    rows = zip(
-        answers.paths, answers.below(root).paths, *(column.tolist() for column in columns), strict=True
-    )
+    rows = zip(answers.paths, answers.below(root).paths, *(column.tolist() for column in columns), strict=True)
     judged = tuple(Judged(number, *row) for number, row in enumerate(rows))
     wrong = (photo for photo in judged if photo.is_wrong)
     return Findings(
@@ -124,8 +122,7 @@ def accuracy_by_coverage(confidence: NDArray[np.float64], right: NDArray[np.bool
     last_of_equal = np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1)
     picked = last_of_equal[np.unique(np.linspace(0, len(last_of_equal) - 1, POINTS).round().astype(int))]
     return [
-        Covered((last + 1) / len(sure), float(hits[last] / (last + 1)), float(sure[last]))
-        for last in picked.tolist()
+        Covered((last + 1) / len(sure), float(hits[last] / (last + 1)), float(sure[last])) for last in picked.tolist()
     ]
 
 

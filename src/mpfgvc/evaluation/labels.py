@@ -44,9 +44,7 @@ def label_suspects(probabilities: Floats, labels: Integers) -> list[Suspect]:
     own, classes = probabilities[np.arange(len(labels)), labels], probabilities.shape[1]
     counts = np.bincount(labels, minlength=classes)
     means = np.bincount(labels, weights=own, minlength=classes) / np.maximum(counts, 1)
-    usual = np.where(counts > 0, means, 2.0).astype(
-        np.float32
-    )  # a class without photographs is never the guess
+    usual = np.where(counts > 0, means, 2.0).astype(np.float32)  # a class without photographs is never the guess
     beaten = np.where(probabilities >= usual, probabilities, 0.0)
     guesses = beaten.argmax(axis=1)
     return [
@@ -87,6 +85,4 @@ def outliers(cosines: Floats) -> list[tuple[int, float]]:
     middle = float(np.median(distances))
     spread = max(float(np.median(np.abs(distances - middle))), 1e-6)
     order = np.argsort(-distances, kind="stable")
-    return [
-        (int(index), float(distances[index])) for index in order if distances[index] > middle + FAR * spread
-    ]
+    return [(int(index), float(distances[index])) for index in order if distances[index] > middle + FAR * spread]

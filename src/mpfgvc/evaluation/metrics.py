@@ -321,13 +321,9 @@ def _answers_of(cells: Mapping[str, Sequence[str]]) -> Answers:
     number = {name: label for label, name in enumerate(classes)}
 
     def read(source: str) -> SourceMetrics:
-        label_columns = [
-            np.array([number[name] for name in cells[key]], np.int64) for key in ("label", source)
-        ]
+        label_columns = [np.array([number[name] for name in cells[key]], np.int64) for key in ("label", source)]
         probability, truth, ranks = (np.array(cells[f"{source}_{part}"], np.float64) for part in _PARTS)
         rows = np.stack([label_columns[1], ranks, probability, truth], axis=1)
         return SourceMetrics.of(rows, label_columns[0], len(classes))
 
-    return Answers(
-        paths=tuple(cells["path"]), classes=tuple(classes), sources={name: read(name) for name in names}
-    )
+    return Answers(paths=tuple(cells["path"]), classes=tuple(classes), sources={name: read(name) for name in names})

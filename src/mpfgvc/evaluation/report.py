@@ -113,19 +113,13 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
 
     `photos` draws the photographs, without which the page has none. Raises OutputError.
     """
-    target, findings = (
-        make_folder(Path(folder)),
-        find(evaluation, root=None if photos is None else photos.root),
-    )
+    target, findings = (make_folder(Path(folder)), find(evaluation, root=None if photos is None else photos.root))
     confidence, right = evaluation.main.probability, evaluation.main.right
     curve = accuracy_by_coverage(confidence, right)
     bins = reliability(confidence, right)
     tables = {
         "per_class": _per_class(evaluation),
-        **{
-            f"confusion_{name}": _confusion(evaluation, metrics)
-            for name, metrics in evaluation.sources.items()
-        },
+        **{f"confusion_{name}": _confusion(evaluation, metrics) for name, metrics in evaluation.sources.items()},
         "wrong": _wrong(findings),
         "pairs": _pairs(findings),
         "reliability": [("low", "high", "count", "confidence", "accuracy"), *map(_four_digits, bins)],
@@ -137,8 +131,7 @@ def write_report(evaluation: Evaluation, folder: str | Path, *, photos: ReportPh
         write_text(target / f"{name}.csv", text.getvalue())
     once = np.ones(evaluation.count, dtype=np.int64)
     intervals = {
-        name: accuracy_interval(metrics.right.astype(np.int64), once)
-        for name, metrics in evaluation.sources.items()
+        name: accuracy_interval(metrics.right.astype(np.int64), once) for name, metrics in evaluation.sources.items()
     }
     error = error_with_interval(confidence, right)
     document = evaluation.to_dict() | {
@@ -159,11 +152,7 @@ def _per_class(evaluation: Evaluation) -> Iterator[Row]:
     columns = [metrics.per_class() for metrics in evaluation.sources.values()]
     yield "class", "count", *evaluation.sources
     for label, total in enumerate(evaluation.main.totals()):
-        yield (
-            evaluation.classes[label],
-            total,
-            *(f"{column[label]:.4f}" if total else "" for column in columns),
-        )
+        yield (evaluation.classes[label], total, *(f"{column[label]:.4f}" if total else "" for column in columns))
 
 
 def _confusion(evaluation: Evaluation, metrics: SourceMetrics) -> Iterator[Row]:
@@ -184,18 +173,10 @@ def _pairs(findings: Findings) -> Iterator[Row]:
     classes = findings.evaluation.classes
     yield "first", "second", "mistakes", "first_as_second", "second_as_first"
     for pair in findings.pairs:
-        yield (
-            classes[pair.first],
-            classes[pair.second],
-            pair.mistakes,
-            pair.first_as_second,
-            pair.second_as_first,
-        )
+        yield (classes[pair.first], classes[pair.second], pair.mistakes, pair.first_as_second, pair.second_as_first)
 
 
-def _page(
-    findings: Findings, photos: ReportPhotos | None, *, curve: Sequence[Covered], **statistics: Any
-) -> str:
+def _page(findings: Findings, photos: ReportPhotos | None, *, curve: Sequence[Covered], **statistics: Any) -> str:
     evaluation, suspects = findings.evaluation, findings.suspects[:SUSPECTS]
     wrong_album = Album(most_bytes=WRONG_BYTES, side=WRONG_SIDE)
     pair_album = Album(most_bytes=PAIR_BYTES, side=PAIR_SIDE)
@@ -220,22 +201,15 @@ def _page(
         reliability=_chart("Reliability", "probability of the answer, %", (), Scale(0, 100)),
         coverage=_coverage_chart(curve),
         covered=[(share, at_coverage(curve, share)) for share in COVERAGES],
-        left_out={
-            name.replace("_", " "): count for name, count in evaluation.left_out.to_dict().items() if count
-        },
+        left_out={name.replace("_", " "): count for name, count in evaluation.left_out.to_dict().items() if count},
         data=_data(findings, suspects, wrong_album),
     )
 
 
-def _shown_pair(
-    pair: ConfusedPair, findings: Findings, album: Album, photos: ReportPhotos | None
-) -> ShownPair:
+def _shown_pair(pair: ConfusedPair, findings: Findings, album: Album, photos: ReportPhotos | None) -> ShownPair:
     """First photographs of a class that were taken for the other, then recognised ones, surest first."""
     classes, sides = findings.evaluation.classes, []
-    directions = (
-        (pair.first, pair.second, pair.first_as_second),
-        (pair.second, pair.first, pair.second_as_first),
-    )
+    directions = ((pair.first, pair.second, pair.first_as_second), (pair.second, pair.first, pair.second_as_first))
     for true, guess, count in directions:
         own = sorted(
             (photo for photo in findings.judged if photo.true == true and photo.guess in (true, guess)),
@@ -275,9 +249,7 @@ def _coverage_chart(curve: Sequence[Covered]) -> LineChart:
     low = min(y for _, y in points)
     says = f"it ends at {points[-1][1]:.1f} % where every photograph is answered"
     title = "Accuracy of the answers given, %"
-    return _chart(
-        title, "photographs answered, %", (Curve("accuracy", points),), Scale(max(0.0, low - 5), 100), says
-    )
+    return _chart(title, "photographs answered, %", (Curve("accuracy", points),), Scale(max(0.0, low - 5), 100), says)
 
 
 def _chart(title: str, x_name: str, curves: tuple[Curve, ...], y: Scale, says: str = "") -> LineChart:

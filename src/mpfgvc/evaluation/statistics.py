@@ -81,9 +81,7 @@ def accuracy_interval(right: NDArray[np.int64], seen: NDArray[np.int64]) -> Inte
     return _interval(right, seen)
 
 
-def paired_difference(
-    right: NDArray[np.int64], reference: NDArray[np.int64], seen: NDArray[np.int64]
-) -> Difference:
+def paired_difference(right: NDArray[np.int64], reference: NDArray[np.int64], seen: NDArray[np.int64]) -> Difference:
     """How a model differs from a reference that saw the same photographs equally often."""
     differences = right - reference
     return Difference(
@@ -96,9 +94,7 @@ def paired_difference(
 def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """The ECE of answers with these confidences, 0..1; 0 without answers."""
     bins = reliability(confidence, right)
-    return sum(each.photographs * abs(each.accuracy - each.confidence) for each in bins) / max(
-        1, len(confidence)
-    )
+    return sum(each.photographs * abs(each.accuracy - each.confidence) for each in bins) / max(1, len(confidence))
 
 
 def error_with_interval(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationError:

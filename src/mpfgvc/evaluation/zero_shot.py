@@ -26,11 +26,7 @@ from mpfgvc.terms import Precision
 
 
 def evaluate_zero_shot(
-    config: Config,
-    *,
-    split: Split = "test",
-    precision: Precision = "fp32",
-    report: str | Path | None = None,
+    config: Config, *, split: Split = "test", precision: Precision = "fp32", report: str | Path | None = None
 ) -> Evaluation:
     """Evaluate the towers of some settings on a split that a training with them would see.
 

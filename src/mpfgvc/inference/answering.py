@@ -100,9 +100,7 @@ class Answering:
     promise.
     """
 
-    def __init__(
-        self, facts: ModelFacts, rules: AnswerRules | None = None, *, source: Source | None = None
-    ) -> None:
+    def __init__(self, facts: ModelFacts, rules: AnswerRules | None = None, *, source: Source | None = None) -> None:
         self.facts, self.rules = facts, AnswerRules() if rules is None else rules
         self.source: Source = facts.prediction if source is None else source
         self.calibration = None if facts.calibration is None else facts.calibration.of(self.source)
@@ -160,9 +158,7 @@ class Answering:
                 return level, groups[int(shares.argmax())]
         return CLASS, None
 
-    def _level(
-        self, index: int, probabilities: NDArray[np.float64]
-    ) -> tuple[str, Sequence[str], NDArray[np.float64]]:
+    def _level(self, index: int, probabilities: NDArray[np.float64]) -> tuple[str, Sequence[str], NDArray[np.float64]]:
         """A level, its groups and their probabilities; 0 is that of the classes."""
         taxonomy = self.facts.taxonomy
         if index == 0 or taxonomy is None:

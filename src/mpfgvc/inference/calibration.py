@@ -38,9 +38,7 @@ class LevelScores:
 
     def __post_init__(self) -> None:
         if len(self.confidence) != len(self.right) or len(self.right) < FEWEST:
-            raise ConfigError(
-                f"calibration of the level {self.level} must have as many answers as probabilities"
-            )
+            raise ConfigError(f"calibration of the level {self.level} must have as many answers as probabilities")
         _check_probabilities(self.confidence)
 
 

@@ -124,11 +124,7 @@ def embed_run(
     samples = [sample for split in ("train", "validation", "test") for sample in restored.found(split)]
     predictor = Predictor.from_pretrained(run, device=device, precision=precision)
     embedded = embed_photos(
-        predictor,
-        samples,
-        out=out or folder.embeddings,
-        classes=restored.photos.classes,
-        batch_size=batch_size,
+        predictor, samples, out=out or folder.embeddings, classes=restored.photos.classes, batch_size=batch_size
     )
     return replace(embedded, notes=(*restored.notes, *embedded.notes))
 
@@ -160,9 +156,7 @@ def read_embeddings(path: Path) -> EmbeddingTable:
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"cannot read {path}: {one_line(error)}; make it with mpfgvc embed") from None
     if about is None:
-        raise DataError(
-            f"{path} is not a file of mpfgvc embed: its metadata name no model; make it with that"
-        )
+        raise DataError(f"{path} is not a file of mpfgvc embed: its metadata name no model; make it with that")
     if ERROR in table.column_names:
         table = table.filter(table[ERROR].is_null())
     values = table["embedding"].combine_chunks().flatten().to_numpy()
@@ -204,12 +198,7 @@ class EmbeddingIndex:
         self._splits = np.array(table.splits, dtype=object)
 
     def nearest(
-        self,
-        queries: NDArray[np.float32],
-        *,
-        top: int = 5,
-        label: str | None = None,
-        split: str | None = None,
+        self, queries: NDArray[np.float32], *, top: int = 5, label: str | None = None, split: str | None = None
     ) -> list[list[Neighbour]]:
         """The `top` nearest photographs of each query, (queries, width), nearest first.
 
@@ -225,9 +214,7 @@ class EmbeddingIndex:
         rows = np.flatnonzero(wanted)
         unit = self._unit if wanted.all() else self._unit[rows]
         similarities = unit_rows(queries) @ unit.T
-        return [
-            self._neighbours(rows[best], row[best]) for row in similarities for best in [largest(row, top)]
-        ]
+        return [self._neighbours(rows[best], row[best]) for row in similarities for best in [largest(row, top)]]
 
     def _neighbours(self, rows: NDArray[np.int64], similarities: NDArray[np.float32]) -> list[Neighbour]:
         table = self.table

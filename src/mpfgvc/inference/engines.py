@@ -46,10 +46,7 @@ def open_session(path: Path, *, engine: Engine, threads: int | None = None) -> S
     Raises ConfigError for an engine that is not installed, CheckpointError for a file that it refuses.
     """
     count = _threads() if threads is None else threads
-    kinds: dict[str, type[_OnnxRuntime] | type[_OpenVino]] = {
-        "onnxruntime": _OnnxRuntime,
-        "openvino": _OpenVino,
-    }
+    kinds: dict[str, type[_OnnxRuntime] | type[_OpenVino]] = {"onnxruntime": _OnnxRuntime, "openvino": _OpenVino}
     try:
         path.open("rb").close()
     except OSError as error:
@@ -121,9 +118,7 @@ class _OnnxRuntime:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        return onnxruntime.InferenceSession(
-            str(self._file.path()), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(self._file.path()), options, providers=["CPUExecutionProvider"])
 
     @staticmethod
     def _of(session: Any, pixels: np.ndarray) -> Outputs:

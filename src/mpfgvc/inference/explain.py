@@ -108,10 +108,7 @@ class Explanation:
         }
         if self.nearest:
             document["nearest"] = {
-                label: [
-                    {"path": each.found.path, "similarity": round(each.found.similarity, 4)}
-                    for each in photos
-                ]
+                label: [{"path": each.found.path, "similarity": round(each.found.similarity, 4)} for each in photos]
                 for label, photos in self.nearest.items()
             }
         return document
@@ -150,9 +147,7 @@ class TrainingPhotos:
             samples = {}
         return cls(predictor=predictor, index=index, samples=samples)
 
-    def like(
-        self, embedding: NDArray[np.float32], label: str, *, count: int, other_than: str = ""
-    ) -> list[LikePhoto]:
+    def like(self, embedding: NDArray[np.float32], label: str, *, count: int, other_than: str = "") -> list[LikePhoto]:
         """The `count` nearest training photographs of a class, nearest first; not the photograph itself."""
         own = Path(other_than).absolute()
         found = self.index.nearest(embedding[None], top=count + 1, label=label, split="train")[0]
@@ -170,12 +165,7 @@ class TrainingPhotos:
 
 
 def explain(
-    predictor: Predictor,
-    image: "ImageSource",
-    *,
-    top: int = 3,
-    photos: TrainingPhotos | None = None,
-    nearest: int = 3,
+    predictor: Predictor, image: "ImageSource", *, top: int = 3, photos: TrainingPhotos | None = None, nearest: int = 3
 ) -> Explanation:
     """Predict one image and say what the answer rests on.
 
@@ -186,9 +176,7 @@ def explain(
     preprocessing, encoder = predictor.preprocessing, predictor.inference.network.image_encoder
     seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     name = str(image) if isinstance(image, str | Path) else "the given image"
-    output, without = leave_each_out(
-        predictor.inference, torch.from_numpy(normalise(seen, preprocessing)), name
-    )
+    output, without = leave_each_out(predictor.inference, torch.from_numpy(normalise(seen, preprocessing)), name)
     whole, others = (getattr(logits, predictor.source).float().cpu().numpy() for logits in (output, without))
     first, second = np.argsort(-whole[0], kind="stable")[:2]
     difference = float(whole[0, first] - whole[0, second])
@@ -208,18 +196,13 @@ def explain(
         change=(difference - (others[:, first] - others[:, second])).tolist(),
         nearest={}
         if photos is None
-        else {
-            label: photos.like(embedding, label, count=nearest, other_than=name)
-            for label in (answer, against)
-        },
+        else {label: photos.like(embedding, label, count=nearest, other_than=name) for label in (answer, against)},
         selection=encoder.selection,
     )
 
 
 @torch.inference_mode()
-def leave_each_out(
-    inference: Inference, image: Float[Tensor, "3 height width"], name: str
-) -> tuple[Output, Logits]:
+def leave_each_out(inference: Inference, image: Float[Tensor, "3 height width"], name: str) -> tuple[Output, Logits]:
     """The output for a normalised image, called `name`, and for each of its kept patches that without it.
 
     Raises CheckpointError as every prediction does, where a logit is not finite.

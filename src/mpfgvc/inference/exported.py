@@ -79,9 +79,7 @@ class ExportedBackend:
 
     on_cpu = True
 
-    def __init__(
-        self, model: str | Path, *, engine: Engine = "onnxruntime", threads: int | None = None
-    ) -> None:
+    def __init__(self, model: str | Path, *, engine: Engine = "onnxruntime", threads: int | None = None) -> None:
         check_known("engine", engine, get_args(Engine))
         if threads is not None:
             check_at_least(1, "threads", threads)

@@ -135,9 +135,7 @@ def load_backend(model: str | Path, *, device: str, precision: Precision) -> Tor
 
 
 @torch.inference_mode()
-def forward_in_parts(
-    network: MPFGVC, images: Float[Tensor, "batch 3 height width"], compute: Compute
-) -> Output:
+def forward_in_parts(network: MPFGVC, images: Float[Tensor, "batch 3 height width"], compute: Compute) -> Output:
     """The network's output for normalised images; nothing checks it."""
     encoded = encode_in_parts(network.image_encoder, images, compute)
     with compute.autocast():
@@ -172,11 +170,7 @@ class Embeddings:
 
 @torch.inference_mode()
 def embed_photos(
-    encoder: ImageEncoder,
-    loader: EvaluationLoader,
-    *,
-    fabric: Fabric,
-    seen: Callable[[int], None] | None = None,
+    encoder: ImageEncoder, loader: EvaluationLoader, *, fabric: Fabric, seen: Callable[[int], None] | None = None
 ) -> Embeddings:
     """V of all the photographs of a loader, over all processes together, in the training's precision.
 

@@ -78,9 +78,7 @@ class ModelDescription:
     def to_bytes(self) -> bytes:
         """The content of the file. Bytes of a name that were not UTF-8 are escaped, and come back."""
         text = (
-            json.dumps(
-                asdict(self), indent=2, ensure_ascii=False, allow_nan=False, default=ModelConfig.model_dump
-            )
+            json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False, default=ModelConfig.model_dump)
             + "\n"
         )
         return text.encode("utf-8", errors="backslashreplace")

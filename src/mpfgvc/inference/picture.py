@@ -31,14 +31,7 @@ CHOSEN_BY: dict[Selection, str] = {
 }
 """The caption of the third view."""
 SHEET_COLUMNS = 5
-FONTS = (
-    "Noto Sans CJK SC",
-    "Noto Sans CJK JP",
-    "PingFang SC",
-    "Hiragino Sans",
-    "Microsoft YaHei",
-    "Yu Gothic",
-)
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic")
 """Taken where they are installed for letters that matplotlib's own font lacks."""
 _WIDTH, _MARGIN, _DPI = 10.0, 0.12, 100  # inches, but the last
 _SIGN_LEAST = 0.15  # of the largest change: what is below has no sign
@@ -101,9 +94,7 @@ def _draw_row(part: Any, title: str, explanation: Explanation) -> None:
     """The title, the guesses and the views; below them a row of photographs for each class that has some."""
     shown = {label: photos for label, photos in explanation.nearest.items() if photos}
     views = _height(explanation) - 1.55 * len(shown)
-    bands = part.subfigures(1 + len(shown), 1, height_ratios=[views, *[1.55] * len(shown)], squeeze=False)[
-        :, 0
-    ]
+    bands = part.subfigures(1 + len(shown), 1, height_ratios=[views, *[1.55] * len(shown)], squeeze=False)[:, 0]
     heading = f"{_cut_start(title, _TITLE_LETTERS)}\n"
     bands[0].suptitle(heading, x=0.012, ha="left", fontsize=11, weight="bold")
     guesses = _cut(_guesses(explanation, len(explanation.guesses)), _GUESS_LETTERS)
@@ -155,9 +146,7 @@ def _show_evidence(axes: Any, explanation: Explanation) -> None:
 
 
 def _show(axes: Any, image: Image.Image, **options: Any) -> None:
-    axes.imshow(
-        np.asarray(image), extent=(0, image.width, image.height, 0), interpolation="bicubic", **options
-    )
+    axes.imshow(np.asarray(image), extent=(0, image.width, image.height, 0), interpolation="bicubic", **options)
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():

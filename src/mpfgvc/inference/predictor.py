@@ -80,9 +80,7 @@ class Predictor:
     Raises ConfigError for an unknown source, and for rules that the model cannot keep.
     """
 
-    def __init__(
-        self, backend: Backend, *, source: Source | None = None, rules: AnswerRules | None = None
-    ) -> None:
+    def __init__(self, backend: Backend, *, source: Source | None = None, rules: AnswerRules | None = None) -> None:
         if source is not None:
             check_known("source", source, get_args(Source))
         self.backend, self.preprocessing = backend, backend.preprocessing
@@ -143,9 +141,7 @@ class Predictor:
     @overload
     def __call__(self, images: Iterable[ImageSource], *, top: int = 5) -> list[list[Guess]]: ...
 
-    def __call__(
-        self, images: ImageSource | Iterable[ImageSource], *, top: int = 5
-    ) -> list[Guess] | list[list[Guess]]:
+    def __call__(self, images: ImageSource | Iterable[ImageSource], *, top: int = 5) -> list[Guess] | list[list[Guess]]:
         """The `top` best guesses for an image, or for each of several; all of several go in one batch.
 
         sources.py says what an image may be. Raises ConfigError for `top`, DataError for what is not an
@@ -206,11 +202,7 @@ class Predictor:
         )
 
     def embed_files(
-        self,
-        paths: Iterable[str | Path | Photograph],
-        *,
-        batch_size: int = 32,
-        workers: int | None = None,
+        self, paths: Iterable[str | Path | Photograph], *, batch_size: int = 32, workers: int | None = None
     ) -> Iterator[Embedded]:
         """The embedding of each file, as `predict_files` streams predictions."""
         outputs = self._stream(paths, batch_size, workers, method="embed_files")
@@ -265,9 +257,7 @@ class Predictor:
         row: NDArray[np.float64] = self.answering.probabilities(output.logits[None])[0]
         return row
 
-    def _answered(
-        self, images: ImageSource | Iterable[ImageSource], answer: Callable[[PhotoOutput], object]
-    ) -> Any:
+    def _answered(self, images: ImageSource | Iterable[ImageSource], answer: Callable[[PhotoOutput], object]) -> Any:
         """What `answer` makes of an image, or of each of several."""
         sources, is_one = as_images(images)
         pixels = [self.prepare(self.open(source)) for source in sources]
@@ -276,12 +266,7 @@ class Predictor:
         return answers[0] if is_one else answers
 
     def _stream(
-        self,
-        paths: Iterable[str | Path | Photograph],
-        batch_size: int,
-        workers: int | None,
-        *,
-        method: str,
+        self, paths: Iterable[str | Path | Photograph], batch_size: int, workers: int | None, *, method: str
     ) -> Iterator[tuple[Photograph, PhotoOutput | DataError]]:
         check_at_least(1, "batch_size", batch_size)
         if workers is not None:

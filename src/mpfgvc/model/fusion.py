@@ -54,14 +54,7 @@ class TextMemory(NamedTuple):
 class Fusion(nn.Module):
     """Fuse an image embedding with the text embeddings of all classes and classify the result."""
 
-    def __init__(
-        self,
-        *,
-        width: int,
-        text_width: int,
-        classes: int,
-        seed: int = 0,
-    ):
+    def __init__(self, *, width: int, text_width: int, classes: int, seed: int = 0):
         super().__init__()
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
@@ -82,17 +75,13 @@ class Fusion(nn.Module):
         """Keys and values of the class texts, the same for all images."""
         return TextMemory(self.text_key(text_features), self.text_value(text_features))
 
-    def classify(
-        self, embedding: Float[Tensor, "batch width"], texts: TextMemory
-    ) -> Float[Tensor, "batch classes"]:
+    def classify(self, embedding: Float[Tensor, "batch width"], texts: TextMemory) -> Float[Tensor, "batch classes"]:
         """Logits of every class, from the keys and values of its texts."""
         fused = self.transform(self.attend(embedding, texts))
         logits: Tensor = self.classifier(fused)
         return logits
 
-    def attend(
-        self, embedding: Float[Tensor, "batch width"], texts: TextMemory
-    ) -> Float[Tensor, "batch width"]:
+    def attend(self, embedding: Float[Tensor, "batch width"], texts: TextMemory) -> Float[Tensor, "batch width"]:
         """E'_V, from the keys and values of the texts; the image's own key is index 0 beside them."""
         query = self.query(embedding) / math.sqrt(embedding.shape[-1])
         own_score = (query * self.key(embedding)).sum(dim=-1, keepdim=True)
@@ -118,9 +107,7 @@ class Fusion(nn.Module):
 
 
 @torch.no_grad()
-def start_fusion(
-    network: MPFGVC, embeddings: Float[Tensor, "photographs width"], *, gain: float = 1.0
-) -> None:
+def start_fusion(network: MPFGVC, embeddings: Float[Tensor, "photographs width"], *, gain: float = 1.0) -> None:
     """Set the fusion module of a deployed network that stage 1 trained, in place, without random numbers.
 
     Its class texts become unit vectors, as only their direction was trained. `embeddings` are those of

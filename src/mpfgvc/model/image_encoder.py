@@ -21,13 +21,7 @@ from torch import Tensor, nn
 
 from mpfgvc.config import Selection
 from mpfgvc.errors import ConfigError
-from mpfgvc.model.selection import (
-    attention_rollout,
-    class_attention,
-    keep_tokens,
-    random_scores,
-    top_patches,
-)
+from mpfgvc.model.selection import attention_rollout, class_attention, keep_tokens, random_scores, top_patches
 from mpfgvc.model.towers.image_tower import ImageTower
 from mpfgvc.model.towers.split_block import KeysAndValues, Rope, SplitBlock
 
@@ -74,9 +68,7 @@ class ImageEncoder(nn.Module):
     Raises ConfigError if `kept_tokens` is above the number of patches; None keeps all.
     """
 
-    def __init__(
-        self, *, tower: ImageTower, kept_tokens: int | None = None, selection: Selection = "attention"
-    ):
+    def __init__(self, *, tower: ImageTower, kept_tokens: int | None = None, selection: Selection = "attention"):
         super().__init__()
         kept_tokens = tower.patches if kept_tokens is None else kept_tokens
         if not 1 <= kept_tokens <= tower.patches:
@@ -121,9 +113,7 @@ class ImageEncoder(nn.Module):
         survivors = block(survivors, memory, rope.at(kept))
         return Selected(survivors, rope, kept, scores, query, memory.keys)
 
-    def finish(
-        self, tokens: Float[Tensor, "batch prefix_and_kept width"], rope: Rope
-    ) -> Float[Tensor, "batch width"]:
+    def finish(self, tokens: Float[Tensor, "batch prefix_and_kept width"], rope: Rope) -> Float[Tensor, "batch width"]:
         """V from tokens that enter the last block, whose patches have the positions `rope`."""
         _, last_block = self.tower.last_two_blocks()
         class_token = last_block(tokens[:, :1], last_block.keys_and_values(tokens, rope))

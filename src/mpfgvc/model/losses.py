@@ -26,9 +26,7 @@ class Objective(NamedTuple):
 
     def of_classes(self, classes: Int[Tensor, " sampled"]) -> "Objective":
         """The same for only some of the classes."""
-        return (
-            self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])
-        )
+        return self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])
 
 
 def classification_loss(

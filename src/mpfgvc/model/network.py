@@ -25,11 +25,7 @@ from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts, class_prompts, division_notes
 from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
-from mpfgvc.model.towers.text_tower import (
-    build_text_and_visual,
-    build_text_tower,
-    check_text_weights,
-)
+from mpfgvc.model.towers.text_tower import build_text_and_visual, build_text_tower, check_text_weights
 from mpfgvc.terms import Source
 
 SOURCES: tuple[Source, ...] = ("vision", "text", "fusion")
@@ -101,12 +97,7 @@ class MPFGVC(nn.Module):
 
     @classmethod
     def from_config(
-        cls,
-        config: ModelConfig,
-        classes: Sequence[str],
-        *,
-        sentences: Sequence[Sequence[str]] = (),
-        seed: int = 0,
+        cls, config: ModelConfig, classes: Sequence[str], *, sentences: Sequence[Sequence[str]] = (), seed: int = 0
     ) -> "MPFGVC":
         """A network ready for stage 1, with the pretrained towers that `config` names.
 
@@ -152,12 +143,7 @@ class MPFGVC(nn.Module):
     ) -> "MPFGVC":
         with seeded(seed):
             tower = build_image_tower(config.image_tower, load_weights=load_weights)
-            fusion = Fusion(
-                width=tower.width,
-                text_width=embed,
-                classes=len(classes),
-                seed=seed,
-            )
+            fusion = Fusion(width=tower.width, text_width=embed, classes=len(classes), seed=seed)
             encoder = ImageEncoder(tower=tower, kept_tokens=config.kept_tokens, selection=config.selection)
             return cls(
                 image_encoder=encoder,
@@ -268,6 +254,4 @@ def check_settings(
 def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[str]]) -> None:
     if config.descriptions is not None and not sentences:
         hint = "give `sentences`, which read_descriptions of mpfgvc.data.descriptions returns"
-        raise ConfigError(
-            f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}"
-        )
+        raise ConfigError(f"model.descriptions is {config.descriptions}, but no sentences came with it; {hint}")

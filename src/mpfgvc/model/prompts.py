@@ -168,9 +168,7 @@ def class_descriptions(
     chunks = [tower.encode(texts[first : first + chunk]) for first in range(0, len(texts), chunk)]
     features = F.normalize(torch.cat(chunks), dim=-1)
     nothing = features.new_zeros(tower.embed)
-    return torch.stack(
-        [features[[row[part] for part in own]].mean(dim=0) if own else nothing for own in parts]
-    )
+    return torch.stack([features[[row[part] for part in own]].mean(dim=0) if own else nothing for own in parts])
 
 
 def readable_parts(tower: TextTower, sentence: str) -> list[str]:

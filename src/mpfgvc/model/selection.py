@@ -20,10 +20,7 @@ from torch import Tensor
 
 
 def class_attention(
-    query: Float[Tensor, "batch heads 1 depth"],
-    keys: Float[Tensor, "batch heads tokens depth"],
-    *,
-    scale: float,
+    query: Float[Tensor, "batch heads 1 depth"], keys: Float[Tensor, "batch heads tokens depth"], *, scale: float
 ) -> Float[Tensor, "batch tokens"]:
     """Attention of one query to all keys after the softmax, summed over the heads.
 
@@ -34,9 +31,7 @@ def class_attention(
     return logits.softmax(dim=-1).sum(dim=1)
 
 
-def attention_rollout(
-    maps: Sequence[Float[Tensor, "batch tokens tokens"]],
-) -> Float[Tensor, "batch tokens"]:
+def attention_rollout(maps: Sequence[Float[Tensor, "batch tokens tokens"]]) -> Float[Tensor, "batch tokens"]:
     """How much of each input token is in the class token after some blocks (Abnar and Zuidema, 2020).
 
     `maps` are the attentions of the blocks, first block first: averaged over the heads, a row for each
@@ -54,9 +49,7 @@ def attention_rollout(
     return flow[:, 0]
 
 
-def random_scores(
-    batch: int, patches: int, *, device: torch.device, training: bool
-) -> Float[Tensor, "batch patches"]:
+def random_scores(batch: int, patches: int, *, device: torch.device, training: bool) -> Float[Tensor, "batch patches"]:
     """Scores by which any patches may win. 0..1.
 
     In training they come from torch's global generator, which the loop seeds in every step. Otherwise they
@@ -74,10 +67,7 @@ def top_patches(scores: Float[Tensor, "batch patches"], count: int) -> Int[Tenso
 
 
 def keep_tokens(
-    tokens: Float[Tensor, "batch tokens width"],
-    kept: Int[Tensor, "batch kept"],
-    *,
-    prefix: int,
+    tokens: Float[Tensor, "batch tokens width"], kept: Int[Tensor, "batch kept"], *, prefix: int
 ) -> Float[Tensor, "batch prefix_and_kept width"]:
     """The `prefix` first tokens (class token, registers), then the patch tokens at `kept`, in that order."""
     positions = (kept + prefix).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])

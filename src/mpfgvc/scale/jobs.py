@@ -32,15 +32,7 @@ from mpfgvc.data.listing import photograph
 from mpfgvc.data.remote import is_url
 from mpfgvc.data.samples import Photograph
 from mpfgvc.errors import CheckpointError, DataError, check_at_least, one_line
-from mpfgvc.files import (
-    claim_folder,
-    file_digest,
-    make_folder,
-    new_file,
-    pyarrow_for,
-    stored_digest,
-    write_text,
-)
+from mpfgvc.files import claim_folder, file_digest, make_folder, new_file, pyarrow_for, stored_digest, write_text
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts, Prediction
 from mpfgvc.inference.backends import check_options
 from mpfgvc.inference.embeddings import ERROR, about_embeddings
@@ -175,12 +167,7 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """What `_job.json` holds."""
         photographs = [name if is_url(name) else str(self.base / name) for name in self.names]
-        return {
-            "format": FORMAT,
-            **self.task.to_dict(),
-            "part_size": self.part_size,
-            "photographs": photographs,
-        }
+        return {"format": FORMAT, **self.task.to_dict(), "part_size": self.part_size, "photographs": photographs}
 
 
 class PartWorker:
@@ -251,9 +238,7 @@ def summary(job: Job) -> Summary:
 
 
 @contextmanager
-def open_job(
-    folder: Path, task: Task, names: Iterable[str], *, part_size: int | None = None
-) -> Iterator[Job]:
+def open_job(folder: Path, task: Task, names: Iterable[str], *, part_size: int | None = None) -> Iterator[Job]:
     """The job of a folder, which is this process's within the block: begun, or gone on with.
 
     `names` are its photographs. Raises DataError for none, CheckpointError, in one line, for a folder that
@@ -350,10 +335,7 @@ def _refuse_other(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -
 
 
 def _guess_table(
-    names: Sequence[str],
-    photographs: Sequence[Photograph],
-    predictions: Iterable[Prediction],
-    rules: AnswerRules,
+    names: Sequence[str], photographs: Sequence[Photograph], predictions: Iterable[Prediction], rules: AnswerRules
 ) -> Any:
     arrow = pyarrow_for(_WHAT)
     text, number = arrow.string(), arrow.float32()
@@ -362,9 +344,7 @@ def _guess_table(
     fields |= {"answer": text, "level": text} if rules.abstain is not None else {}
     fields |= {"set": arrow.list_(text)} if rules.set is not None else {}
     rows = [_guess_row(*each) for each in zip(names, photographs, predictions, strict=True)]
-    return arrow.table(
-        {name: [row.get(name) for row in rows] for name in fields}, schema=arrow.schema(fields)
-    )
+    return arrow.table({name: [row.get(name) for row in rows] for name in fields}, schema=arrow.schema(fields))
 
 
 def _guess_row(name: str, photo: Photograph, each: Prediction) -> dict[str, Any]:
@@ -375,11 +355,7 @@ def _guess_row(name: str, photo: Photograph, each: Prediction) -> dict[str, Any]
     row |= {"labels": [guess.label for guess in each.guesses]}
     row |= {"probabilities": [guess.probability for guess in each.guesses]}
     if (answer := each.answer) is not None:
-        row |= {
-            "answer": answer.label,
-            "level": answer.level if answer.label else None,
-            "set": answer.classes,
-        }
+        row |= {"answer": answer.label, "level": answer.level if answer.label else None, "set": answer.classes}
     return row
 
 

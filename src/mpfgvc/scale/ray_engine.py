@@ -71,9 +71,7 @@ class PartActor:
         return {"photographs": [done], "kind": [kind], "line": [line]}
 
 
-def compute_with_ray(
-    job: Job, parts: Sequence[int], options: WorkerOptions, cluster: Cluster
-) -> Iterator[int]:
+def compute_with_ray(job: Job, parts: Sequence[int], options: WorkerOptions, cluster: Cluster) -> Iterator[int]:
     """Compute some parts; after each the number of its photographs.
 
     Raises ConfigError without Ray or without room in the cluster, and whatever stops a part.
@@ -122,9 +120,7 @@ def _rows(data: Any, job: Job, parts: Sequence[int], room: Room) -> Iterator[dic
         PartActor,
         fn_constructor_args=(job, room.options),
         batch_size=1,
-        compute=data.ActorPoolStrategy(
-            size=min(room.actors, len(parts)), max_tasks_in_flight_per_actor=PARTS_AHEAD
-        ),
+        compute=data.ActorPoolStrategy(size=min(room.actors, len(parts)), max_tasks_in_flight_per_actor=PARTS_AHEAD),
         num_cpus=room.options.cores,
         num_gpus=room.gpus,
     )
@@ -159,10 +155,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     try:
         with _without_notes_of_ray():
             ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({} if address else own),
+                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
             )
     except Exception as error:  # a dozen unrelated kinds
         where = f"the cluster at {address}" if address else "a cluster on this machine"

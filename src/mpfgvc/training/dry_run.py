@@ -207,11 +207,7 @@ class _Measuring:
         if "vision" in sources:
             started = time.perf_counter()
             fit_logistic_regression(
-                self.network.classifier,
-                batches.embeddings,
-                batches.labels,
-                objective=objective,
-                most_steps=MEASURED,
+                self.network.classifier, batches.embeddings, batches.labels, objective=objective, most_steps=MEASURED
             )
             a_step = (time.perf_counter() - started) / MEASURED
             self._add("logistic regression, at most", MOST_STEPS, "steps", a_step)
@@ -226,9 +222,7 @@ class _Measuring:
         self._rehearse(loop_of(self.run, stage, batches, None), reading=self._reading())
         self.stored += _bytes(stage.trained())
         passes = settings.epochs + (len(SHARES) if settings.pretrained_share == "validation" else 0)
-        self._add(
-            "validation in stage 1", passes * self.counts["validation"], "photographs", self.a_photograph
-        )
+        self._add("validation in stage 1", passes * self.counts["validation"], "photographs", self.a_photograph)
 
     def _reading(self) -> float:
         """Seconds in which the loader processes of this process read its share of a batch."""

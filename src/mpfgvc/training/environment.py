@@ -24,9 +24,7 @@ PACKAGES = (
 )
 
 
-def describe_environment(
-    *, device: str, precision: str, processes: int, results: Sequence[str] = ()
-) -> Environment:
+def describe_environment(*, device: str, precision: str, processes: int, results: Sequence[str] = ()) -> Environment:
     """What is there now. `device` is torch's name, `precision` Fabric's.
 
     `results` are paths from the top of the repository: changes there do not make its commit dirty.
@@ -88,9 +86,7 @@ def _version(package: str) -> str | None:
 
 def _git(folder: str, *words: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", folder, *words], capture_output=True, text=True, check=True, timeout=10
-        )
+        done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True, timeout=10)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -93,9 +93,7 @@ def check_labels(run: str | Path, photos: PhotoSet) -> LabelCheck:
         return LabelCheck(suspects=(), outliers=(), notes=notes)
     embeddings, labels = torch.from_numpy(np.stack(rows)), labels_of(samples)
     near, cosines = nearest_others(embeddings.numpy(), NEIGHBOURS)
-    probabilities = out_of_fold_probabilities(
-        embeddings[judged], labels[judged], classes=len(photos.classes), seed=0
-    )
+    probabilities = out_of_fold_probabilities(embeddings[judged], labels[judged], classes=len(photos.classes), seed=0)
     suspects = label_suspects(probabilities.numpy(), labels[judged].numpy())
     return LabelCheck(
         suspects=tuple(
@@ -133,11 +131,7 @@ def _suspect(
 
 @torch.no_grad()
 def out_of_fold_probabilities(
-    embeddings: Float[Tensor, "photographs width"],
-    labels: Int[Tensor, " photographs"],
-    *,
-    classes: int,
-    seed: int,
+    embeddings: Float[Tensor, "photographs width"], labels: Int[Tensor, " photographs"], *, classes: int, seed: int
 ) -> Float[Tensor, "photographs classes"]:
     """Probabilities 0..1 of all classes. Folds are drawn class by class."""
     fold_of = stratified_folds(labels, folds=FOLDS, seed=seed)
@@ -150,9 +144,7 @@ def out_of_fold_probabilities(
     return probabilities
 
 
-def stratified_folds(
-    labels: Int[Tensor, " photographs"], *, folds: int, seed: int
-) -> Int[Tensor, " photographs"]:
+def stratified_folds(labels: Int[Tensor, " photographs"], *, folds: int, seed: int) -> Int[Tensor, " photographs"]:
     """The fold of each photograph, 0 to folds - 1: each class is dealt out in a random order."""
     generator = torch.Generator().manual_seed(seed_of(seed, "folds"))
     order = torch.randperm(len(labels), generator=generator)

@@ -115,10 +115,7 @@ def _near_words(
         found = zip(best.values.tolist(), ids[best.indices].tolist(), strict=True)
         near.append(
             [
-                [
-                    NearWord(word=words[number], cosine=round(cosine, 4))
-                    for cosine, number in zip(*token, strict=True)
-                ]
+                [NearWord(word=words[number], cosine=round(cosine, 4)) for cosine, number in zip(*token, strict=True)]
                 for token in found
             ]
         )

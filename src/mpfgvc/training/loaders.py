@@ -8,14 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.loading import (
-    ONE_PROCESS,
-    Blocks,
-    EvaluationLoader,
-    TrainingLoader,
-    epoch_batches,
-    steps_per_epoch,
-)
+from mpfgvc.data.loading import ONE_PROCESS, Blocks, EvaluationLoader, TrainingLoader, epoch_batches, steps_per_epoch
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import Transform, eval_transform, train_transform
@@ -130,8 +123,6 @@ class OneLongEpoch:
         """The batches from `first_step` on."""
         inner, skipped = divmod(first_step, self.loader.steps)
         batches = (
-            batch
-            for number in count(inner)
-            for batch in self.loader.epoch(number, skipped if number == inner else 0)
+            batch for number in count(inner) for batch in self.loader.epoch(number, skipped if number == inner else 0)
         )
         return islice(batches, self.steps - first_step)

@@ -156,9 +156,7 @@ class Loop:
 
     def _train_step(self, inputs: Tensor, labels: Tensor) -> None:
         """One optimiser step, in the micro-batches of the stage; nothing here waits for the device."""
-        torch.manual_seed(
-            seed_of(self.session.seed, self.stage.name, self.state.step, self.fabric.global_rank)
-        )
+        torch.manual_seed(seed_of(self.session.seed, self.stage.name, self.state.step, self.fabric.global_rank))
         warmup = round(self.settings.warmup_epochs * self.batches.steps)
         set_learning_rate(self.optimizer, schedule(self.state.step, warmup=warmup, total=self.total_steps))
         number = self.stage.micro_batches

@@ -170,9 +170,7 @@ def _record(
 ) -> None:
     """Write down what a new run depends on; for a run that goes on, say what differs."""
     now = describe_environment(
-        device=str(fabric.device),
-        precision=str(fabric.strategy.precision.precision),
-        processes=fabric.world_size,
+        device=str(fabric.device), precision=str(fabric.strategy.precision.precision), processes=fabric.world_size
     )
     if not folder.is_run:
         make_folder(folder.path)

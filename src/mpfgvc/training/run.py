@@ -65,11 +65,7 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
     config, photos = resolve(config)
     if auto_resume and out is not None and _has_begun(config, RunFolder(out)):
         return resume(
-            out,
-            root=config.data.root,
-            manifest=config.data.manifest,
-            device=config.device,
-            sharding=config.sharding,
+            out, root=config.data.root, manifest=config.data.manifest, device=config.device, sharding=config.sharding
         )
     photos, descriptions = checked(config, photos)
     fabric = fabric_of(config)

@@ -102,11 +102,7 @@ class EarlySigns:
             return None
         what = f"{facts.stage}: the loss does not fall, {first:.4g} in epoch 1 and {facts.loss:.4g} in epoch"
         rates = f"{_RATES[facts.stage]} ({facts.stage}.lr is {settings.lr:g})"
-        way = (
-            f"lower {rates}"
-            if facts.loss > (1 + FALL) * first
-            else f"try ten times more, or less, of {rates}"
-        )
+        way = f"lower {rates}" if facts.loss > (1 + FALL) * first else f"try ten times more, or less, of {rates}"
         return f"{what} {facts.epoch}; {way}"
 
     def _loader(self, facts: EpochFacts) -> str | None:

@@ -85,9 +85,7 @@ class Spread:
         return values if self.processes == 1 else self.gather(values)[0]
 
     @staticmethod
-    def _encoded(
-        prompts: ClassPrompts, classes: Int[Tensor, " sampled"] | None
-    ) -> Float[Tensor, "sampled embed"]:
+    def _encoded(prompts: ClassPrompts, classes: Int[Tensor, " sampled"] | None) -> Float[Tensor, "sampled embed"]:
         features: Tensor = prompts(classes)
         return features
 

@@ -118,9 +118,7 @@ class Stage1(Stage):
         """The blocks of the towers."""
         return self.network.units()
 
-    def forward(
-        self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]
-    ) -> StepResult:
+    def forward(self, images: Float[Tensor, "batch 3 height width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_v + L_i2t of a batch, each times its weight; one with the weight 0 is not computed.
 
         The texts come first, so that their backward pass comes last: by then the images' activations
@@ -150,10 +148,7 @@ class Stage1(Stage):
         return sample_classes(labels, count=count, classes=classes, spread=self.spread)
 
     def _text(
-        self,
-        logits: Float[Tensor, "batch sampled"],
-        labels: Int[Tensor, " batch"],
-        sample: ClassSample | None,
+        self, logits: Float[Tensor, "batch sampled"], labels: Int[Tensor, " batch"], sample: ClassSample | None
     ) -> StepResult:
         """L_i2t times its weight; the logits of classes that were not sampled are minus infinity."""
         weight = self.settings.text_weight
@@ -226,9 +221,7 @@ def groups_by_depth(tower: ImageTower, settings: Stage1Config) -> list[Parameter
     return [group for rate, named in by_rate.items() for group in split_by_decay(named, rate)]
 
 
-def sample_classes(
-    labels: Int[Tensor, " batch"], *, count: int, classes: int, spread: Spread = ALONE
-) -> ClassSample:
+def sample_classes(labels: Int[Tensor, " batch"], *, count: int, classes: int, spread: Spread = ALONE) -> ClassSample:
     """`count` of `classes` classes: all that occur in `labels`, the others at random (beyond the paper).
 
         L_i2t over all C classes       -s_y + log( sum_c exp(s_c) )

@@ -57,9 +57,7 @@ def start_from_features(run: OpenRun) -> None:
     size = batch_size_of(len(run.photos.subset("train")))
     embeddings = _embedded_batches(run, network, FeatureStart.name, views=1, batch_size=size)
     if "vision" in run.config.stage1.sources:
-        fit_logistic_regression(
-            network.classifier, embeddings.embeddings, embeddings.labels, objective=objective
-        )
+        fit_logistic_regression(network.classifier, embeddings.embeddings, embeddings.labels, objective=objective)
     if "text" in run.config.stage1.sources:
         stage = FeatureStart(network, objective, run.spread)
         loop_of(run, stage, OneLongEpoch(embeddings, steps=STEPS), None).run()
@@ -112,9 +110,7 @@ def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
     return validate
 
 
-def _embedded_batches(
-    run: OpenRun, network: MPFGVC, stage: str, *, views: int, batch_size: int
-) -> EmbeddingLoader:
+def _embedded_batches(run: OpenRun, network: MPFGVC, stage: str, *, views: int, batch_size: int) -> EmbeddingLoader:
     """Embeddings of the training photographs for a stage, computed once, with a bar and a row of its own."""
     samples = run.photos.subset("train")
     labels, log = labels_of(samples), run.session.log
@@ -160,11 +156,7 @@ def check_pretrained_share(config: Config, photos: PhotoSet) -> None:
 
 
 def train_averaged(
-    stage: Stage1,
-    train: Callable[[], dict[str, Tensor]],
-    *,
-    validate: Validate | None,
-    tell: Callable[[str], None],
+    stage: Stage1, train: Callable[[], dict[str, Tensor]], *, validate: Validate | None, tell: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """Train stage 1, then average its image tower with the pretrained one (beyond the paper).
 
@@ -193,9 +185,7 @@ def train_averaged(
     return _copies(stage.trained())
 
 
-def _best_share(
-    average: Callable[[float], None], validate: Validate | None, tell: Callable[[str], None]
-) -> float:
+def _best_share(average: Callable[[float], None], validate: Validate | None, tell: Callable[[str], None]) -> float:
     if validate is None:
         raise ConfigError(NOTHING_TO_CHOOSE_BY)
     accuracies = []

@@ -34,9 +34,7 @@ class StageCurves:
 def training_page(rows: Sequence[Row], classes: Sequence[str], signs: Sequence[str]) -> str:
     """The whole page. The last row may have the accuracies of the classes, 0..1, as `class_accuracy`."""
     accuracies = [float(number) for number in str(rows[-1].get("class_accuracy", "")).split()] if rows else []
-    known = [
-        (100 * value, name) for name, value in zip(classes, accuracies, strict=False) if not math.isnan(value)
-    ]
+    known = [(100 * value, name) for name, value in zip(classes, accuracies, strict=False) if not math.isnan(value)]
     return render(
         "training/training_page.html.j2",
         stages=[_stage(name, rows) for name in _STAGES if _epochs(name, rows)],
@@ -79,16 +77,13 @@ def _accuracy_chart(epochs: Sequence[Row]) -> LineChart:
 
 
 def _points(epochs: Sequence[Row], column: str, factor: float = 1) -> tuple[tuple[float, float], ...]:
-    return tuple(
-        (float(row["epoch"]), factor * float(row[column])) for row in epochs if row.get(column, "") != ""
-    )
+    return tuple((float(row["epoch"]), factor * float(row[column])) for row in epochs if row.get(column, "") != "")
 
 
 def _chart(title: str, curves: tuple[Curve, ...], y: Scale, *, digits: int) -> LineChart:
     points = curves[0].points
     says = "; ".join(
-        f"{curve.name} from {curve.points[0][1]:.{digits}f} to {curve.points[-1][1]:.{digits}f}"
-        for curve in curves
+        f"{curve.name} from {curve.points[0][1]:.{digits}f} to {curve.points[-1][1]:.{digits}f}" for curve in curves
     )
     x = Scale(points[0][0], points[-1][0])
     return LineChart(title=title, x_name="epoch", curves=curves, x=x, y=y, says=says)

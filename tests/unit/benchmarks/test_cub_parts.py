@@ -45,19 +45,13 @@ def test_a_part_is_where_the_prepared_photograph_shows_it(preprocessing, shape) 
     height, width = shape
     side_y, side_x = preprocessing.image_size
     patches = PatchGrid(preprocessing=preprocessing, grid=(side_y, side_x))  # a patch is a pixel
-    for y, x in [
-        (height // 2, width // 2),
-        (height // 3, width // 2 + 20),
-        (2 * height // 3, width // 2 - 9),
-    ]:
+    for y, x in [(height // 2, width // 2), (height // 3, width // 2 + 20), (2 * height // 3, width // 2 - 9)]:
         pixels = np.zeros((height, width, 3), dtype=np.uint8)
         pixels[y, x] = 255
         shown = prepare(Image.fromarray(pixels), preprocessing)[0].clip(min=0)
         weights = shown / shown.sum()
         middle = (weights.sum(axis=1) @ np.arange(side_y), weights.sum(axis=0) @ np.arange(side_x))
-        cell = np.unravel_index(
-            patches.parts(annotation((y + 0.5, x + 0.5)), shape).argmax(), (side_y, side_x)
-        )
+        cell = np.unravel_index(patches.parts(annotation((y + 0.5, x + 0.5)), shape).argmax(), (side_y, side_x))
         assert np.abs(np.subtract(cell, middle)).max() <= 1
 
 

@@ -3,22 +3,12 @@
 import numpy as np
 import pytest
 
-from mpfgvc.birds.plumage import (
-    ATTRIBUTES,
-    PARTS_OF,
-    all_species,
-    caption,
-    differences,
-    phrase,
-    random_plumage,
-)
+from mpfgvc.birds.plumage import ATTRIBUTES, PARTS_OF, all_species, caption, differences, phrase, random_plumage
 
 
 def test_two_hundred_classes_have_names_and_plumages_of_their_own() -> None:
     species = all_species()
-    assert (
-        len(species) == len({kind.name for kind in species}) == len({kind.plumage for kind in species}) == 200
-    )
+    assert len(species) == len({kind.name for kind in species}) == len({kind.plumage for kind in species}) == 200
 
 
 @pytest.mark.parametrize("count", [30, 200])

@@ -26,9 +26,7 @@ def test_copies_are_listed_with_their_splits_and_classes(cli: Cli, tmp_path: Pat
     other = shutil.copy(tern, tmp_path / "train" / "crow" / "copy.png")
     code, stdout, _ = cli("data", "check", "--data.root", tmp_path, "--data.validation", 0)
     assert code == 1
-    lines = [
-        line for line in stdout.splitlines() if line.startswith(("in two splits", "duplicate", "labels"))
-    ]
+    lines = [line for line in stdout.splitlines() if line.startswith(("in two splits", "duplicate", "labels"))]
     assert lines == [
         f"in two splits   {leak}, {crow} (same file; splits: test, train; classes: crow)",
         f"labels disagree {other}, {tern} (same file; splits: train; classes: crow, tern)",
@@ -51,9 +49,7 @@ def test_the_manifest_of_fix_is_fine_and_what_was_left_out_is_said(cli: Cli, tmp
     code, stdout, _ = cli("data", "check", "--data.root", root, "--data.validation", 0, "--fix", fixed)
     assert code == 1
     assert f"manifest        {fixed}: 8 photographs, 1 left out" in stdout
-    assert (
-        f"left out      {root}/train/crow/0.png: same picture as {root}/test/crow/copy.png (test)" in stdout
-    )
+    assert f"left out      {root}/train/crow/0.png: same picture as {root}/test/crow/copy.png (test)" in stdout
     words = ("--data.dataset", "manifest", "--data.manifest", fixed, "--data.root", root)
     assert cli("data", "check", *words, "--data.validation", 0)[0] == 0
 

@@ -68,9 +68,7 @@ def test_json_is_valid_utf_8_and_gives_every_text_back(encoding: str, text: str)
     assert len(("{" + line).splitlines()) == 1
 
 
-def test_a_table_aligns_numbers_right_and_names_left_whatever_their_signs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_table_aligns_numbers_right_and_names_left_whatever_their_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = _stdout(monkeypatch, "utf-8")
     rows = [("새", "7.5", "a note"), ("a\x1bb", "100.0", "")]
     output.write_table(["class", "top-1 %", "note"], rows, text=(0, 2))

@@ -19,8 +19,7 @@ Cli = Callable[..., tuple[int, str, str]]
 Predictions = Callable[[], Iterator[Prediction]]
 Use = Callable[[Predictions], None]
 FIRST = Prediction(
-    path=Path("a #1.jpg"),
-    guesses=(Guess(label="[red]", probability=0.75), Guess(label="x\ny", probability=0.25)),
+    path=Path("a #1.jpg"), guesses=(Guess(label="[red]", probability=0.75), Guess(label="x\ny", probability=0.25))
 )
 SECOND = Prediction(path=Path("b.jpg"), guesses=(), failure="cannot read the photograph b.jpg: it is empty")
 
@@ -129,11 +128,7 @@ def test_a_refusal_before_the_first_photograph_leaves_standard_output_empty(
 
 @pytest.mark.parametrize("option", ["--top", "--batch-size"])
 def test_numbers_below_one_are_refused(cli: Cli, option: str) -> None:
-    assert cli("predict", "run", "photos", option, 0) == (
-        2,
-        "",
-        f"mpfgvc: {option} must be at least 1, got 0\n",
-    )
+    assert cli("predict", "run", "photos", option, 0) == (2, "", f"mpfgvc: {option} must be at least 1, got 0\n")
 
 
 def test_what_is_left_out_of_a_folder_is_counted_and_said(cli: Cli, predicting: Use) -> None:

@@ -54,11 +54,7 @@ def test_a_manifest_alone_has_its_own_folder_as_root(tmp_path, draw):
         ({}, ConfigError, "data.root is not set; give the folder"),
         ({"dataset": "cub"}, ConfigError, "data.root is not set"),
         ({"dataset": "manifest"}, ConfigError, "data.manifest is not set"),
-        (
-            {"root": "/nowhere/birds"},
-            DataError,
-            "data.root must be a folder, got /nowhere/birds, which does not",
-        ),
+        ({"root": "/nowhere/birds"}, DataError, "data.root must be a folder, got /nowhere/birds, which does not"),
         ({"root": __file__}, DataError, "which is a file"),
     ],
 )

@@ -78,9 +78,7 @@ def test_a_class_that_would_lose_all_training_photographs_is_refused_and_nothing
     assert not out.exists()
 
 
-def test_equal_files_with_broken_pixels_are_left_out_as_unreadable(
-    dataset: Path, tmp_path: Path, draw
-) -> None:
+def test_equal_files_with_broken_pixels_are_left_out_as_unreadable(dataset: Path, tmp_path: Path, draw) -> None:
     cut = draw(dataset / "train" / "crow" / "cut.png", seed=30)
     cut.write_bytes(cut.read_bytes()[:200])
     twin = copy(cut, dataset / "train" / "crow" / "twin.png")

@@ -53,9 +53,7 @@ def test_what_does_not_fit_together_is_counted_and_said(read: Read) -> None:
     found = read(HEADER + "Barn Owl,pale\nrock wren,brown\nKiwi,round\nKiwi,brown\n")
     strangers, without = found.notes
     assert strangers.endswith("words.csv that the dataset does not have: 2 of 3 (rock wren, Kiwi)")
-    expected = (
-        "classes without a description, which have their prompt alone: 2 of 3 (Rock Wren, Caf\u00e9 Crow)"
-    )
+    expected = "classes without a description, which have their prompt alone: 2 of 3 (Rock Wren, Caf\u00e9 Crow)"
     assert without == expected
     assert read("{Rock Wren: a, Barn Owl: b, Caf\u00e9 Crow: c}", "yaml").notes == ()
 
@@ -77,9 +75,7 @@ def test_what_does_not_fit_together_is_counted_and_said(read: Read) -> None:
         (HEADER + 'Barn Owl,"pale\nRock Wren,brown\n', "line 3 is not CSV"),
     ],
 )
-def test_a_table_that_breaks_a_rule_is_refused_with_its_line(
-    read: Read, text: str | bytes, message: str
-) -> None:
+def test_a_table_that_breaks_a_rule_is_refused_with_its_line(read: Read, text: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as refusal:
         read(text)
     assert "\n" not in str(refusal.value)
@@ -104,9 +100,7 @@ def test_a_table_that_breaks_a_rule_is_refused_with_its_line(
         (b"Barn Owl: p\xe2le\n", "line 1 must be text in UTF-8"),
     ],
 )
-def test_a_page_that_breaks_a_rule_is_refused_with_its_line(
-    read: Read, text: str | bytes, message: str
-) -> None:
+def test_a_page_that_breaks_a_rule_is_refused_with_its_line(read: Read, text: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as refusal:
         read(text, "yaml")
     assert "\n" not in str(refusal.value)
@@ -138,8 +132,7 @@ def test_the_bundled_sentences_are_one_for_each_attribute_of_a_bird() -> None:
 def test_a_run_keeps_the_sentences_of_its_classes_and_does_without_the_file(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     described = Descriptions(
-        classes=("Rock\nWren", "Barn, Owl", "Kiwi"),
-        sentences=(("thin beak", 'a "pale", round face'), ("dark",), ()),
+        classes=("Rock\nWren", "Barn, Owl", "Kiwi"), sentences=(("thin beak", 'a "pale", round face'), ("dark",), ())
     )
     described.save(folder.descriptions)
     found = descriptions_of_run(folder, "gone.csv", described.classes)

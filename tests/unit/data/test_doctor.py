@@ -88,9 +88,7 @@ def test_flat_photographs_are_named_unless_only_headers_are_read(class_folders):
     assert check(class_folders, quick=True).flat == ()
 
 
-def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(
-    class_folders,
-):
+def test_files_that_differ_only_in_the_middle_are_equal_for_the_quick_look_and_copies_for_the_whole(class_folders):
     pixels = bytearray(os.urandom(3 * 200 * 200))
     for name in ("a.bmp", "b.bmp"):
         Image.frombytes("RGB", (200, 200), bytes(pixels)).save(class_folders / "class 1" / name)
@@ -123,9 +121,7 @@ def test_copies_that_are_not_equal_files_are_found_across_splits(class_folders_w
     assert check(root, quick=True).duplicates == ()
 
 
-def test_labels_that_disagree_within_training_falsify_no_test_but_within_the_test_they_do(
-    class_folders_with_birds,
-):
+def test_labels_that_disagree_within_training_falsify_no_test_but_within_the_test_they_do(class_folders_with_birds):
     root, original = class_folders_with_birds
     shutil.copy(original, root / "train" / "tern" / "copy.png")
     report = check(root)

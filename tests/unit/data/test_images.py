@@ -256,9 +256,7 @@ def test_without_its_library_a_heic_is_refused_with_the_package_that_has_it(tmp_
         "import sys; sys.modules['pillow_heif'] = None\n"
         "from mpfgvc.data.images import read_image\nread_image(sys.argv[1])"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "a.heic"], capture_output=True, text=True
-    )
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "a.heic"], capture_output=True, text=True)
     assert "a.heic: it is HEIC, which needs one more package: pip install pillow-heif" in ended.stderr
 
 
@@ -287,10 +285,7 @@ BAD_FILES = {
         b"P6\n10000 8000\n255\n",
         "reading its 10000 x 8000 pixels as PPM .RGB. takes 649 MB, more than the 400 MB allowed",
     ),
-    "a large GIF": (
-        b"GIF89a\x00\x30\x00\x3c\0\0\0,\0\0\0\0\x00\x30\x00\x3c\0\x02\x00;",
-        "more than the 400 MB",
-    ),
+    "a large GIF": (b"GIF89a\x00\x30\x00\x3c\0\0\0,\0\0\0\0\x00\x30\x00\x3c\0\x02\x00;", "more than the 400 MB"),
     "a line": (png(1, 65_535), "its shape of 1 x 65535 pixels is more elongated than 40 : 1"),
     "numbers as text": (b"P3\n3000 3000\n255\n0 0 0 ", "pixels of this PPM take too long; save it as PNG"),
     "slow and long": (saved(noise(), "AVIF") + bytes(30_000_000), "more than 30 MB of AVIF takes too long"),
@@ -324,9 +319,7 @@ def test_the_header_check_refuses_a_large_progressive_jpeg_of_too_many_scans():
     gray = saved(noise().convert("L"), "JPEG", progressive=True)
     content = claimed(gray, 16_000, 12_000)
     for function in (image_size, read_image):
-        with pytest.raises(
-            DataError, match=r"16000 x 12000 pixels come in . scans; save it as a baseline JPEG"
-        ):
+        with pytest.raises(DataError, match=r"16000 x 12000 pixels come in . scans; save it as a baseline JPEG"):
             function(io.BytesIO(content))
 
 
@@ -370,9 +363,7 @@ def test_decoders_write_nothing_and_other_warnings_are_shown_once(tmp_path):
         "    try: image_size(path); read_image(path)\n"
         "    except DataError: pass\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True
-    )
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, check=True)
     assert ended.stderr.count("ours") == 2  # the warning, and the line of the script
     assert len(ended.stderr.splitlines()) == 2
 
@@ -416,10 +407,7 @@ def test_arrays_and_pillow_images_are_taken_as_they_are():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (
-            np.zeros((3, 4, 5), np.uint8),
-            r"must be \(height, width\) or \(height, width, 3\), got \(3, 4, 5\)",
-        ),
+        (np.zeros((3, 4, 5), np.uint8), r"must be \(height, width\) or \(height, width, 3\), got \(3, 4, 5\)"),
         (np.zeros((0, 4), np.uint8), r"got \(0, 4\)"),
         (np.zeros((4, 4), np.int64), r"must be uint8, uint16 or float \(0\.\.1\), got int64"),
         (np.full((4, 4), 2.0), r"must be in 0\.\.1, got 2\.\.2; divide by 255"),

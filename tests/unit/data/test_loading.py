@@ -16,14 +16,7 @@ import pytest
 import torch
 
 from mpfgvc.config import AugmentConfig
-from mpfgvc.data.loading import (
-    Batch,
-    EvaluationLoader,
-    TrainingLoader,
-    labels_of,
-    steps_per_epoch,
-    worker_count,
-)
+from mpfgvc.data.loading import Batch, EvaluationLoader, TrainingLoader, labels_of, steps_per_epoch, worker_count
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Sample
 from mpfgvc.data.transforms import eval_transform, train_transform
@@ -39,8 +32,7 @@ WORKERS = pytest.mark.parametrize("workers", [0, 2])
 def equal(first: list, second: list) -> bool:
     """Whether two lists of batches hold the same photographs, bit for bit."""
     return len(first) == len(second) and all(
-        torch.equal(pixels(a), pixels(b)) and numbers(a) == numbers(b)
-        for a, b in zip(first, second, strict=True)
+        torch.equal(pixels(a), pixels(b)) and numbers(a) == numbers(b) for a, b in zip(first, second, strict=True)
     )
 
 
@@ -123,9 +115,7 @@ def test_a_resumed_epoch_continues_with_the_same_batches(samples):
 @pytest.mark.parametrize("count", [11, 3])
 def test_two_processes_together_see_what_one_process_sees(samples, count):
     whole = list(training(samples[:count]).epoch(2))
-    shares = [
-        list(training(samples[:count], processes=Processes(rank=rank, world=2)).epoch(2)) for rank in (0, 1)
-    ]
+    shares = [list(training(samples[:count], processes=Processes(rank=rank, world=2)).epoch(2)) for rank in (0, 1)]
     for batch, even, odd in zip(whole, *shares, strict=True):
         together = torch.stack([pixels(even), pixels(odd)], dim=1).flatten(0, 1)
         assert torch.equal(together[: len(pixels(batch))], pixels(batch))

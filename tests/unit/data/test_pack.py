@@ -42,9 +42,7 @@ def test_shards_hold_the_same_bytes_labels_splits_and_order_as_the_dataset(class
     assert (report.shards, report.photographs, report.unreadable, report.kept_shards) == (4, 25, (), 0)
     before, after = photos_of(class_folders), shards_of(tmp_path / "shards")
     assert (after.name, after.classes, after.supercategory) == (before.name, before.classes, None)
-    assert [(each.label, each.split) for each in after.samples] == [
-        (each.label, each.split) for each in before.samples
-    ]
+    assert [(each.label, each.split) for each in after.samples] == [(each.label, each.split) for each in before.samples]
     for file, member in zip(before.samples, after.samples, strict=True):
         assert member.source.read() == file.path.read_bytes()
     assert (tmp_path / "shards" / "shards.idx").stat().st_size == 25 * ROW.itemsize == 25 * 42
@@ -175,8 +173,6 @@ def test_shuffled_shards_mix_the_classes_and_hold_the_same_photographs(cli, clas
         assert cli(*words, "--out", tmp_path / name, *(() if name == "plain" else ("--shuffle",)))[0] == 0
     plain, mixed = (shards_of(tmp_path / name).samples for name in ("plain", "mixed"))
     assert len({each.label for each in plain[:5]}) == 1 < len({each.label for each in mixed[:5]})
-    content = [
-        sorted((each.source.read(), each.label, each.split) for each in some) for some in (plain, mixed)
-    ]
+    content = [sorted((each.source.read(), each.label, each.split) for each in some) for some in (plain, mixed)]
     assert content[0] == content[1]
     assert bytes_in(tmp_path / "mixed") == bytes_in(tmp_path / "again")

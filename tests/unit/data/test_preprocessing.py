@@ -6,11 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
-from mpfgvc.data.preprocessing import (
-    Preprocessing,
-    points_in_view,
-    prepare,
-)
+from mpfgvc.data.preprocessing import Preprocessing, points_in_view, prepare
 from mpfgvc.errors import ConfigError
 
 NORM = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}

@@ -154,18 +154,14 @@ def test_the_stored_split_is_restored_where_the_dataset_is_now(stored, class_fol
         restore(photos, config)
 
 
-def test_added_photographs_are_in_no_split_and_a_new_class_changes_no_label(
-    stored, class_folders, config, draw
-):
+def test_added_photographs_are_in_no_split_and_a_new_class_changes_no_label(stored, class_folders, config, draw):
     photos = stored()
     for index in range(30):
         draw(class_folders / "class 1" / f"new {index}.png", seed=900 + index)
     draw(class_folders / "class 0" / "0.png", seed=77)
     restored = restore(photos, config)
     drawn_again = read_photos(config, seed=0)
-    assert {*drawn_again.subset("test").paths} != {
-        *photos.subset("test").paths
-    }  # what would happen otherwise
+    assert {*drawn_again.subset("test").paths} != {*photos.subset("test").paths}  # what would happen otherwise
     assert rows(restored.photos.samples) == rows(photos.samples)
     assert restored.photos.classes == ("class 1", "class 2", "class 10")
     assert len(restored.added) == 31
@@ -240,9 +236,7 @@ def test_a_manifest_may_move_with_or_without_its_photographs(stored, class_folde
         assert restore(photos, moved(data, **now)).missing == ()
 
 
-def test_a_table_of_other_photographs_is_another_dataset_though_all_lie_below_one_root(
-    stored, class_folders, tmp_path
-):
+def test_a_table_of_other_photographs_is_another_dataset_though_all_lie_below_one_root(stored, class_folders, tmp_path):
     write_manifest(tmp_path / "photos.csv", class_folders)
     data = DataConfig(dataset="manifest", manifest=str(tmp_path / "photos.csv"), root=str(class_folders))
     photos = stored(data)
@@ -278,17 +272,11 @@ def test_other_photographs_under_the_same_names_are_another_dataset_if_digests_a
 @pytest.fixture
 def shards(class_folders, tmp_path):
     """The settings of the same photographs, packed without a validation split."""
-    pack(
-        read_photos(DataConfig(root=str(class_folders), validation=0), seed=0),
-        tmp_path / "shards",
-        per_shard=7,
-    )
+    pack(read_photos(DataConfig(root=str(class_folders), validation=0), seed=0), tmp_path / "shards", per_shard=7)
     return DataConfig(dataset="shards", root=str(tmp_path / "shards"))
 
 
-def test_the_shards_of_a_run_are_found_where_they_are_now_and_no_others(
-    stored, shards, class_folders, tmp_path, draw
-):
+def test_the_shards_of_a_run_are_found_where_they_are_now_and_no_others(stored, shards, class_folders, tmp_path, draw):
     photos, before = stored(shards, seed=3), read_photos(shards, seed=3)
     (tmp_path / "shards").rename(tmp_path / "new")
     now = {"root": str(tmp_path / "new"), "manifest": None}

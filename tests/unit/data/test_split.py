@@ -15,11 +15,7 @@ shares = st.floats(0.01, 0.9)
 
 
 def dataset(counts: list[int], root: str = "/data", *more: tuple[str, int, str]) -> Samples:
-    rows = [
-        (f"{label}/{index}.jpg", label, "train")
-        for label, count in enumerate(counts)
-        for index in range(count)
-    ]
+    rows = [(f"{label}/{index}.jpg", label, "train") for label, count in enumerate(counts) for index in range(count)]
     return Samples.of(Path(root), [*rows, *more])
 
 
@@ -29,9 +25,7 @@ def names(samples: Samples, split: str) -> set[str]:
 
 @given(counts, shares)
 def test_each_class_gives_its_share_but_at_least_one_and_never_all(counts, share):
-    held = Counter(
-        entry.label for entry in hold_out(dataset(counts), share, 0) if entry.split == "validation"
-    )
+    held = Counter(entry.label for entry in hold_out(dataset(counts), share, 0) if entry.split == "validation")
     for label, count in enumerate(counts):
         expected = 0 if count == 1 else max(1, round(share * count))
         assert held[label] == min(expected, count - 1)

@@ -46,16 +46,12 @@ def test_what_is_not_a_tree_is_refused_by_name() -> None:
         ((), []),
     ],
 )
-def test_a_branch_is_a_class_or_a_group_with_or_without_its_level(
-    words: tuple[str, ...], labels: list[int]
-) -> None:
+def test_a_branch_is_a_class_or_a_group_with_or_without_its_level(words: tuple[str, ...], labels: list[int]) -> None:
     assert np.flatnonzero(classes_within(words, CLASSES, GULLS)).tolist() == labels
 
 
 def test_a_name_that_means_two_things_or_nothing_is_refused() -> None:
-    with pytest.raises(
-        ConfigError, match="name of a class and of a genus; write 'class Larus' or 'genus Larus'"
-    ):
+    with pytest.raises(ConfigError, match="name of a class and of a genus; write 'class Larus' or 'genus Larus'"):
         classes_within(("Larus",), CLASSES, GULLS)
     with pytest.raises(ConfigError, match="or a group of genus, family, such as Western Gull, got 'Corvus'"):
         classes_within(("Corvus",), CLASSES, GULLS)

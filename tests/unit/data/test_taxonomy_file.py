@@ -36,9 +36,7 @@ def test_a_table_gives_levels_from_fine_to_coarse_whatever_their_order(tmp_path:
         assert found.groups == (("T", "T", "Y", "C"), ("P", "P", "S", "P"))
 
 
-def test_levels_without_groups_are_left_out_and_said_and_blank_cells_are_groups_of_their_own(
-    tmp_path: Path,
-) -> None:
+def test_levels_without_groups_are_left_out_and_said_and_blank_cells_are_groups_of_their_own(tmp_path: Path) -> None:
     found = read_taxonomy(_file(tmp_path, ROWS), CLASSES)
     assert found.taxonomy.levels == ("family", "order")
     assert found.taxonomy.groups[0] == ("Troglodytidae", "Barn Owl", "Troglodytidae")
@@ -52,15 +50,9 @@ def test_levels_without_groups_are_left_out_and_said_and_blank_cells_are_groups_
         ("class,order\n" + "Rock Wren,P\n" * 2, "line 3 repeats the class Rock Wren"),
         ("class,order\n,P\n", "line 2 names no class"),
         ("name,order\nRock Wren,P\n", "must have the columns class"),
-        (
-            "class,order\nRock Wren,A\nBarn Owl,B\nHouse Wren,C\n",
-            "has no level that joins two of the 3",
-        ),
+        ("class,order\nRock Wren,A\nBarn Owl,B\nHouse Wren,C\n", "has no level that joins two of the 3"),
         ("class\nRock Wren\nBarn Owl\nHouse Wren\n", "has no level that joins two of the 3"),
-        (
-            "class,a,b\nRock Wren,x,y\nBarn Owl,x,z\nHouse Wren,w,z\n",
-            "must be a tree, but . is in the . . and in .",
-        ),
+        ("class,a,b\nRock Wren,x,y\nBarn Owl,x,z\nHouse Wren,w,z\n", "must be a tree, but . is in the . . and in ."),
     ],
 )
 def test_a_bad_table_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
@@ -78,18 +70,11 @@ def test_a_path_that_is_no_such_file_is_refused(tmp_path: Path) -> None:
 
 def test_nabirds_own_files_give_its_tree(tmp_path: Path) -> None:
     _file(tmp_path, "1 0\n2 0\n3 1\n4 1\n5 3\n6 3\n", "hierarchy.txt")
-    _file(
-        tmp_path,
-        "0 Birds\n1 Ducks\n2 Loon\n3 Eider\n4 Wigeon\n5 Eider (male )\n6 Eider (female )\n",
-        "classes.txt",
-    )
+    _file(tmp_path, "0 Birds\n1 Ducks\n2 Loon\n3 Eider\n4 Wigeon\n5 Eider (male )\n6 Eider (female )\n", "classes.txt")
     names = ("Loon", "Eider (male)", "Eider (female)", "Wigeon")
     found = read_taxonomy(tmp_path / "hierarchy.txt", names).taxonomy
     assert found.levels == ("level 2", "level 1")
-    assert found.groups == (
-        ("Loon", "Eider", "Eider", "Wigeon"),
-        ("Loon", "Ducks", "Ducks", "Ducks"),
-    )
+    assert found.groups == (("Loon", "Eider", "Eider", "Wigeon"), ("Loon", "Ducks", "Ducks", "Ducks"))
     _file(tmp_path, "1 2\n2 1\n3 1\n", "hierarchy.txt")
     with pytest.raises(DataError, match="is above itself"):
         read_taxonomy(tmp_path / "hierarchy.txt", names)

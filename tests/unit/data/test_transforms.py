@@ -67,9 +67,7 @@ def test_a_resized_crop_shows_at_least_the_smallest_part():
 def test_a_resized_crop_is_torchvisions_own_on_the_pillow_image(interpolation):
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     image = Image.fromarray(noise).resize((240, 180), Image.Resampling.BICUBIC)
-    plain = Preprocessing(
-        image_size=(56, 48), mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation=interpolation
-    )
+    plain = Preprocessing(image_size=(56, 48), mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation=interpolation)
     transform = train_transform(plain, AugmentConfig(min_scale=0.4, flip=0))
     reference = v2.RandomResizedCrop((56, 48), (0.4, 1), interpolation=InterpolationMode(interpolation))
     for seed in range(5):
@@ -81,16 +79,12 @@ def test_a_resized_crop_is_torchvisions_own_on_the_pillow_image(interpolation):
 
 
 @pytest.mark.parametrize(
-    ("augment", "expected"),
-    [(AugmentConfig(min_scale=0.75), (27, 32)), (AugmentConfig(crop="random"), (50, 60))],
+    ("augment", "expected"), [(AugmentConfig(min_scale=0.75), (27, 32)), (AugmentConfig(crop="random"), (50, 60))]
 )
 def test_a_photograph_is_decoded_large_enough_for_its_smallest_crop(augment, expected):
     assert train_transform(PREPROCESSING, augment).at_least == expected
 
 
 def test_transforms_travel_to_worker_processes(image):
-    for transform in (
-        eval_transform(PREPROCESSING),
-        train_transform(PREPROCESSING, AugmentConfig(crop="random")),
-    ):
+    for transform in (eval_transform(PREPROCESSING), train_transform(PREPROCESSING, AugmentConfig(crop="random"))):
         assert pickle.loads(pickle.dumps(transform))(image).shape == (3, 20, 24)  # noqa: S301

@@ -172,9 +172,7 @@ def test_no_name_breaks_the_page(make: Make, hostile: str) -> None:
     folder = make()
     description = replace(DESCRIPTION, classes=("wren", hostile))
     cards = card_of(folder, description, dataset=hostile), card_of(folder, dataset="plain")
-    pages = [
-        MarkdownIt("commonmark").enable("table").render(card.text.split("---\n", 2)[2]) for card in cards
-    ]
+    pages = [MarkdownIt("commonmark").enable("table").render(card.text.split("---\n", 2)[2]) for card in cards]
     tags = [re.findall(r"</?[a-z]\w*", page) for page in pages]
     assert tags[0] == tags[1]
     assert html.unescape(pages[0]).count(hostile.replace("\n", "\\n")) == 2
@@ -206,9 +204,7 @@ def test_a_part_of_a_published_dataset_says_how_much_of_it(make: Make) -> None:
 def test_what_hinders_an_interval_is_a_note(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make(result=RESULT | {"count": 5})
     answered(folder, 3)
-    expected = (
-        f"intervals are left out, as {folder.predictions('test')} holds 4 photographs, evaluation.json 5"
-    )
+    expected = f"intervals are left out, as {folder.predictions('test')} holds 4 photographs, evaluation.json 5"
     assert card_of(folder).notes == (expected,)
     monkeypatch.setitem(sys.modules, "scipy", None)
     assert "pip install 'mpfgvc[compare]'" in card_of(folder).notes[0]

@@ -30,10 +30,7 @@ def test_a_description_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (
-            {"format": 2},
-            r"m\.onnx has format 2, this version reads 1; use the version of mpfgvc that wrote it",
-        ),
+        ({"format": 2}, r"m\.onnx has format 2, this version reads 1; use the version of mpfgvc that wrote it"),
         ({"prediction": "both"}, r"m\.onnx: its metadata are damaged: prediction must be one of"),
         ({"temperature": "0.07"}, "temperature must be a finite number"),
         ({"more": 1}, '"more" is not a known field'),

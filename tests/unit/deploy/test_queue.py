@@ -188,10 +188,7 @@ def test_places_are_taken_given_back_and_refused_beyond_the_last() -> None:
         first.take(photographs=1)
         with places.ticket():
             assert (places.photographs, places.is_open) == (3, False)
-            with (
-                pytest.raises(RefusedError, match="busy: 3 of 3 places are taken") as refused,
-                places.ticket(),
-            ):
+            with pytest.raises(RefusedError, match="busy: 3 of 3 places are taken") as refused, places.ticket():
                 raise AssertionError("no place was left")
             assert (refused.value.status, refused.value.retry_after) == (503, 2)
         assert (places.photographs, places.is_open) == (2, True)

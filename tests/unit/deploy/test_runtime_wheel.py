@@ -38,10 +38,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "run needs torch, which mpfgvc-runtime does without; install mpfgvc for it, or give a .onnx "
             "file of mpfgvc export",
         ),
-        (
-            "['predict', 'none.onnx', 'photo.png', '--abstain', '2']",
-            "abstain must be a share between 0 and 1",
-        ),
+        ("['predict', 'none.onnx', 'photo.png', '--abstain', '2']", "abstain must be a share between 0 and 1"),
     ],
 )
 def test_its_command_works_where_only_its_own_packages_are(

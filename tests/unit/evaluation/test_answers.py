@@ -23,9 +23,7 @@ def test_what_is_written_is_read_and_the_sources_stay_apart(tmp_path: Path) -> N
         for name in ("labels", "guesses", "ranks", "probability", "truth"):
             assert (getattr(read.sources[source], name) == getattr(metrics, name)).all()
     heading = (tmp_path / "p.csv").read_text(errors="surrogateescape").split("\n")[0]
-    assert heading.startswith(
-        "path,label,vision,fusion,vision_probability,vision_truth,vision_rank,fusion_pr"
-    )
+    assert heading.startswith("path,label,vision,fusion,vision_probability,vision_truth,vision_rank,fusion_pr")
 
 
 def test_a_source_is_right_where_it_names_the_class() -> None:
@@ -44,10 +42,7 @@ def test_paths_start_from_the_root_unless_the_photograph_is_elsewhere() -> None:
         ("path,label,vision\na,b,b\n", "no column such as fusion_rank"),
         ("path,label,vision,vision_truth,vision_rank\na,b,b,0.5,1\n", "vision_probability"),
         ("path,label,text,text_probability,text_truth,text_rank\na,b,b,0.5,0.5,first\n", "could not convert"),
-        (
-            "path,label,text,text_probability,text_truth,text_rank\na,b,b,0.5\n",
-            "argument 2 is shorter|shorter",
-        ),
+        ("path,label,text,text_probability,text_truth,text_rank\na,b,b,0.5\n", "argument 2 is shorter|shorter"),
     ],
 )
 def test_another_file_is_refused_by_its_name(tmp_path: Path, text: str, reason: str) -> None:

@@ -12,9 +12,7 @@ from mpfgvc.evaluation.statistics import error_with_interval, expected_calibrati
 from mpfgvc.inference.calibration import softmax
 
 
-def _photographs(
-    count: int, *, sharpness: float, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _photographs(count: int, *, sharpness: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Logits that are `sharpness` times too large, and labels drawn from the true probabilities."""
     generator = np.random.default_rng(seed)
     logits = 2 * generator.normal(size=(count, 6))

@@ -11,13 +11,7 @@ import pytest
 from tests.made_answers import answers_of
 
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.comparison import (
-    Comparison,
-    RecipeResults,
-    RunResult,
-    compared,
-    write_comparison_files,
-)
+from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared, write_comparison_files
 
 
 def run(seed: int, fusion: str, *, paths: str = "pqrst", vision: str = "xxxxx", peak: int = 0) -> RunResult:

@@ -21,12 +21,7 @@ from mpfgvc.inference.forward import Compute
 from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(
-    image_size=(6, 6),
-    resize="squash",
-    crop_ratio=1.0,
-    mean=(0.0,) * 3,
-    std=(1.0,) * 3,
-    interpolation="bilinear",
+    image_size=(6, 6), resize="squash", crop_ratio=1.0, mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bilinear"
 )
 BROKEN = (2, 5, 9)
 
@@ -79,16 +74,10 @@ def samples(tmp_path: Path) -> Samples:
 
 def evaluated(samples, *, processes=None, recall=()):
     loader = EvaluationLoader(
-        samples,
-        make_transform(PREPROCESSING),
-        batch_size=2,
-        on_error="skip",
-        processes=processes or Processes(),
+        samples, make_transform(PREPROCESSING), batch_size=2, on_error="skip", processes=processes or Processes()
     )
     inference = Runs(Brightest())
-    return evaluate_photos(
-        inference, loader, labels_of(samples), split="test", sources=("fusion",), recall=recall
-    )
+    return evaluate_photos(inference, loader, labels_of(samples), split="test", sources=("fusion",), recall=recall)
 
 
 def test_what_cannot_be_read_is_left_out_counted_and_said(samples):

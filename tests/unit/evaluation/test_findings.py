@@ -53,7 +53,5 @@ def test_groups_stand_together_and_classes_without_mistakes_at_the_end() -> None
 
 
 @pytest.mark.parametrize(("pairs", "order"), [({}, [0, 1, 2, 3]), ({(2, 0): 3, (0, 2): 1}, [0, 2, 1, 3])])
-def test_with_hardly_a_mistake_there_is_still_an_order(
-    pairs: dict[tuple[int, int], int], order: list[int]
-) -> None:
+def test_with_hardly_a_mistake_there_is_still_an_order(pairs: dict[tuple[int, int], int], order: list[int]) -> None:
     assert order_by_likeness(metrics_of(pairs, 4)) == order

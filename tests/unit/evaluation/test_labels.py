@@ -5,9 +5,7 @@ import numpy as np
 from mpfgvc.evaluation.labels import by_self_confidence, label_suspects, nearest_others, outliers
 
 LABELS = np.array([0, 0, 0, 1, 1, 1])
-PROBABILITIES = np.array(
-    [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]], dtype=np.float32
-)
+PROBABILITIES = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.4, 0.6], [0.3, 0.7], [0.2, 0.8]], dtype=np.float32)
 """The third photograph is called 0 and looks like 1. Classes get 0.6 and 0.7 on average from their own."""
 
 
@@ -29,9 +27,7 @@ def test_a_class_without_photographs_is_never_the_guess() -> None:
 def test_planted_wrong_labels_are_found_before_right_ones() -> None:
     generator = np.random.default_rng(0)
     true = generator.integers(0, 5, 400)
-    probabilities = (
-        generator.dirichlet(np.ones(5), 400).astype(np.float32) + 2 * np.eye(5, dtype=np.float32)[true]
-    )
+    probabilities = generator.dirichlet(np.ones(5), 400).astype(np.float32) + 2 * np.eye(5, dtype=np.float32)[true]
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     wrong = generator.choice(400, 20, replace=False)
     given = true.copy()

@@ -95,9 +95,7 @@ TREE = Taxonomy(levels=("genus", "family"), groups=(("A", "A", "B", "C"), ("F", 
 
 
 def test_accuracy_rises_with_the_level_and_mistakes_have_a_mean_distance() -> None:
-    found = HierarchicalMetrics.of(
-        metrics_of({(0, 0): 5, (0, 1): 2, (2, 0): 1, (3, 0): 1, (3, 3): 1}, 4), TREE
-    )
+    found = HierarchicalMetrics.of(metrics_of({(0, 0): 5, (0, 1): 2, (2, 0): 1, (3, 0): 1, (3, 3): 1}, 4), TREE)
     assert found.accuracy == pytest.approx({"class": 0.6, "genus": 0.8, "family": 0.9})
     assert found.mistake_distance == (2 * 1 + 1 * 2 + 1 * 3) / 4
     assert found.farthest == 3

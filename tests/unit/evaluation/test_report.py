@@ -15,14 +15,7 @@ from mpfgvc.evaluation.evaluate import judged
 from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 
-TABLES = (
-    "wrong.csv",
-    "pairs.csv",
-    "per_class.csv",
-    "confusion_fusion.csv",
-    "reliability.csv",
-    "coverage.csv",
-)
+TABLES = ("wrong.csv", "pairs.csv", "per_class.csv", "confusion_fusion.csv", "reliability.csv", "coverage.csv")
 
 
 def rows(path):
@@ -66,10 +59,7 @@ def test_every_wrong_photograph_is_in_the_table_with_its_rank(tmp_path):
     write_report(of_logits(("auk", "tern", "wren"), [0, 1, 2], [[3, 0, 0], [2, 1, 3], [0, 9, 0]]), tmp_path)
     heading, *found = rows(tmp_path / "wrong.csv")
     assert heading == ["path", "true", "guess", "probability", "truth_probability", "truth_rank"]
-    assert [(*row[:3], row[5]) for row in found] == [
-        ("2.jpg", "wren", "tern", "3"),
-        ("1.jpg", "tern", "wren", "3"),
-    ]
+    assert [(*row[:3], row[5]) for row in found] == [("2.jpg", "wren", "tern", "3"), ("1.jpg", "tern", "wren", "3")]
     assert float(found[1][3]) == pytest.approx(np.exp(3) / (np.exp(1) + np.exp(2) + np.exp(3)), rel=1e-5)
     assert rows(tmp_path / "pairs.csv")[1:] == [["tern", "wren", "2", "1", "1"]]
     assert {path.name for path in tmp_path.iterdir()} == {*TABLES, "report.json", "index.html"}

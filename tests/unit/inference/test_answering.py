@@ -32,12 +32,8 @@ def _facts(*, taxonomy: Taxonomy | None = TREE, temperature: float = 1.0) -> Mod
         temperature=temperature,
         truth=(0.2,) * 9 + (0.3,) + (0.9,) * 90,
         levels=(
-            LevelScores(
-                level="class", confidence=(0.8,) * 50 + (0.5,) * 50, right=(True,) * 60 + (False,) * 40
-            ),
-            LevelScores(
-                level="genus", confidence=(0.9,) * 95 + (0.6,) * 5, right=(True,) * 95 + (False,) * 5
-            ),
+            LevelScores(level="class", confidence=(0.8,) * 50 + (0.5,) * 50, right=(True,) * 60 + (False,) * 40),
+            LevelScores(level="genus", confidence=(0.9,) * 95 + (0.6,) * 5, right=(True,) * 95 + (False,) * 5),
         ),
     )
     whole = Calibration(photographs="validation split", sources=(calibration,))

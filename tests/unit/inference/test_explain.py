@@ -55,9 +55,7 @@ def test_a_patch_is_left_out_as_if_it_had_not_been_kept(name: str) -> None:
     kept = encoder(image).kept
     for left_out in range(5):
         rest = torch.cat([kept[:, :left_out], kept[:, left_out + 1 :]], dim=1)
-        survivors = block(
-            keep_tokens(tokens, rest, prefix=encoder.tower.prefix_tokens), memory, rope.at(rest)
-        )
+        survivors = block(keep_tokens(tokens, rest, prefix=encoder.tower.prefix_tokens), memory, rope.at(rest))
         expected = last_block(survivors[:, :1], last_block.keys_and_values(survivors, rope.at(rest)))
         torch.testing.assert_close(
             found[left_out : left_out + 1], encoder.tower.final_norm(expected[:, 0]), atol=1e-5, rtol=0

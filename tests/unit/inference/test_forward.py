@@ -18,9 +18,7 @@ def images() -> Tensor:
     return torch.randn(5, 3, 48, 64, generator=torch.Generator().manual_seed(1))
 
 
-def test_on_a_cpu_images_are_encoded_a_few_at_a_time_with_the_same_result(
-    network: MPFGVC, images: Tensor
-) -> None:
+def test_on_a_cpu_images_are_encoded_a_few_at_a_time_with_the_same_result(network: MPFGVC, images: Tensor) -> None:
     encoder = network.image_encoder
     with torch.no_grad():
         whole = encoder(images)
@@ -42,9 +40,7 @@ def test_the_parts_have_the_bits_that_each_would_have_as_a_batch(network: MPFGVC
     assert torch.equal(output.fusion, logits), "the classifiers see the whole batch"
 
 
-def test_bf16_multiplies_in_bf16_and_fp32_does_not_even_inside_an_autocast(
-    network: MPFGVC, images: Tensor
-) -> None:
+def test_bf16_multiplies_in_bf16_and_fp32_does_not_even_inside_an_autocast(network: MPFGVC, images: Tensor) -> None:
     plain = forward_in_parts(network, images, CPU)
     with torch.autocast("cpu", torch.bfloat16):
         inside = forward_in_parts(network, images, CPU)
@@ -61,9 +57,7 @@ def test_a_fabric_says_how_it_computes(precision: Precision) -> None:
 
 
 @torch.no_grad()
-def test_an_output_that_is_not_finite_is_refused_by_model_and_photograph(
-    network: MPFGVC, images: Tensor
-) -> None:
+def test_an_output_that_is_not_finite_is_refused_by_model_and_photograph(network: MPFGVC, images: Tensor) -> None:
     inference = Inference(network=network, compute=CPU, model="runs/x/model")
     names = [f"{place}.jpg" for place in range(5)]
     assert inference(images, names).logits.isfinite().all()

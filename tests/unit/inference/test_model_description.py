@@ -15,7 +15,7 @@ from mpfgvc.inference.model_description import ModelDescription
 Document = dict[str, Any]
 OTHER_VALUES: tuple[Any, ...] = (None, [], {}, True, "\u00b5", 1.5, [1, "a"])
 TEXTS = {("image_tower", "weights"), ("text_tower", "name"), ("text_tower", "pretrained")} | {
-    *{("text_tower", "weights"), ("supercategory",), ("context_init",), ("descriptions",)},
+    *{("text_tower", "weights"), ("supercategory",), ("context_init",), ("descriptions",)}
 }
 OPTIONAL = TEXTS - {("text_tower", "name")} | {("image_tower", "image_size"), ("kept_tokens",)}
 
@@ -117,11 +117,7 @@ def _fits(document: Document, path: tuple[str, ...], value: Any) -> bool:
         (("classes",), ["crow", 7], "classes[1] must be text, got 7"),
         (("classes",), {"crow": 0}, "classes must be a list"),
         (("calibration",), {"photographs": "ten"}, "calibration.sources is missing"),
-        (
-            ("taxonomy",),
-            {"levels": ["a"], "groups": [["x", "y"]]},
-            "taxonomy must give a group to each",
-        ),
+        (("taxonomy",), {"levels": ["a"], "groups": [["x", "y"]]}, "taxonomy must give a group to each"),
         (("taxonomy",), {"levels": ["a"], "groups": []}, "taxonomy must give every class one group"),
         (("embed",), 0, "embed must be between 1 and 65536, got 0"),
         (("embed",), 10**12, "embed must be between 1"),

@@ -64,14 +64,10 @@ def test_a_patch_is_blue_if_it_speaks_for_the_answer_and_orange_if_against(
     assert not _has(orange, BLUE)
 
 
-def test_the_nearest_training_photographs_are_shown_and_missing_ones_are_grey(
-    explanation: Explanation,
-) -> None:
+def test_the_nearest_training_photographs_are_shown_and_missing_ones_are_grey(explanation: Explanation) -> None:
     found = Neighbour(path="birds/1.jpg", label="wren", similarity=0.9)
     red = LikePhoto(found=found, image=Image.new("RGB", (30, 20), "red"))
-    picture = draw(
-        [("a", replace(explanation, nearest={"wren": [red, replace(red, image=None)], "tit": []}))]
-    )
+    picture = draw([("a", replace(explanation, nearest={"wren": [red, replace(red, image=None)], "tit": []}))])
     plain = draw([("a", explanation)])
     assert picture.height > plain.height
     assert _has(picture, RED)
@@ -87,8 +83,7 @@ def test_a_contact_sheet_has_five_photographs_in_a_line(explanation: Explanation
 
 def test_the_caption_says_what_the_patches_were_chosen_by(explanation: Explanation) -> None:
     pictures = {
-        draw([("a.png", replace(explanation, selection=selection))]).tobytes()
-        for selection in get_args(Selection)
+        draw([("a.png", replace(explanation, selection=selection))]).tobytes() for selection in get_args(Selection)
     }
     assert len(pictures) == 3
 

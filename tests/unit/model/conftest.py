@@ -51,11 +51,7 @@ def text_config() -> TextTowerConfig:
 def model_config(image_config: ImageTowerConfig, text_config: TextTowerConfig) -> ModelConfig:
     """Both tiny towers, 4 kept patches, 6 learnable tokens."""
     return ModelConfig(
-        image_tower=image_config,
-        text_tower=text_config,
-        supercategory="sports car",
-        kept_tokens=4,
-        context_tokens=6,
+        image_tower=image_config, text_tower=text_config, supercategory="sports car", kept_tokens=4, context_tokens=6
     )
 
 

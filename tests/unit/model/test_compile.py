@@ -33,9 +33,7 @@ def test_the_step_of_stage_1_is_one_graph(text_config: TextTowerConfig) -> None:
         "vit_small_patch16_rope_mixed_224",
     ],
 )
-def test_the_image_encoder_compiles_without_a_graph_break(
-    name: str, encoder_of: Callable[[str], Any]
-) -> None:
+def test_the_image_encoder_compiles_without_a_graph_break(name: str, encoder_of: Callable[[str], Any]) -> None:
     encoder, images = encoder_of(name)
     compiled = torch.compile(encoder, fullgraph=True, backend="eager")
     with torch.no_grad():

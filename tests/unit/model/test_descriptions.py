@@ -63,9 +63,7 @@ def test_every_part_of_a_long_sentence_is_read(tiny_text_tower: TextTower) -> No
 
 
 def test_a_word_that_is_too_long_is_refused(tiny_text_tower: TextTower) -> None:
-    with pytest.raises(
-        ConfigError, match=r"^model\.descriptions must hold words of at most 75 tokens, got 1234"
-    ):
+    with pytest.raises(ConfigError, match=r"^model\.descriptions must hold words of at most 75 tokens, got 1234"):
         readable_parts(tiny_text_tower, "a bird with " + "1234567890" * 20)
 
 

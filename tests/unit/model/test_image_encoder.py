@@ -31,9 +31,7 @@ def test_a_batch_goes_through_the_tower_whole(image_tower: ImageTower) -> None:
     encoder = ImageEncoder(tower=image_tower, kept_tokens=4)
     encoder.images_at_once = 2
     seen: list[int] = []
-    hook = image_tower.transformer.patch_embed.register_forward_hook(
-        lambda _, given, __: seen.append(len(given[0]))
-    )
+    hook = image_tower.transformer.patch_embed.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
     encoder(torch.randn(5, 3, 48, 80))
     hook.remove()
     assert seen == [5]
@@ -50,9 +48,7 @@ def test_a_dropped_patch_still_speaks_in_the_second_to_last_block(image_tower: I
     assert (by_patch > 0).all()
 
 
-def test_random_patches_differ_between_images_in_training_and_follow_torchs_seed(
-    image_tower: ImageTower,
-) -> None:
+def test_random_patches_differ_between_images_in_training_and_follow_torchs_seed(image_tower: ImageTower) -> None:
     encoder = ImageEncoder(tower=image_tower, kept_tokens=4, selection="random").train()
     images = torch.randn(6, 3, 48, 80, generator=torch.Generator().manual_seed(0))
     draws = []
@@ -78,9 +74,7 @@ def test_random_patches_are_the_same_for_every_image_and_batch_in_evaluation(ima
 
 @pytest.mark.parametrize("selection", ["rollout", "random"])
 @torch.no_grad()
-def test_with_every_patch_kept_it_does_not_matter_what_chooses(
-    image_tower: ImageTower, selection: Selection
-) -> None:
+def test_with_every_patch_kept_it_does_not_matter_what_chooses(image_tower: ImageTower, selection: Selection) -> None:
     images = torch.randn(2, 3, 48, 80, generator=torch.Generator().manual_seed(0))
     embeddings = [
         ImageEncoder(tower=image_tower, selection=each)(images).embedding for each in ("attention", selection)

@@ -56,9 +56,7 @@ def test_the_longest_prompt_that_fits_is_taken_and_one_more_token_refused(tiny_t
     words = " ".join(["bird"] * 71)
     features = _prompts(tiny_text_tower, endings=["bird", words], context_tokens=4)()
     assert features.shape == (2, 20)
-    with pytest.raises(
-        ConfigError, match=r"model\.context_tokens must leave room for 'bird bird.* 77 tokens"
-    ):
+    with pytest.raises(ConfigError, match=r"model\.context_tokens must leave room for 'bird bird.* 77 tokens"):
         _prompts(tiny_text_tower, endings=["bird", words], context_tokens=5)
 
 

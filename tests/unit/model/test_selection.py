@@ -53,9 +53,7 @@ def test_class_attention_keeps_its_precision_under_autocast() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(1, 9), st.data())
-def test_keep_tokens_keeps_the_prefix_and_the_chosen_in_order(
-    prefix: int, patches: int, data: st.DataObject
-) -> None:
+def test_keep_tokens_keeps_the_prefix_and_the_chosen_in_order(prefix: int, patches: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, patches))
     kept = [data.draw(st.permutations(range(patches)))[:count] for _ in range(BATCH)]
     tokens = torch.arange(BATCH * (prefix + patches) * 3.0).reshape(BATCH, prefix + patches, 3)

@@ -41,9 +41,7 @@ def test_names_of_files_keep_bytes_that_are_no_utf8(tmp_path: Path) -> None:
     assert list(_open(tmp_path / "out", names=names).names_of(0)) == names
 
 
-def test_the_same_photographs_named_from_another_folder_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_photographs_named_from_another_folder_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     begun = _open(tmp_path / "out", names=["photos/a.jpg"])
@@ -108,9 +106,7 @@ def test_an_empty_folder_of_the_user_stays_and_one_made_for_nothing_goes(
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_kill_before_the_job_was_described_begins_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_before_the_job_was_described_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as killed:
         killed.setattr(jobs, "write_text", _die)
         with pytest.raises(KeyboardInterrupt):
@@ -126,10 +122,7 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
 
 
 def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
-    with (
-        open_job(tmp_path / "out", TASK, NAMES),
-        pytest.raises(CheckpointError, match="is in use by process"),
-    ):
+    with open_job(tmp_path / "out", TASK, NAMES), pytest.raises(CheckpointError, match="is in use by process"):
         _open(tmp_path / "out")
 
 
@@ -142,9 +135,7 @@ def test_who_is_late_does_not_write_into_a_job_that_was_begun_anew(tmp_path: Pat
         late.refuse_if_gone()
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", json.dumps({"part_size": "3"}), json.dumps({"part_size": 3})]
-)
+@pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"part_size": "3"}), json.dumps({"part_size": 3})])
 def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
     _open(tmp_path / "out")
     (tmp_path / "out" / "_job.json").write_text(content)

@@ -70,9 +70,7 @@ def test_an_error_of_a_user_comes_back_as_a_value(job: Job) -> None:
 def test_a_part_that_ended_its_process_too_often_ends_the_job(job: Job) -> None:
     tries = job.folder / ".tries-00000001"
     tries.write_bytes(b"." * (MOST_TRIES - 1))  # as by actors that were killed
-    assert PartActor(job, WorkerOptions())({"part": [1]})["kind"] == [
-        "CheckpointError"
-    ]  # it is tried once more
+    assert PartActor(job, WorkerOptions())({"part": [1]})["kind"] == ["CheckpointError"]  # it is tried once more
     tries.write_bytes(b"." * MOST_TRIES)
     row = PartActor(job, WorkerOptions())({"part": [1]})
     assert row["kind"] == [DataError.__name__]

@@ -35,8 +35,7 @@ def test_other_descriptions_are_another_identity() -> None:
     samples = Samples.of(None, [("a.jpg", 0, "train"), ("b.jpg", 1, "train")])
     photos = PhotoSet(name="leaves", classes=("oak", "elm"), samples=samples)
     none, one, moved = (
-        Identity.of(network, photos, sentences)
-        for sentences in ((), (("lobed", "dark"), ()), (("lobed",), ("dark",)))
+        Identity.of(network, photos, sentences) for sentences in ((), (("lobed", "dark"), ()), (("lobed",), ("dark",)))
     )
     for identity, stored in ((one, none), (one, moved), (none, one)):
         with pytest.raises(CheckpointError, match="a run with other descriptions than those found now"):

@@ -23,8 +23,7 @@ def _mean_of(history: torch.Tensor, decay: float) -> np.ndarray:
     """The sum of all weights so far, each times its own share and what later updates left of it."""
     decays = [1.0] + [min(decay, (1 + step) / (10 + step)) for step in range(len(history) - 1)]
     shares = [
-        (1.0 if index == 0 else 1 - decays[index]) * math.prod(decays[index + 1 :])
-        for index in range(len(decays))
+        (1.0 if index == 0 else 1 - decays[index]) * math.prod(decays[index + 1 :]) for index in range(len(decays))
     ]
     assert sum(shares) == pytest.approx(1)
     return np.tensordot(np.array(shares), history.double().numpy(), axes=1)

@@ -24,9 +24,7 @@ FINE = EpochFacts(
 
 def said(*epochs: EpochFacts, settings: StageConfig = SETTINGS, workers: int = 0) -> list[str]:
     lines: list[str] = []
-    signs = EarlySigns(
-        classes=("auk", "tern", "wren"), photographs=(30, 30, 4), workers=workers, tell=lines.append
-    )
+    signs = EarlySigns(classes=("auk", "tern", "wren"), photographs=(30, 30, 4), workers=workers, tell=lines.append)
     for facts in epochs:
         signs.look(facts, settings)
     assert lines == list(signs.said.values())
@@ -61,10 +59,7 @@ def test_a_class_may_be_missing_for_a_harmless_reason(changes: dict[str, object]
 
 @pytest.mark.parametrize(
     ("loss", "way"),
-    [
-        (2.5, "; lower stage1.lr and stage1.tower_lr (stage1.lr is 0.001)"),
-        (1.99, "; try ten times more, or less"),
-    ],
+    [(2.5, "; lower stage1.lr and stage1.tower_lr (stage1.lr is 0.001)"), (1.99, "; try ten times more, or less")],
 )
 def test_a_loss_that_does_not_fall_names_the_rate(loss: float, way: str) -> None:
     (line,) = said(replace(FINE, loss=loss, accuracy=0.2, first_loss=2.0))
@@ -92,9 +87,7 @@ def test_a_short_wait_is_no_sign(changes: dict[str, object]) -> None:
     assert said(replace(replace(FINE, waited=45.0), **changes)) == []  # type: ignore[arg-type]
 
 
-def test_waiting_leaves_out_the_first_batch_and_passes_all_of_them_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_waiting_leaves_out_the_first_batch_and_passes_all_of_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 8.0, 10.0, 12.0, 20.0, 23.0, 30.0, 30.5])
     monkeypatch.setattr("mpfgvc.training.signs.perf_counter", lambda: next(clock))
     waiting = Waiting()

@@ -21,9 +21,7 @@ def prompts() -> ClassPrompts:
     return MPFGVC.from_config(config, [f"bird {index}" for index in range(CLASSES)], seed=5).prompts
 
 
-def together(
-    prompts: ClassPrompts, processes: int, classes: Tensor | None = None
-) -> tuple[Tensor, list[int]]:
+def together(prompts: ClassPrompts, processes: int, classes: Tensor | None = None) -> tuple[Tensor, list[int]]:
     """The features that all processes put together, and how many prompts each of them encoded."""
     shares: list[Tensor] = []
 

@@ -24,13 +24,7 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "best"),
-    [
-        ({0.0: 5, 0.3: 7, 0.8: 6}, 0.3),
-        ({0.2: 7, 0.6: 7}, 0.2),
-        ({}, 0.0),
-        ({0.9: 1}, 0.9),
-    ],
+    ("accuracies", "best"), [({0.0: 5, 0.3: 7, 0.8: 6}, 0.3), ({0.2: 7, 0.6: 7}, 0.2), ({}, 0.0), ({0.9: 1}, 0.9)]
 )
 def test_validation_takes_the_best_share_and_the_smallest_of_equal_ones(
     accuracies: dict[float, int], best: float

@@ -114,9 +114,7 @@ def _labelled(
         for name, folder in folders.items():
             listing = photographs_below(folder)
             if not listing.photographs:
-                raise DataError(
-                    f"the class folder {folder} holds no photographs; add some or remove the folder"
-                )
+                raise DataError(f"the class folder {folder} holds no photographs; add some or remove the folder")
             photos += [LabelledPhoto(path, name, split) for path in listing.photographs]
             listings.append(listing)
     beside: list[Path] = []
@@ -142,9 +140,7 @@ def _split_folders(root: Path) -> dict[Split, Path]:
     """The folder of each split; the root itself as `train` if no split folders are there."""
     parts = _named_splits(root)
     if parts and "train" not in parts:
-        raise DataError(
-            f"{root} has {in_short([f.name for f in parts.values()])} but no train folder; add one"
-        )
+        raise DataError(f"{root} has {in_short([f.name for f in parts.values()])} but no train folder; add one")
     return parts or {"train": root}
 
 
@@ -156,9 +152,7 @@ def _named_splits(root: Path) -> dict[Split, Path]:
         if split is None or not list_folder(folder).folders:
             continue
         if split in parts:
-            raise DataError(
-                f"{root} has two folders for {split}: {parts[split].name} and {folder.name}; merge them"
-            )
+            raise DataError(f"{root} has two folders for {split}: {parts[split].name} and {folder.name}; merge them")
         parts[split] = folder
     return parts
 

@@ -26,9 +26,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
         if "\0" in line:
             raise DataError(f"{path} line {number} holds a NUL byte; unpack the dataset again")
         if line != line.strip():
-            raise DataError(
-                f"{path} line {number} must not begin or end with spaces, got {line!r:.60}; remove them"
-            )
+            raise DataError(f"{path} line {number} must not begin or end with spaces, got {line!r:.60}; remove them")
         yield number, line
 
 
@@ -96,9 +94,7 @@ def _rows(path: Path) -> list[tuple[int, str, str]]:
         if not value.strip():
             raise DataError(f"{path} line {number} must hold two columns, got {line!r:.60}; restore the line")
         if key in rows:
-            raise DataError(
-                f"{path} line {number} repeats {key}, which must be unique; remove one of the lines"
-            )
+            raise DataError(f"{path} line {number} repeats {key}, which must be unique; remove one of the lines")
         rows[key] = (number, key, value.strip())
     return list(rows.values())
 

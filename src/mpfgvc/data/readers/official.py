@@ -66,8 +66,7 @@ def read_food101(root: Path, *, check_files: bool = True) -> PhotoSet:
     folders = [folder for folder in folders if folder in used]
     labels = {folder: label for label, folder in enumerate(folders)}
     samples = Samples.of(
-        root,
-        [(f"images/{entry}.jpg", labels[entry.split("/")[0]], split) for entry, split in splits.items()],
+        root, [(f"images/{entry}.jpg", labels[entry.split("/")[0]], split) for entry, split in splits.items()]
     )
     if check_files:
         refuse_missing(meta, [sample.path for sample in samples])
@@ -79,9 +78,7 @@ def read_dogs(root: Path, *, check_files: bool = True) -> PhotoSet:
     """Stanford Dogs. `n02085620-Chihuahua` is named `Chihuahua`. The lists may be in `lists/`."""
     lists = root / "lists" if (root / "lists" / "train_list.mat").exists() else root
     indexes: dict[Split, Path] = {"train": lists / "train_list.mat", "test": lists / "test_list.mat"}
-    entries = [
-        (file, number, split) for split, index in indexes.items() for file, number in _read_dog_list(index)
-    ]
+    entries = [(file, number, split) for split, index in indexes.items() for file, number in _read_dog_list(index)]
     refuse_repeated(lists, (file for file, _, _ in entries))
     folders = _dog_folders(lists, [(file, number) for file, number, _ in entries])
     dense = {number: label for label, number in enumerate(sorted(folders))}
@@ -157,9 +154,7 @@ def _read_training(root: Path, image_ids: list[str]) -> dict[str, int]:
     refuse_unmatched(path, training, image_ids, "split")
     for image_id, value in training.items():
         if value not in (0, 1):
-            raise DataError(
-                f"{path} must give 1 (train) or 0 (test), got {value} for image {image_id}; restore it"
-            )
+            raise DataError(f"{path} must give 1 (train) or 0 (test), got {value} for image {image_id}; restore it")
     return training
 
 
@@ -231,8 +226,7 @@ def _dog_folders(lists: Path, entries: list[tuple[str, int]]) -> dict[int, str]:
         folder = file.split("/")[0]
         if folders.setdefault(number, folder) != folder or numbers.setdefault(folder, number) != number:
             raise DataError(
-                f"{lists}: the lists give {file} the label {number}, against another entry; "
-                "download the lists again"
+                f"{lists}: the lists give {file} the label {number}, against another entry; download the lists again"
             )
     return folders
 
@@ -320,9 +314,7 @@ def _check_flowers(home: Path, labels: int) -> list[str]:
 def _flower_names(home: Path, numbers: list[int]) -> tuple[str, ...]:
     """The names of the classes in use. Raises DataError for one without a name."""
     file = home / "cat_to_name.json"
-    names, source = (
-        (_read_flower_names(file), str(file)) if file.exists() else (_torchvision_names(), "torchvision")
-    )
+    names, source = (_read_flower_names(file), str(file)) if file.exists() else (_torchvision_names(), "torchvision")
     unnamed = [str(number) for number in numbers if number not in names]
     if unnamed:
         raise DataError(

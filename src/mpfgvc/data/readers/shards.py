@@ -148,10 +148,7 @@ def _read_packed(root: Path) -> PhotoSet:
         "members": np.stack((rows["offset"], rows["size"]), axis=1).astype(np.int64),
     }
     return PhotoSet(
-        name=layout.name,
-        classes=layout.classes,
-        samples=Samples(**known),
-        supercategory=layout.supercategory,
+        name=layout.name, classes=layout.classes, samples=Samples(**known), supercategory=layout.supercategory
     )
 
 
@@ -194,9 +191,7 @@ def _read_headers(root: Path) -> tuple[list[LabelledPhoto], tuple[str, ...]]:
     """All labelled photographs in the order of the shards, and notes on what is left out."""
     tars = [path for path in list_folder(root).others if path.suffix.lower() == ".tar"]
     if not tars:
-        raise DataError(
-            f"{root} holds no shards (.tar files); check data.root, or write some: mpfgvc data pack"
-        )
+        raise DataError(f"{root} holds no shards (.tar files); check data.root, or write some: mpfgvc data pack")
     found: list[LabelledPhoto] = []
     unlabelled: list[str] = []
     for tar in tars:
@@ -263,9 +258,7 @@ def _key(name: str) -> str:
     return folder + slash + file.partition(".")[0]
 
 
-def _label(
-    tar: Path, held: Mapping[str, Member], sidecars: Mapping[str, str]
-) -> tuple[str | None, Split | None]:
+def _label(tar: Path, held: Mapping[str, Member], sidecars: Mapping[str, str]) -> tuple[str | None, Split | None]:
     """The class of a photograph as text, and its split if one is named."""
     texts = {suffix: _text(tar, name, held[name]) for suffix, name in sidecars.items()}
     facts = _facts(tar, texts[".json"]) if ".json" in texts else {}

@@ -46,9 +46,7 @@ class _Row:
     split: str
 
 
-def read_manifest(
-    path: Path, root: Path, *, test_share: float, seed: int, check_files: bool = True
-) -> PhotoSet:
+def read_manifest(path: Path, root: Path, *, test_share: float, seed: int, check_files: bool = True) -> PhotoSet:
     """The photographs that a table names. Raises DataError naming the row that breaks a rule."""
     photos = read_labelled_manifest(path, root, check_files=check_files)
     return photo_set(path.stem, root, photos, test_share=test_share, seed=seed)
@@ -97,16 +95,13 @@ def read_csv_rows(path: Path, text: str, *, needed: Sequence[str], known: Sequen
         ) from None
 
 
-def refuse_columns(
-    path: Path, columns: Iterable[str], *, needed: Sequence[str], known: Sequence[str]
-) -> None:
+def refuse_columns(path: Path, columns: Iterable[str], *, needed: Sequence[str], known: Sequence[str]) -> None:
     """Raise DataError if a `needed` column is missing, or if a `known` one comes twice."""
     held = list(columns)
     missing = [name for name in needed if name not in held]
     if missing:
         raise DataError(
-            f"{path} must have the columns {' and '.join(needed)}, "
-            f"{' and '.join(missing)} missing, got {held}"
+            f"{path} must have the columns {' and '.join(needed)}, {' and '.join(missing)} missing, got {held}"
         )
     twice = [name for name in known if held.count(name) > 1]
     if twice:
@@ -163,9 +158,7 @@ def _read_parquet(path: Path) -> list[_Row]:
         entries = pyarrow.parquet.read_table(path, columns=held).to_pylist()
     except (OSError, ValueError, NotImplementedError) as error:
         reason = one_line(error)
-        raise DataError(
-            f"the manifest {path} is not a readable Parquet file: {reason}; export it again"
-        ) from None
+        raise DataError(f"the manifest {path} is not a readable Parquet file: {reason}; export it again") from None
     return [_row(f"{path} row {number}", entry) for number, entry in enumerate(entries, start=1)]
 
 
@@ -178,13 +171,9 @@ def _refuse_bad_rows(rows: Sequence[_Row], root: Path) -> None:
     first: dict[str, str] = {}
     for row in rows:
         if not row.path or not row.label:
-            raise DataError(
-                f"{row.where} has no {'label' if row.path else 'path'}; fill it in or remove the row"
-            )
+            raise DataError(f"{row.where} has no {'label' if row.path else 'path'}; fill it in or remove the row")
         if row.label.startswith("-") and number_of(row.label) is not None:
-            raise DataError(
-                f"{row.where}: a numeric label must be at least 0, got {row.label}; remove the row"
-            )
+            raise DataError(f"{row.where}: a numeric label must be at least 0, got {row.label}; remove the row")
         file = os.path.normpath(root / row.path)
         if file in first:
             raise DataError(f"{row.where} repeats {row.path} of {first[file]}; remove one of the two")

@@ -21,14 +21,7 @@ from mpfgvc.data.names import look
 from mpfgvc.data.preprocessing import Preprocessing, prepared_pixels
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Photograph, Sample
-from mpfgvc.deploy.export.graph import (
-    ExportedNetwork,
-    described,
-    onnx_bytes,
-    quantised,
-    tidied,
-    with_half_weights,
-)
+from mpfgvc.deploy.export.graph import ExportedNetwork, described, onnx_bytes, quantised, tidied, with_half_weights
 from mpfgvc.deploy.export.parity import FASTER, LIMITS, Limits, Parity, compare
 from mpfgvc.errors import ConfigError, check_at_least, check_known
 from mpfgvc.files import new_file
@@ -131,10 +124,7 @@ def _check(out: Path, precision: str, engine: str, most: int) -> None:
 
 
 def write_export(
-    saved: SavedModel,
-    part: Path,
-    precision: ExportPrecision,
-    calibration: Sequence[Photograph] = (),
+    saved: SavedModel, part: Path, precision: ExportPrecision, calibration: Sequence[Photograph] = ()
 ) -> None:
     """Write a model to a path, without any comparison; int8 needs photographs to calibrate on.
 
@@ -206,14 +196,10 @@ def photos_for_export(
     if photos is not None:
         return _named(photos, classes, most, calibration)
     compared = (validation or train[len(calibration) :] or train)[:most]
-    return ExportPhotos(
-        calibration=calibration, compared=compared, labels=tuple(sample.label for sample in compared)
-    )
+    return ExportPhotos(calibration=calibration, compared=compared, labels=tuple(sample.label for sample in compared))
 
 
-def _named(
-    photos: str | Path, classes: Sequence[str], most: int, calibration: tuple[Photograph, ...]
-) -> ExportPhotos:
+def _named(photos: str | Path, classes: Sequence[str], most: int, calibration: tuple[Photograph, ...]) -> ExportPhotos:
     found = _mixed(find_images([str(photos)]).photographs)[:most]
     labels = {look(name): label for label, name in enumerate(classes)}
     return ExportPhotos(

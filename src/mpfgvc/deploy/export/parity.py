@@ -64,9 +64,7 @@ class Parity:
             broken.append(f"{same} have the same best guess, {limits.agreement:.0%} is fine (--agreement)")
         if broken:
             reason = f"it does not answer as the model does: {'; '.join(broken)}"
-            raise OutputError(
-                f"{name} was not written, {reason}; choose another --precision, or looser limits"
-            )
+            raise OutputError(f"{name} was not written, {reason}; choose another --precision, or looser limits")
 
 
 def compare(

@@ -163,9 +163,7 @@ def _test_metrics(test: TestResult, repository: str, kind: str, dataset: str) ->
     result = {
         "task": {"type": "image-classification", "name": "Image Classification"},
         "dataset": {"type": kind, "name": printable(dataset), "split": "test"},
-        "metrics": [
-            {"type": "accuracy", "name": name, "value": round(value, 6)} for name, value in named.items()
-        ],
+        "metrics": [{"type": "accuracy", "name": name, "value": round(value, 6)} for name, value in named.items()],
     }
     index = [{"name": repository.partition("/")[2], "results": [result]}]
     return {"metrics": ["accuracy"], "model-index": index}
@@ -235,8 +233,7 @@ def _intervals(folder: RunFolder, test: TestResult, notes: list[str]) -> dict[st
         notes.append(f"intervals are left out, as {file} holds {what}")
         return {}
     return {
-        source: accuracy_interval(metrics.right.astype(np.int64), seen)
-        for source, metrics in answers.sources.items()
+        source: accuracy_interval(metrics.right.astype(np.int64), seen) for source, metrics in answers.sources.items()
     }
 
 

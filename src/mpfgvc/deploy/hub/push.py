@@ -129,8 +129,7 @@ def _push(api: Any, model: HubModel, *, private: bool, message: str | None) -> P
         hint = "make it private in its settings on the hub, or leave --private out"
         raise OutputError(f"{repository} is there already and public, so nothing was pushed; {hint}")
     operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
-        for name, content in model.files.items()
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in model.files.items()
     ]
     commit = api.create_commit(repository, operations, commit_message=message or "Push a model of mpfgvc")
     url = f"{api.endpoint}/{repository}"
@@ -143,7 +142,5 @@ def _refusal(error: Exception) -> str:
     if status == 401:
         return "the hub refuses the token; log in again with `hf auth login`"
     if status == 403:
-        return (
-            "the token may not write to it; give it the right to write there, or push to a name of your own"
-        )
+        return "the token may not write to it; give it the right to write there, or push to a name of your own"
     return f"{one_line(error)}; check the network and try again"

@@ -72,9 +72,7 @@ _FORM = {"type": "object", "properties": {"photograph": _FILES}, "required": ["p
 _BEARER = HTTPBearer(auto_error=False, description="Needed if the server was started with a token.")
 
 
-def create_app(
-    model: Predictor, *, limits: Limits, token: str | None = None, names: Sequence[str] = ()
-) -> FastAPI:
+def create_app(model: Predictor, *, limits: Limits, token: str | None = None, names: Sequence[str] = ()) -> FastAPI:
     """The application that serves a model, to those with the `token` if there is one.
 
     `names` are all that it may be called by; empty = any. `app.state.desk` is where photographs are answered,

@@ -53,24 +53,17 @@ class ClassifyOptions(NoOptions):
         description="Adds the classes that hold the right one in this share of photographs, such as 0.9.",
     )
     abstain: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="The answer is null where more than this share of such answers would be wrong.",
+        None, gt=0, lt=1, description="The answer is null where more than this share of such answers would be wrong."
     )
     back_off: bool = Field(
         False, description="With abstain: a group of the taxonomy, such as a genus, where that is sure."
     )
-    within: list[str] = Field(
-        [], max_length=1000, description="Only these classes, or the classes of these groups."
-    )
+    within: list[str] = Field([], max_length=1000, description="Only these classes, or the classes of these groups.")
 
     @property
     def rules(self) -> AnswerRules:
         """The rules that these options ask for. Raises ConfigError."""
-        return AnswerRules(
-            abstain=self.abstain, back_off=self.back_off, set=self.set, within=tuple(self.within)
-        )
+        return AnswerRules(abstain=self.abstain, back_off=self.back_off, set=self.set, within=tuple(self.within))
 
 
 class ExplainOptions(NoOptions):

@@ -40,9 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         bound.close()
         reason = getattr(error, "strerror", None) or "it is not a name of this machine"
-        raise ConfigError(
-            f"cannot listen on {host} port {port}: {reason}; choose another --host or --port"
-        ) from None
+        raise ConfigError(f"cannot listen on {host} port {port}: {reason}; choose another --host or --port") from None
     return bound
 
 

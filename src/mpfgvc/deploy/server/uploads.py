@@ -128,19 +128,14 @@ class Desk:
         return read_image(io.BytesIO(content), at_least=self.model.preprocessing.at_least)
 
     async def _outcomes(
-        self,
-        request: Request,
-        uploads: Sequence[Upload],
-        answer: Callable[[Upload], Coroutine[Any, Any, Result]],
+        self, request: Request, uploads: Sequence[Upload], answer: Callable[[Upload], Coroutine[Any, Any, Result]]
     ) -> list[Named[Result]]:
         """All results, unless the time is over or the client went away: then the rest is given up."""
         results = asyncio.gather(*map(answer, uploads), return_exceptions=True)
         gone = asyncio.ensure_future(_client_gone(request))
         either: set[asyncio.Future[Any]] = {results, gone}
         try:
-            done, _ = await asyncio.wait(
-                either, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait(either, timeout=self.limits.timeout, return_when=asyncio.FIRST_COMPLETED)
             if results not in done and gone in done:
                 raise RefusedError(CLIENT_GONE, "the client went away")
             if results not in done:
@@ -212,9 +207,7 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-async def _within_limits(
-    stream: AsyncIterator[bytes], ticket: Ticket, limits: Limits
-) -> AsyncGenerator[bytes, None]:
+async def _within_limits(stream: AsyncIterator[bytes], ticket: Ticket, limits: Limits) -> AsyncGenerator[bytes, None]:
     size = 0
     async for chunk in stream:
         size += len(chunk)

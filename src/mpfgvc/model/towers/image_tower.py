@@ -61,9 +61,7 @@ class ImageTower(nn.Module):
         if self.patches == 0:
             patch = "x".join(map(str, self.transformer.patch_embed.patch_size))
             size = tuple(self.transformer.patch_embed.img_size)
-            raise ConfigError(
-                f"model.image_tower.image_size must be at least one patch ({patch} pixels), got {size}"
-            )
+            raise ConfigError(f"model.image_tower.image_size must be at least one patch ({patch} pixels), got {size}")
         self.image_size: tuple[int, int] = tuple(self.transformer.patch_embed.img_size)
         self.input = _tower_input(self.transformer, self.image_size)
 
@@ -177,12 +175,8 @@ def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
         if not pretrained:
             raise ConfigError(f"model.image_tower.name: {name} cannot be built: {reason}") from None
         if "Invalid pretrained tag" in reason:
-            known = (
-                ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none: set pretrained to false"
-            )
-            raise ConfigError(
-                f"model.image_tower.name must have a known tag, got {name}; known: {known}"
-            ) from None
+            known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none: set pretrained to false"
+            raise ConfigError(f"model.image_tower.name must have a known tag, got {name}; known: {known}") from None
         hint = "set model.image_tower.weights to a local file, or pretrained to false"
         raise CheckpointError(f"cannot load the weights of image tower {name}: {reason}; {hint}") from None
     except (TypeError, ValueError) as error:

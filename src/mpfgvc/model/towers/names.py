@@ -34,7 +34,7 @@ IMAGE_TOWERS: dict[str, dict[str, Any]] = {
         "embed_dim": 128,
         "depth": 6,
         "num_heads": 4,
-    },
+    }
 }
 """Image towers that timm does not name, as arguments of `timm.create_model`."""
 

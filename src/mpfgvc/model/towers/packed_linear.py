@@ -88,8 +88,6 @@ def can_pack(dtype: torch.dtype = torch.float32) -> bool:
     """
     if dtype == torch.bfloat16 and not cpu_multiplies_bf16():
         return False
-    has_both = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(
-        torch.ops.mkldnn, "_linear_pointwise"
-    )
+    has_both = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return onednn and has_both and platform.machine() in ("x86_64", "AMD64")

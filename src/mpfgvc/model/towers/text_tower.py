@@ -58,9 +58,7 @@ class TextTower(nn.Module):
         return [*self.transformer.transformer.resblocks[:-1], self.transformer.token_embedding]
 
     def forward(
-        self,
-        embeddings: Float[Tensor, "texts length width"],
-        end: Int[Tensor, " texts"],
+        self, embeddings: Float[Tensor, "texts length width"], end: Int[Tensor, " texts"]
     ) -> Float[Tensor, "texts embed"]:
         """Text features of sentences given as word embeddings, [start, ..., end] and any padding.
 

@@ -74,9 +74,7 @@ def test_the_folder_above_may_be_given(flowers, outer):
 
 def test_a_folder_with_two_copies_is_refused(flowers):
     write(flowers.parent / "again")
-    with pytest.raises(
-        DataError, match=r"holds Oxford Flowers-102 2 times \(again, flowers\); set data.root to"
-    ):
+    with pytest.raises(DataError, match=r"holds Oxford Flowers-102 2 times \(again, flowers\); set data.root to"):
         read_flowers102(flowers.parent)
 
 
@@ -120,9 +118,7 @@ def test_lists_that_contradict_themselves_are_refused(flowers, labels, splits, m
 
 def test_fewer_labels_than_pictures_are_refused(flowers):
     write(flowers, LABELS[:4], tstid=[3])
-    message = (
-        r"got 4 labels and 5 pictures, first without a label image_00005\.jpg; take both from one release"
-    )
+    message = r"got 4 labels and 5 pictures, first without a label image_00005\.jpg; take both from one release"
     with pytest.raises(DataError, match=message):
         read_flowers102(flowers)
 
@@ -166,14 +162,10 @@ def test_without_scipy_the_refusal_names_the_extra(flowers, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(
-        DataError, match=r"^Oxford Flowers-102 needs scipy .*: pip install 'mpfgvc\[matlab\]'$"
-    ):
+    with pytest.raises(DataError, match=r"^Oxford Flowers-102 needs scipy .*: pip install 'mpfgvc\[matlab\]'$"):
         read_flowers102(flowers)
 
 
 def test_another_labelled_set_may_have_this_layout(flowers):
-    found = read_labelled_set(
-        root=flowers, manifest=None, classes=("moon orchid", "canterbury bells"), split="test"
-    )
+    found = read_labelled_set(root=flowers, manifest=None, classes=("moon orchid", "canterbury bells"), split="test")
     assert [sample.label for sample in found.samples] == [0, 0]

@@ -175,7 +175,5 @@ def test_a_root_that_may_not_be_searched_is_one_line(tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "exists", refuse)  # as `stat` does for all users but root
-    with pytest.raises(
-        DataError, match=r"cannot list the folder .*: Permission denied; check its permissions"
-    ):
+    with pytest.raises(DataError, match=r"cannot list the folder .*: Permission denied; check its permissions"):
         official_layout(tmp_path)

@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.readers.index_files import (
-    read_names,
-    read_numbers,
-    read_pairs,
-    refuse_missing,
-    refuse_repeated,
-)
+from mpfgvc.data.readers.index_files import read_names, read_numbers, read_pairs, refuse_missing, refuse_repeated
 from mpfgvc.errors import DataError
 
 

@@ -12,17 +12,13 @@ HEADER = "path,label,split\n"
 def read(tmp_path):
     def from_text(text, *, check_files=False):
         (tmp_path / "birds.csv").write_text(text, encoding="utf-8")
-        return read_manifest(
-            tmp_path / "birds.csv", tmp_path, test_share=0.25, seed=0, check_files=check_files
-        )
+        return read_manifest(tmp_path / "birds.csv", tmp_path, test_share=0.25, seed=0, check_files=check_files)
 
     return from_text
 
 
 def test_rows_become_samples_with_their_split(read, tmp_path):
-    photos = read(
-        "\ufeffsplit,path,label\ntrain,a.jpg,Tern\nVAL,b.jpg,Tern\ntest,c.jpg,Auk\ntrain,d.jpg,Auk\n"
-    )
+    photos = read("\ufeffsplit,path,label\ntrain,a.jpg,Tern\nVAL,b.jpg,Tern\ntest,c.jpg,Auk\ntrain,d.jpg,Auk\n")
     assert photos.classes == ("Auk", "Tern")
     assert [(s.path.name, s.label, s.split) for s in photos.samples] == [
         ("a.jpg", 1, "train"), ("b.jpg", 1, "validation"), ("c.jpg", 0, "test"), ("d.jpg", 0, "train"),
@@ -65,10 +61,7 @@ def test_a_split_is_made_where_the_manifest_has_none(read):
             HEADER + "a.jpg,Caf\u00e9,train\nb.jpg,Cafe\u0301,train\n",
             r"line 3: label 'Cafe\\u0301' looks like 'Caf\\xe9' of .* line 2; write both in the same way",
         ),
-        (
-            HEADER + "a.jpg,tern,train\nb.jpg,sea  gull,train\nc.jpg,sea gull,train\n",
-            "line 4: label 'sea gull'",
-        ),
+        (HEADER + "a.jpg,tern,train\nb.jpg,sea  gull,train\nc.jpg,sea gull,train\n", "line 4: label 'sea gull'"),
         (HEADER + "a.jpg,x,train\nb.jpg,y,test\n", "1 of 2 have none: y"),
     ],
 )

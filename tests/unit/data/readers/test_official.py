@@ -38,11 +38,7 @@ def food(tmp_path):
 def test_classes_in_use_have_dense_labels_and_readable_names(cub):
     photos = read_cub(cub, check_files=False)
     assert photos.classes == ("Black footed Albatross", "Auk")
-    assert [(sample.label, sample.split) for sample in photos.samples] == [
-        (0, "train"),
-        (0, "test"),
-        (1, "train"),
-    ]
+    assert [(sample.label, sample.split) for sample in photos.samples] == [(0, "train"), (0, "test"), (1, "train")]
     assert photos.samples[2].path == cub / "images" / "003.Auk" / "c.jpg"
 
 

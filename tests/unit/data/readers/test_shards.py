@@ -61,9 +61,7 @@ def test_a_photograph_is_read_by_its_path_alone_as_by_its_place(shards):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
-def test_the_order_and_the_pixels_are_those_of_the_files_on_any_number_of_workers(
-    class_folders, shards, workers
-):
+def test_the_order_and_the_pixels_are_those_of_the_files_on_any_number_of_workers(class_folders, shards, workers):
     files = read_photos(DataConfig(root=str(class_folders)), seed=0).subset("train")
     expected = first_epochs(files, workers=0)
     assert first_epochs(read(shards).subset("train"), workers=workers) == expected
@@ -120,9 +118,7 @@ def test_shards_shuffled_together_show_the_same_photographs_in_another_order(sha
     assert first_epochs(samples, blocks=blocks, workers=2) == blocked != plain
 
 
-def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(
-    shards, tmp_path, monkeypatch
-):
+def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(shards, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     url = f"file://{shards}"
     size = (shards / "birds-000000.tar").stat().st_size
@@ -238,10 +234,7 @@ def test_a_missing_index_is_made_from_the_headers(shards):
         (lambda root: cut(root / "birds-000001.tar"), r"birds-000001\.tar must have \d+ bytes, got \d+"),
         (lambda root: (root / "shards.idx").unlink(), r"shards\.idx does not exist"),
         (lambda root: cut(root / "shards.idx"), r"shards\.idx: it is another than shards\.json says"),
-        (
-            lambda root: flip(root / "shards.idx"),
-            r"shards\.idx: it is another than shards\.json says",
-        ),
+        (lambda root: flip(root / "shards.idx"), r"shards\.idx: it is another than shards\.json says"),
         (lambda root: (root / "shards.json").write_text("{"), r"shards\.json: it must be JSON of format 2"),
         (lambda root: edit(root / "shards.json", "shards", [["../x", 1, 25]]), r"must be beside its index"),
         (lambda root: edit(root / "shards.json", "format", [2]), r"it must be JSON of format 2"),

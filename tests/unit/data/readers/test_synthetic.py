@@ -54,9 +54,7 @@ def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.M
         return draw_image(plumage, seed=seed, index=index, size=size)
 
     monkeypatch.setattr("mpfgvc.data.readers.birds.draw_image", counted)
-    small, large = (
-        read_birds(BirdsConfig(species=2, seed=77, image_size=size)).samples[0] for size in (48, 160)
-    )
+    small, large = (read_birds(BirdsConfig(species=2, seed=77, image_size=size)).samples[0] for size in (48, 160))
     small.read().putpixel((0, 0), (1, 2, 3))
     assert small.read().getpixel((0, 0)) != (1, 2, 3)
     assert len(drawn) == 1
@@ -66,20 +64,11 @@ def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.M
 
 def test_batches_do_not_depend_on_the_number_of_workers() -> None:
     preprocessing = Preprocessing(
-        image_size=(64, 64),
-        resize="squash",
-        crop_ratio=1.0,
-        mean=(0.5,) * 3,
-        std=(0.5,) * 3,
-        interpolation="bicubic",
+        image_size=(64, 64), resize="squash", crop_ratio=1.0, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic"
     )
     first, second = (
         TrainingLoader(
-            read_birds(BIRDS).subset("train"),
-            make_transform(preprocessing),
-            batch_size=4,
-            seed=0,
-            workers=workers,
+            read_birds(BIRDS).subset("train"), make_transform(preprocessing), batch_size=4, seed=0, workers=workers
         )
         for workers in (0, 2)
     )
@@ -150,9 +139,7 @@ def test_there_are_no_files_to_check() -> None:
         dataset_to_check(DataConfig(dataset="synthetic"), seed=0)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("species", 1), ("species", 201), ("train", 0), ("image_size", 8)]
-)
+@pytest.mark.parametrize(("name", "value"), [("species", 1), ("species", 201), ("train", 0), ("image_size", 8)])
 def test_impossible_settings_are_refused(name: str, value: int) -> None:
     with pytest.raises(ConfigError, match=f"data.birds.{name} must be"):
         BirdsConfig(**{name: value})

@@ -31,17 +31,11 @@ TRUE_NAMES = ["test_vit", "eva02_tiny_patch14_224"]
         ("vit_small_patch16_18x2_224", SMALL, "its blocks are ParallelThingsBlock"),
         ("eva02_tiny_patch14_224", SMALL | {"use_post_norm": True}, "its blocks are EvaBlockPostNorm"),
         ("vit_tiny_patch16_224", SMALL | {"attn_layer": "diff"}, "its attention is DiffAttention"),
-        (
-            "vit_base_patch16_sapiens2",
-            SMALL | {"num_heads": 4, "num_kv_heads": 2},
-            "its heads share keys and values",
-        ),
+        ("vit_base_patch16_sapiens2", SMALL | {"num_heads": 4, "num_kv_heads": 2}, "its heads share keys and values"),
         ("eva02_tiny_patch14_224", SMALL | {"patch_drop_rate": 0.3}, "it drops patches at random"),
     ],
 )
-def test_a_tower_that_cannot_be_split_is_refused_by_name(
-    name: str, options: dict[str, Any], reason: str
-) -> None:
+def test_a_tower_that_cannot_be_split_is_refused_by_name(name: str, options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         ImageTower(timm.create_model(name, **options))
     message = str(refusal.value)
@@ -79,11 +73,7 @@ def test_a_name_of_no_use_is_refused_in_one_line(name: str, expected: str) -> No
 def test_a_hubs_config_may_not_change_the_architecture_that_a_saved_model_names(
     tmp_path: Path, changes: dict[str, str], fine: bool
 ) -> None:
-    config = {
-        "architecture": "test_vit",
-        "model_args": changes,
-        "pretrained_cfg": {"input_size": [3, 48, 48]},
-    }
+    config = {"architecture": "test_vit", "model_args": changes, "pretrained_cfg": {"input_size": [3, 48, 48]}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     settings = ImageTowerConfig(name=f"local-dir:{tmp_path}", pretrained=False, image_size=48)
     if fine:

@@ -13,9 +13,7 @@ from torch import nn
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.towers.packed_linear import PackedLinear, can_pack
 
-needs_bf16 = pytest.mark.skipif(
-    not can_pack(torch.bfloat16), reason="this processor does not multiply in bf16"
-)
+needs_bf16 = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this processor does not multiply in bf16")
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="PyTorch has no oneDNN for this processor")
 LAYERS = {  # of three blocks
     "vit_tiny_patch16_224": 3 * 3 + 1,  # two of the MLP and a projection; the first block's qkv
@@ -90,9 +88,7 @@ def test_a_layer_packed_in_bf16_rounds_as_autocast_does_and_is_exact_outside_of_
 
 @needs_bf16
 @torch.inference_mode()
-def test_a_tower_packed_in_bf16_is_as_near_to_the_exact_one_as_autocast_is(
-    encoder_of: Callable[[str], Any],
-) -> None:
+def test_a_tower_packed_in_bf16_is_as_near_to_the_exact_one_as_autocast_is(encoder_of: Callable[[str], Any]) -> None:
     encoder, images = encoder_of("vit_tiny_patch16_224")
     packed = copy.deepcopy(encoder)
     packed.tower.pack(torch.bfloat16)

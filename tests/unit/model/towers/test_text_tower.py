@@ -116,9 +116,7 @@ def test_a_tag_that_cannot_be_fetched_names_the_way_out(
         build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained="openai"))
 
 
-def test_a_file_that_does_not_fit_is_refused_by_path_and_tensor(
-    tmp_path: Path, tiny_text_tower: TextTower
-) -> None:
+def test_a_file_that_does_not_fit_is_refused_by_path_and_tensor(tmp_path: Path, tiny_text_tower: TextTower) -> None:
     state = tiny_text_tower.transformer.state_dict()
     lacking = {name: value for name, value in state.items() if name != "ln_final.weight"}
     shorter = state | {"positional_embedding": state["positional_embedding"][:40]}
