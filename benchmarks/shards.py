@@ -24,7 +24,7 @@ from common import photographs
 from image_loading import AUGMENT, PREPROCESSING, enlarged
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
+from mpfgvc.data.loading import TrainingLoader, epoch_batches
 from mpfgvc.data.pack import pack
 from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.tars import open_bytes
@@ -112,17 +112,14 @@ def _refuse_other_bits(files: PhotoSet, shards: PhotoSet) -> None:
 
 def _cold(claim: str, shards: PhotoSet, files: PhotoSet, turns: int = 5) -> Comparison:
     order = _order(files)
-    by_shard = _order(files, Blocks.of_shards(shards.samples, 1))
-    pairs, blocked = [], []
+    pairs = []
     for _ in range(turns):
         pairs.append((_cold_seconds(shards, order), _cold_seconds(files, order)))
-        blocked.append(_cold_seconds(shards, by_shard))
-    print(f"{claim}: one shard after the other {sorted(blocked)[turns // 2]:.3g} s")
     return comparison(claim, "s", pairs, 0.9)
 
 
-def _order(photos: PhotoSet, blocks: Blocks | None = None) -> list[int]:
-    batches = epoch_batches(len(photos.samples), batch_size=1, seed=0, epoch=0, blocks=blocks)
+def _order(photos: PhotoSet) -> list[int]:
+    batches = epoch_batches(len(photos.samples), batch_size=1, seed=0, epoch=0)
     return [place for batch in batches for place in batch]
 
 

@@ -223,9 +223,6 @@ class DataConfig(Settings):
     """Share of the scaled side that the centre crop keeps; null = the tower's own. 0.1..1"""
     augment: AugmentConfig = AugmentConfig()
     birds: BirdsConfig = BirdsConfig()
-    shuffle_shards: Advanced[AtLeastOne | None] = None
-    """How many shards are shuffled together, in a random order of shards: few, to read a slow disk or a
-    remote store in large pieces; null = all photographs of all shards."""
     cache_gb: Advanced[NotNegative] = 50.0
     """Gigabytes of shards from a URL that are kept on this disk."""
     workers: Count | None = None
@@ -237,9 +234,6 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _check_dataset(self) -> Self:
-        rule = f"must be null with data.dataset={self.dataset}"
-        fits = self.shuffle_shards is None or self.dataset == "shards"
-        check(fits, "data.shuffle_shards", rule, self.shuffle_shards)
         fits = self.taxonomy != NESTED_FOLDERS or self.dataset == "folder"
         check(fits, "data.taxonomy", f"must be a file with data.dataset={self.dataset}", self.taxonomy)
         return self

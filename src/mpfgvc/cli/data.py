@@ -202,9 +202,6 @@ def _add_pack_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--per-shard", type=int, default=1000, metavar="COUNT", help="photographs in a shard (default: 1000)"
     )
-    parser.add_argument(
-        "--shuffle", action="store_true", help="mix the classes over the shards, by the seed; for data.shuffle_shards"
-    )
     parser.epilog = (
         "Settings: --data.root FOLDER, --data.dataset cub and all other data settings of mpfgvc train.\n"
         "The splits are packed as they are drawn with these settings.\n"
@@ -215,16 +212,12 @@ def _add_pack_options(parser: ArgumentParser) -> None:
 def _pack(options: Namespace) -> None:
     config = load_config(options.config, overrides=parse_overrides(options.settings))
     from mpfgvc.data.catalog import read_photos
-    from mpfgvc.data.pack import pack, shuffled
+    from mpfgvc.data.pack import pack
     from mpfgvc.data.samples import counted
 
     photos = read_photos(config.data, seed=config.seed)
     packed = pack(
-        shuffled(photos, seed=config.seed) if options.shuffle else photos,
-        Path(options.out),
-        per_shard=options.per_shard,
-        size=options.size,
-        on_error=config.data.on_error,
+        photos, Path(options.out), per_shard=options.per_shard, size=options.size, on_error=config.data.on_error
     )
     if options.json:
         output.write_json({**asdict(packed), "path": options.out, "notes": list(photos.notes)})

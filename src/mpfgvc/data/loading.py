@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -152,17 +152,11 @@ class TrainingLoader:
         self.samples, self.on_error, self.tell = samples, on_error, tell
         self.batch_size, self.seed, self.processes = batch_size, seed, processes
         self.steps = steps_per_epoch(len(samples), batch_size)
-        self.blocks: Blocks | None = None
         self.labels = labels_of(samples)
         self.skipped: set[int] = set()
         self.order: list[list[Key]] = []
         photos = Photos(samples, transform, seed=seed, labels=self.labels if on_error == "skip" else None)
         self.batches = _data_loader(photos, self.order, worker_count(workers, processes=processes.local))
-
-    def by_blocks(self, blocks: Blocks) -> Self:
-        """The loader, with the photographs of a few blocks read together."""
-        self.blocks = blocks
-        return self
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Int[Tensor, " batch"]]]:
         """Images and labels of the batches of one epoch from `first_step` on.
@@ -175,7 +169,6 @@ class TrainingLoader:
             seed=self.seed,
             epoch=epoch,
             world=self.processes.world,
-            blocks=self.blocks,
             first_step=first_step,
         )
         own = slice(self.processes.rank, None, self.processes.world)
@@ -236,52 +229,14 @@ class EvaluationLoader:
             yield batch
 
 
-@dataclass(frozen=True)
-class Blocks:
-    """Photographs that are read together: `ends` says where each block ends among all photographs.
-
-    The blocks come in random order, and photographs are shuffled within `together` of them at a time.
-    """
-
-    ends: Int[Tensor, " blocks"]
-    together: int
-
-    @classmethod
-    def of_shards(cls, samples: Samples, together: int) -> Self:
-        """A block for each tar file, in the order of the samples."""
-        return cls(torch.from_numpy(samples.tar_ends()), together)
-
-    def order(self, seed: int, epoch: int) -> Int[Tensor, " photographs"]:
-        """The photographs of an epoch in their order."""
-        ends = self.ends.tolist()
-        starts = [0, *ends[:-1]]
-        blocks = torch.randperm(len(ends), generator=_generator(seed, epoch)).tolist()
-        parts = []
-        for number, first in enumerate(range(0, len(blocks), self.together)):
-            window = blocks[first : first + self.together]
-            inside = torch.cat([torch.arange(starts[block], ends[block]) for block in window])
-            parts.append(inside[torch.randperm(len(inside), generator=_generator(seed, epoch, number))])
-        return torch.cat(parts)
-
-
 def epoch_batches(
-    count: int,
-    *,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    world: int = 1,
-    blocks: Blocks | None = None,
-    first_step: int = 0,
+    count: int, *, batch_size: int, seed: int, epoch: int, world: int = 1, first_step: int = 0
 ) -> list[list[int]]:
     """The indices of each whole batch of an epoch from `first_step` on, of all processes together.
 
     They depend on (seed, epoch) only.
     """
-    if blocks is not None:
-        order = blocks.order(seed, epoch)
-    else:
-        order = torch.randperm(count, generator=_generator(seed, epoch))
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
     if count < batch_size:  # one batch, filled up so that every process gets the same number
         order = order[torch.arange(count + -count % world) % count]
         batch_size = len(order)
@@ -311,10 +266,6 @@ def worker_count(workers: int | None, *, processes: int = 1, model_on_cpu: bool 
         return workers
     own = core_count() // processes
     return min(8, own // 4) if model_on_cpu else max(1, min(8, own))
-
-
-def _generator(*parts: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed_of(*parts))
 
 
 def _stacked(images: list[Tensor], image_size: tuple[int, int]) -> Float[Tensor, "batch 3 height width"]:

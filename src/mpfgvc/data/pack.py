@@ -17,7 +17,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from mpfgvc.data.samples import PhotoSet, Sample, Samples
 from mpfgvc.data.tars import Packed, inside, members, open_bytes
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.files import LOCK, OWNER, claim_folder, make_folder, new_file, remove, write_text
-from mpfgvc.processes import core_count, seed_of
+from mpfgvc.processes import core_count
 from mpfgvc.progress import Bar
 
 QUALITY = 95
@@ -69,12 +69,6 @@ def pack(
         _refuse_other(out, plan)
         write_text(out / PLAN, plan)
         return _write(photos, out, per_shard, size, on_error)
-
-
-def shuffled(photos: PhotoSet, *, seed: int) -> PhotoSet:
-    """The dataset in a random order that the seed decides, so that each shard holds all kinds of classes."""
-    order = np.random.default_rng(seed_of(seed, "pack")).permutation(len(photos.samples))
-    return replace(photos, samples=photos.samples.take(order))
 
 
 def _plan(photos: PhotoSet, per_shard: int, size: int | None) -> str:

@@ -21,7 +21,7 @@ from PIL import Image
 from mpfgvc.data.images import read_image
 from mpfgvc.data.names import refuse_lookalikes
 from mpfgvc.data.remote import Remote
-from mpfgvc.data.tars import Member, Packed, tar_of
+from mpfgvc.data.tars import Member, Packed
 from mpfgvc.errors import DataError
 
 if TYPE_CHECKING:
@@ -160,11 +160,6 @@ class Samples(Sequence[Sample]):
     def counts(self, classes: int) -> Integers:
         """How many photographs each class has."""
         return np.bincount(self.labels, minlength=classes)
-
-    def tar_ends(self) -> Integers:
-        """Where the photographs of each tar file end; those of one tar file stand together."""
-        tars = np.array([str(tar_of(Path(path))) for path in self.paths], object)
-        return np.append(np.flatnonzero(tars[1:] != tars[:-1]) + 1, len(self))
 
     def fingerprint(self) -> str:
         """SHA-256 of all photographs with their labels, splits and digests."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mpfgvc.config import DataConfig
-from mpfgvc.data.loading import ONE_PROCESS, Blocks, EvaluationLoader, TrainingLoader, epoch_batches, steps_per_epoch
+from mpfgvc.data.loading import ONE_PROCESS, EvaluationLoader, TrainingLoader, epoch_batches, steps_per_epoch
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import Transform, eval_transform, train_transform
@@ -30,7 +30,7 @@ class Loaders:
 
     def training(self, samples: Samples) -> TrainingLoader:
         """Random crops in random order."""
-        loader = TrainingLoader(
+        return TrainingLoader(
             samples,
             train_transform(self.preprocessing, self.settings.augment),
             batch_size=self.batch_size,
@@ -40,8 +40,6 @@ class Loaders:
             on_error=self.settings.on_error,
             tell=self.tell,
         )
-        together = self.settings.shuffle_shards
-        return loader if together is None else loader.by_blocks(Blocks.of_shards(samples, together))
 
     def evaluation(self, samples: Samples) -> EvaluationLoader:
         """Photographs as in the test, in order."""

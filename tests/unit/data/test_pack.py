@@ -165,14 +165,3 @@ def test_synthetic_birds_are_packed_as_png(tmp_path):
     pack(replace(config, classes=config.classes[:2], samples=few), tmp_path / "shards")
     for drawn, member in zip(few, shards_of(tmp_path / "shards").samples, strict=True):
         assert np.array_equal(np.asarray(drawn.read()), np.asarray(member.read()))
-
-
-def test_shuffled_shards_mix_the_classes_and_hold_the_same_photographs(cli, class_folders, tmp_path):
-    words = ("data", "pack", "--data.root", class_folders, "--per-shard", 5)
-    for name in ("plain", "mixed", "again"):
-        assert cli(*words, "--out", tmp_path / name, *(() if name == "plain" else ("--shuffle",)))[0] == 0
-    plain, mixed = (shards_of(tmp_path / name).samples for name in ("plain", "mixed"))
-    assert len({each.label for each in plain[:5]}) == 1 < len({each.label for each in mixed[:5]})
-    content = [sorted((each.source.read(), each.label, each.split) for each in some) for some in (plain, mixed)]
-    assert content[0] == content[1]
-    assert bytes_in(tmp_path / "mixed") == bytes_in(tmp_path / "again")

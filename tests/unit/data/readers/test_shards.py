@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mpfgvc.config import AugmentConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.doctor import check, dataset_to_check
 from mpfgvc.data.images import read_image
 from mpfgvc.data.listing import find_images
-from mpfgvc.data.loading import Blocks, TrainingLoader, epoch_batches
+from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.pack import pack
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
@@ -83,39 +82,14 @@ def test_an_epoch_goes_on_in_its_middle(shards):
     assert rest == whole[2:]
 
 
-def first_epochs(samples, blocks=None, **settings) -> list[list[bytes]]:
+def first_epochs(samples, **settings) -> list[list[bytes]]:
     """The pixels of each photograph of each batch of two epochs."""
     loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, **settings)
-    loader = loader if blocks is None else loader.by_blocks(blocks)
     return [photos_in(batch) for epoch in range(2) for batch in loader.epoch(epoch)]
 
 
 def photos_in(batch) -> list[bytes]:
     return [image.numpy().tobytes() for image in batch[0]]
-
-
-def test_blocks_keep_shards_together_and_depend_on_seed_and_epoch_only():
-    numbers = torch.tensor([place // 5 for place in range(40)])
-    ends = torch.arange(5, 41, 5)
-    settings = {"batch_size": 1, "seed": 3, "blocks": Blocks(ends, together=2)}
-    order = [index for (index,) in epoch_batches(40, epoch=1, **settings)]
-    assert sorted(order) == list(range(40))
-    assert order == [index for (index,) in epoch_batches(40, epoch=1, **settings)]
-    assert order != [index for (index,) in epoch_batches(40, epoch=2, **settings)]
-    in_turn = [int(numbers[index]) for index in order]
-    windows = [in_turn[start : start + 10] for start in range(0, 40, 10)]
-    assert [len(set(window)) for window in windows] == [2, 2, 2, 2]
-    assert all(window != sorted(window) != window[::-1] for window in windows)
-    assert [set(window) for window in windows] != [{0, 1}, {2, 3}, {4, 5}, {6, 7}]
-
-
-def test_shards_shuffled_together_show_the_same_photographs_in_another_order(shards):
-    samples = read(shards).subset("train")
-    blocks = Blocks.of_shards(samples, 2)
-    assert len(blocks.ends) == 4
-    plain, blocked = first_epochs(samples), first_epochs(samples, blocks=blocks)
-    assert len(plain) == len(blocked)
-    assert first_epochs(samples, blocks=blocks, workers=2) == blocked != plain
 
 
 def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(shards, tmp_path, monkeypatch):
