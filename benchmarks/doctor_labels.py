@@ -25,9 +25,8 @@ from mpfgvc.data.catalog import read_photos
 from mpfgvc.data.loading import labels_of
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
-from mpfgvc.evaluation.labels import by_self_confidence, label_suspects
 from mpfgvc.run_folder import RunFolder
-from mpfgvc.training.labels import out_of_fold_probabilities
+from mpfgvc.training.labels import label_suspects, out_of_fold_probabilities
 
 SHARE = 0.05
 FROZEN = ["--config", "vit_tiny", "--stage1.epochs", "0", "--data.validation", "0", "--final_test", "false"]
@@ -87,11 +86,12 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
     samples = photos.samples
     embeddings = torch.from_numpy(np.stack([each.embedding for each in predictor.embed_files(samples)]))
     labels = labels_of(samples)
-    probabilities = out_of_fold_probabilities(embeddings, labels, classes=len(photos.classes), seed=0)
+    probabilities = out_of_fold_probabilities(embeddings, labels, len(photos.classes))
     training = np.array([place for place, sample in enumerate(samples) if sample.split == "train"])
     names = [str(samples[place].path.resolve()) for place in training]
     places = [place for place, name in enumerate(names) if name in {str(Path(each).resolve()) for each in wrong}]
-    order = by_self_confidence(probabilities.numpy()[training], labels.numpy()[training])
+    own = probabilities[torch.arange(len(labels)), labels].numpy()[training]
+    order = np.argsort(own, kind="stable")
     paths = [samples[place].path for place in training]
     guesses = predictor.predict_files(paths, top=len(photos.classes))
     trained = [
@@ -99,7 +99,7 @@ def compare(run: Path, wrong: set[str]) -> dict[str, float]:
         for each, place in zip(guesses, training, strict=True)
     ]
     by_loss = np.argsort(trained, kind="stable")
-    suspects = {found.index for found in label_suspects(probabilities.numpy(), labels.numpy())}
+    suspects = {index for index, _ in label_suspects(probabilities.numpy(), labels.numpy())}
     named = [place for place in places if int(training[place]) in suspects]
     top = len(places)
     return {

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from common import photographs, write_result
-from mpfgvc.data.doctor import Report, check_photos
+from mpfgvc.data.duplicates import Pair, same_pictures
 from mpfgvc.data.images import read_image
-from mpfgvc.data.samples import PhotoSet, Samples
+from mpfgvc.data.inspection import check_headers, take_thumbnails
+from mpfgvc.data.samples import Samples
 from planted_copies import CHANGES
 
 SETS = {"CUB-27": "CUB_200_2011", "Flowers-17": "flowers17", "CUB_50": "CUB_50", "flowers-102": "flowers-102"}
@@ -40,8 +41,8 @@ def main() -> None:
     for name in options.sets:
         files = photographs(options.data / SETS[name])
         copies = plant(files, options.work / SETS[name], options.copies)
-        report = check_photos(photo_set(name, [*files, *copies]))
-        rows.append({"set": name, "photographs": len(files), **judge(name, report, files, copies)})
+        pairs = pairs_of([*files, *copies])
+        rows.append({"set": name, "photographs": len(files), **judge(name, pairs, files, copies)})
         print({key: value for key, value in rows[-1].items() if key != "pairs"}, flush=True)
         write_result("doctor_planted", {"copies": options.copies, "rows": rows})
 
@@ -64,29 +65,27 @@ def plant(files: list[Path], folder: Path, count: int) -> dict[Path, tuple[str, 
     return copies
 
 
-def photo_set(name: str, paths: list[Path]) -> PhotoSet:
+def pairs_of(paths: list[Path]) -> list[Pair]:
+    """The pairs that `mpfgvc data check` finds."""
     samples = Samples.of(None, [(str(path), 0, "train") for path in paths])
-    return PhotoSet(name=name, classes=("one",), samples=samples)
+    headers = check_headers(samples, "skip").found
+    return same_pictures(samples, {path: each.digest for path, each in headers.items()}, take_thumbnails(list(headers)))
 
 
-def judge(name: str, report: Report, files: list[Path], copies: dict[Path, tuple[str, Path]]) -> dict[str, object]:
+def judge(name: str, pairs: list[Pair], files: list[Path], copies: dict[Path, tuple[str, Path]]) -> dict[str, object]:
     """Recall of each kind, and the pairs of the set itself, with the false ones."""
-    origin = {str(path): str(path) for path in files} | {str(path): str(kind[1]) for path, kind in copies.items()}
-    real = set(map(str, files))
-    own = {frozenset(pair.paths) for pair in report.pairs if real.issuperset(pair.paths)}
-    paired = {frozenset(pair.paths) for pair in report.pairs}
+    origin = {path: path for path in files} | {path: original for path, (_, original) in copies.items()}
+    paired = {frozenset((pair.first.path, pair.second.path)): pair for pair in pairs}
+    own = {paths for paths in paired if paths.issubset(files)}
     found: dict[str, list[bool]] = {}
     for path, (kind, original) in copies.items():
-        found.setdefault(kind, []).append({str(path), str(original)} in paired)
-    strange = [
-        pair.paths
-        for pair in report.pairs
-        if origin[pair.paths[0]] != origin[pair.paths[1]] and frozenset(origin[path] for path in pair.paths) not in own
-    ]
+        found.setdefault(kind, []).append(frozenset((path, original)) in paired)
+    origins = [frozenset(origin[path] for path in paths) for paths in paired]
+    strange = [each for each in origins if len(each) == 2 and each not in own]
     listed = [
-        {"files": sorted(Path(path).name for path in pair.paths), "kind": pair.kind, "likeness": pair.likeness}
-        for pair in report.pairs
-        if frozenset(pair.paths) in own
+        {"files": sorted(path.name for path in paths), "kind": paired[paths].kind, "likeness": paired[paths].likeness}
+        for paths in paired
+        if paths in own
     ]
     false = [each for each in listed if tuple(each["files"]) in JUDGED_FALSE[name]]
     return {

@@ -32,11 +32,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     crow = root / "train" / 'crow & "jay"'
     shutil.copy(crow / "1.png", crow / "again.png")
     Image.new("RGB", (80, 70), (9, 9, 9)).save(crow / "black.png")
-    patient = dataset_to_check(DataConfig(root=str(root), validation=0), seed=0)
-    names = patient.photos.classes
-    places = {str(each.path): (names[each.label], str(each.split)) for each in patient.photos.samples}
+    dataset = dataset_to_check(DataConfig(root=str(root), validation=0), seed=0)
     page = tmp_path_factory.mktemp("page") / "page.html"
-    page.write_text(doctor_page(check(patient), patient.root, places))
+    page.write_text(doctor_page(check(dataset), dataset))
     return page.as_uri()
 
 
@@ -65,7 +63,7 @@ def visible(page: "Page") -> list[str]:
 
 
 def test_findings_are_shown_in_pairs_and_fit_the_width(page: "Page") -> None:
-    assert visible(page) == ["in two splits", "duplicates", "no contrast"]
+    assert visible(page) == ["in two splits", "duplicate", "no contrast"]
     assert page.locator(".finding:first-child img").count() == 2
     loaded = "[...document.images].every(image => { image.loading = 'eager'; return true; })"
     assert page.evaluate(loaded)
@@ -87,7 +85,7 @@ def test_kinds_and_classes_are_chosen_by_the_keyboard(page: "Page") -> None:
     assert visible(page) == ["in two splits"]
     page.keyboard.press("ArrowUp")
     page.wait_for_function("document.getElementById('class').value.startsWith('crow')")
-    assert visible(page) == ["duplicates", "no contrast"]
+    assert visible(page) == ["duplicate", "no contrast"]
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert len(visible(page)) == 3

@@ -27,6 +27,6 @@ def test_the_whole_set_is_read_as_published(config):
 
 def test_every_photograph_can_be_read_and_two_pairs_are_in_two_splits(config):
     report = check(dataset_to_check(config, seed=0), quick=True)
-    assert (report.broken, report.small, report.single) == ((), (), ())
-    assert [leak.splits for leak in report.leaks] == [("test", "train"), ("test", "validation")]
-    assert len(report.duplicates) == 4
+    assert {each.kind for each in report.findings} == {"in two splits", "duplicate", "unusual shape"}
+    assert [leak.splits for leak in report.of("in two splits")] == [("test", "train"), ("test", "validation")]
+    assert len(report.of("duplicate")) == 2

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,13 @@ from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
 from mpfgvc.errors import ConfigError, printable
 from mpfgvc.files import write_text
-from mpfgvc.progress import say
 from mpfgvc.recipes_io import load_config, parse_overrides
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import CheckedDataset, CleanManifest, Report
-    from mpfgvc.data.doctor_page import Finding
-    from mpfgvc.training.labels import LabelCheck, Outlier, SuspectedLabel
+    from mpfgvc.data.doctor import CheckedDataset, Report
 
 SHOWN = 20
-"""Suspected labels, and outliers, that are printed; --json and --page have all."""
+"""Findings of one kind that are printed; --json and --page have all."""
 _BIRDS = "data.birds."
 
 
@@ -54,97 +52,59 @@ def _add_check_options(parser: ArgumentParser) -> None:
 
 
 def _check(options: Namespace) -> int:
-    overrides = parse_overrides(options.settings)
-    dataset = _dataset(options, overrides)
-    from mpfgvc.cli.tables import write_check
+    dataset = _dataset(options, parse_overrides(options.settings))
     from mpfgvc.data.doctor import check, write_clean_manifest
 
     report = check(dataset, quick=options.quick)
-    labels = _labels(dataset, options)
-    page = None if options.page is None else _write_page(dataset, report, labels, Path(options.page))
-    fixed = None
-    if options.fix is not None:
-        out = Path(options.fix)
-        fixed = write_clean_manifest(report, dataset.photos, root=dataset.root, out=out)
+    if options.run_folder is not None and not options.quick:
+        from mpfgvc.training.labels import label_findings
+
+        report = replace(report, findings=(*report.findings, *label_findings(options.run_folder, dataset.photos)))
+    if options.page is not None:
+        from mpfgvc.data.doctor_page import doctor_page
+
+        write_text(Path(options.page), doctor_page(report, dataset))
+    left_out = None if options.fix is None else write_clean_manifest(report, dataset, Path(options.fix))
     if options.json:
-        more = {"labels": labels, "fix": fixed}
-        document = report.to_dict() | {name: each.to_dict() for name, each in more.items() if each is not None}
-        output.write_json(document | ({} if page is None else {"page": page}))
+        fix = {"path": options.fix, "root": str(dataset.root), "left_out": left_out}
+        document = report.to_dict() | ({} if options.page is None else {"page": options.page})
+        output.write_json(document | ({} if left_out is None else {"fix": fix}))
         return report.exit_code
-    write_check(report)
-    if labels is not None:
-        _write_labels(labels)
-    if page is not None:
-        output.write_line(f"page            {printable(page)}")
-    if fixed is not None:
-        _write_fixed(fixed)
+    _write_report(report)
+    if options.page is not None:
+        output.write_line(f"page            {printable(options.page)}")
+    if left_out is not None:
+        _write_fixed(options.fix, dataset, left_out)
     return report.exit_code
 
 
-def _labels(dataset: CheckedDataset, options: Namespace) -> LabelCheck | None:
-    """The judgement of the run's image tower; None without a run, or where only headers are read."""
-    if options.run_folder is None or options.quick:
-        return None
-    from mpfgvc.training.labels import check_labels
-
-    return check_labels(options.run_folder, dataset.photos)
-
-
-def _write_page(dataset: CheckedDataset, report: Report, labels: LabelCheck | None, out: Path) -> str:
-    from mpfgvc.data.doctor_page import doctor_page, photo_finding
-
-    classes = dataset.photos.classes
-    samples = {str(each.path): (classes[each.label], str(each.split)) for each in dataset.photos.samples}
-    more: list[Finding] = []
-    if labels is not None:
-        more += [
-            photo_finding("suspected label", _doubt(each), _paths(each.path, each.like), samples)
-            for each in labels.suspects
-        ]
-        more += [
-            photo_finding("like no other", _distance(each), _paths(each.path, each.nearest), samples)
-            for each in labels.outliers
-        ]
-    write_text(out, doctor_page(report, dataset.root, samples, more))
-    return str(out)
+def _write_report(report: Report) -> None:
+    """What is in a dataset, then each finding, at most `SHOWN` of a kind."""
+    output.write_line(f"{printable(report.name)}, {len(report.class_counts)} classes")
+    output.write_table(["split", "photographs"], [(name, str(count)) for name, count in report.counts.items()])
+    lines = []
+    for what, extreme in (("smallest class", min), ("largest class", max)):
+        name, count = extreme(report.class_counts.items(), key=itemgetter(1))
+        lines.append(f"{what:15} {name} ({count})")
+    if report.complete is not None:
+        lines.append(f"complete        {report.complete}")
+    kinds = dict.fromkeys(finding.kind for finding in report.findings)
+    for kind in kinds:
+        found = report.of(kind)
+        lines += [f"{kind:15} {finding.line}" for finding in found[:SHOWN]]
+        lines += [f"{'':15} and {len(found) - SHOWN} more: --page or --json"] if len(found) > SHOWN else []
+    output.write("".join(f"{printable(line)}\n" for line in lines + ([] if kinds else ["nothing is wrong with it"])))
 
 
-def _paths(path: str, other: str | None) -> tuple[str, ...]:
-    return (path,) if other is None else (path, other)
-
-
-def _write_labels(labels: LabelCheck) -> None:
-    lines = [f"suspected label {each.path} ({_doubt(each)})" for each in labels.suspects[:SHOWN]]
-    lines += _rest(len(labels.suspects), "suspected labels")
-    lines += [f"like no other   {each.path} ({_distance(each)})" for each in labels.outliers[:SHOWN]]
-    lines += _rest(len(labels.outliers), "photographs like no other")
-    output.write("".join(f"{printable(line)}\n" for line in lines))
-    for note in labels.notes:
-        say(note)
-
-
-def _rest(count: int, what: str) -> list[str]:
-    return [f"and {count - SHOWN} more {what}: --page or --json"] if count > SHOWN else []
-
-
-def _doubt(suspect: SuspectedLabel) -> str:
-    given, guess = 100 * suspect.self_confidence, 100 * suspect.guess_confidence
-    return f"called {suspect.label}, {given:.0f} %; rather {suspect.guess}, {guess:.0f} %"
-
-
-def _distance(outlier: Outlier) -> str:
-    return f"{outlier.label}; distance to the nearest ones {outlier.distance:.2f}"
-
-
-def _write_fixed(fixed: CleanManifest) -> None:
+def _write_fixed(path: str, dataset: CheckedDataset, left_out: Mapping[str, str]) -> None:
     """What was written and what was left out, and how to train with it."""
-    path, root = printable(fixed.path), printable(fixed.root)
-    output.write_line(f"manifest        {path}: {fixed.kept} photographs, {len(fixed.left_out)} left out")
-    for each in fixed.left_out[:SHOWN]:
-        output.write_line(printable(f"  left out      {each.path}: {each.reason}"))
-    for line in _rest(len(fixed.left_out), "are left out"):
-        output.write_line(line.replace("--page or --json", "--json"))
-    output.write_line(f"next            mpfgvc train --data.dataset manifest --data.manifest {path} --data.root {root}")
+    path, root = printable(path), printable(str(dataset.root))
+    kept = len(dataset.photos.samples) - len(left_out)
+    lines = [f"manifest        {path}: {kept} photographs, {len(left_out)} left out"]
+    lines += [f"  left out      {each}: {reason}" for each, reason in list(left_out.items())[:SHOWN]]
+    lines += [f"                and {len(left_out) - SHOWN} more: --json"] if len(left_out) > SHOWN else []
+    lines.append(f"next            mpfgvc train --data.dataset manifest --data.manifest {path} --data.root {root}")
+    output.write("".join(f"{printable(line)}\n" for line in lines))
 
 
 def _dataset(options: Namespace, overrides: Mapping[str, Any]) -> CheckedDataset:

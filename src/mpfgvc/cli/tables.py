@@ -12,8 +12,6 @@ from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from mpfgvc.data.doctor import Report
-    from mpfgvc.data.duplicates import Duplicate
     from mpfgvc.evaluation.comparison import Comparison
     from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
     from mpfgvc.training.learned_prompts import LearnedPrompts
@@ -83,47 +81,6 @@ def write_comparison(comparison: Comparison, folder: str) -> None:
     output.write_table(COLUMNS, table_rows(comparison))
     output.write_line(caption(comparison))
     output.write_line(f"page        {printable(folder)}/index.html")
-
-
-def write_check(report: Report) -> None:
-    """What is in a dataset, then each finding."""
-    output.write_line(f"{printable(report.name)}, {report.classes} classes")
-    output.write_table(["split", "photographs"], [(name, str(count)) for name, count in report.counts.items()])
-    lines = [
-        f"smallest class  {report.smallest.name} ({report.smallest.count})",
-        f"largest class   {report.largest.name} ({report.largest.count})",
-    ]
-    findings = _photo_findings(report)
-    findings += [f"empty class     {folder}" for folder in report.empty]
-    findings += [f"one photograph  {name}" for name in report.single]
-    findings += [f"few to train on {each.name} ({each.count})" for each in report.few]
-    findings += [f"alike names     {', '.join(names)}" for names in report.similar_names]
-    findings += [f"note            {note}" for note in report.notes]
-    if report.complete is not None:
-        lines.append(f"complete        {report.complete}")
-    lines += findings or ["nothing is wrong with it"]
-    output.write("".join(f"{printable(line)}\n" for line in lines))
-
-
-def _photo_findings(report: Report) -> list[str]:
-    """A line for each photograph, or group of photographs, in question."""
-    findings = [f"cannot be read  {broken.path}: {broken.reason}" for broken in report.broken]
-    findings += [f"in two splits   {_copies(leak)}" for leak in report.leaks]
-    within = [each for each in report.duplicates if not each.leaks]
-    findings += [f"labels disagree {_copies(each)}" for each in within if each.disagrees]
-    findings += [f"duplicate       {_copies(each)}" for each in within if not each.disagrees]
-    findings += [f"very small      {path}" for path in report.small]
-    findings += [f"no contrast     {path}" for path in report.flat]
-    findings += [f"unusual size    {each.path}: {each.reason}" for each in report.sizes]
-    findings += [f"unusual shape   {each.path}: {each.reason}" for each in report.shapes]
-    return findings
-
-
-def _copies(duplicate: Duplicate) -> str:
-    """The photographs of one picture, how they differ, and the splits and classes that they are in."""
-    splits, classes = ", ".join(duplicate.splits), ", ".join(duplicate.classes)
-    kinds = ", ".join(duplicate.kinds)
-    return f"{', '.join(duplicate.paths)} ({kinds}; splits: {splits}; classes: {classes})"
 
 
 def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:

@@ -1,8 +1,8 @@
 """Look at every photograph before a day is spent on them: `mpfgvc data check [--fix FILE.csv]`.
 
-Found without a model: what cannot be read, duplicates (duplicates.py), leaks and labels that disagree,
-photographs without contrast or of unusual size and shape, classes with few photographs, and
-class names that look alike.
+Whatever is wrong is a `Finding`, which the table, the page and JSON print. Found without a model: what
+cannot be read, photographs of one picture (duplicates.py) in two splits or with several labels, photographs
+without contrast or of unusual size and shape, and classes that are empty, small, or missing in a split.
 
 The table that `--fix` writes is for `data.dataset: manifest`; no photograph is touched. Of each picture one
 photograph stays: that of the test split, else of validation, else of training. So the test stays as large as
@@ -15,22 +15,21 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.catalog import dataset_root, official_counts, read_photos
-from mpfgvc.data.duplicates import FLAT_LEVELS, Duplicate, Pair, all_pairs, duplicates_of, equal_files
+from mpfgvc.data.duplicates import FLAT_LEVELS, Pair, groups_of, same_pictures
 from mpfgvc.data.images import reason_only
-from mpfgvc.data.inspection import Header, Headers, check_headers, take_thumbnails
+from mpfgvc.data.inspection import Header, check_headers, take_thumbnails
 from mpfgvc.data.names import capitals_notes, similar_names
 from mpfgvc.data.readers.folders import empty_class_folders
 from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.run_photos import photos_of_run
-from mpfgvc.data.samples import PhotoSet, Split, relative_path
+from mpfgvc.data.samples import SPLITS, PhotoSet, Sample, Samples, relative_path
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.files import new_file
 from mpfgvc.run_folder import RunFolder
@@ -43,115 +42,62 @@ SIZE_FACTOR = 4.0
 """Reported: a photograph whose mean side is this many times larger or smaller than the median."""
 SHAPE_FACTOR = 2.5
 """Reported: a photograph whose width over height is this many times larger or smaller than the median."""
+MOST_NAMES = 20
+"""Classes of one finding that are printed; JSON has all."""
+BROKEN, LEAK, CONFLICT, DUPLICATE = "cannot be read", "in two splits", "labels disagree", "duplicate"
 _KEPT_FIRST = ("test", "validation", "train")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Broken:
-    """A photograph that cannot be read, and why."""
+class Finding:
+    """What is wrong, by a word or two, with photographs or classes; `text` says more."""
 
-    path: str
-    reason: str
+    kind: str
+    text: str = ""
+    paths: tuple[str, ...] = ()
+    """The photographs, in the order of the dataset."""
+    splits: tuple[str, ...] = ()
+    """Their splits, each once."""
+    classes: tuple[str, ...] = ()
+    """Their classes, each once; or the classes that are meant, an empty one by its folder."""
+    beside: str | None = None
+    """A photograph to compare them with."""
+    exit_code: int = 0
+    """1 if a test would be wrong because of it, 2 if a training could not read it."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class ClassCount:
-    """A class and the number of its photographs: over all splits, or in one that is named."""
-
-    name: str
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unusual:
-    """A photograph that is far from the rest, and in what."""
-
-    path: str
-    reason: str
+    @property
+    def line(self) -> str:
+        """The photographs or classes, and the text."""
+        names = self.paths or (*self.classes[:MOST_NAMES], *("..." for _ in self.classes[MOST_NAMES : MOST_NAMES + 1]))
+        return f"{', '.join(names)} ({self.text})" if names and self.text else ", ".join(names) or self.text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What is in a dataset and what is wrong with it. `counts` has the photographs of each split."""
+    """What is in a dataset, and what is wrong with it."""
 
     name: str
-    classes: int
+    class_counts: dict[str, int]
+    """The photographs of each class."""
     counts: dict[str, int]
+    """The photographs of each split."""
     complete: str | None
     """The official counts of a published dataset, if it has exactly these, and whether its classes have their
     official names; a subset has a note instead."""
-    smallest: ClassCount
-    largest: ClassCount
-    single: tuple[str, ...]
-    few: tuple[ClassCount, ...]
-    """Classes with fewer than `FEW` training photographs, and how many they have."""
-    empty: tuple[str, ...]
-    """Class folders without photographs, which a training refuses."""
-    similar_names: tuple[tuple[str, ...], ...]
-    broken: tuple[Broken, ...]
-    duplicates: tuple[Duplicate, ...]
-    pairs: tuple[Pair, ...]
-    small: tuple[str, ...]
-    flat: tuple[str, ...]
-    sizes: tuple[Unusual, ...]
-    shapes: tuple[Unusual, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def leaks(self) -> tuple[Duplicate, ...]:
-        """The duplicates that are in more than one split."""
-        return tuple(duplicate for duplicate in self.duplicates if duplicate.leaks)
-
-    @property
-    def conflicts(self) -> tuple[Duplicate, ...]:
-        """The duplicates whose labels disagree."""
-        return tuple(duplicate for duplicate in self.duplicates if duplicate.disagrees)
-
-    @property
-    def falsifies(self) -> bool:
-        """Whether a test would be wrong: there are leaks, or labels that disagree in a held-out split."""
-        return any(duplicate.falsifies for duplicate in self.duplicates)
-
-    @property
-    def fine(self) -> bool:
-        """Whether nothing was found that would break or falsify a run."""
-        return self.exit_code == 0
+    findings: tuple[Finding, ...]
 
     @property
     def exit_code(self) -> int:
-        """0: fine, 1: a test would be falsified, 2: photographs or classes that a training cannot read."""
-        return 2 if self.broken or self.empty else int(self.falsifies)
+        """0: fine, 1: a test would be wrong, 2: photographs or classes that a training cannot read."""
+        return max((finding.exit_code for finding in self.findings), default=0)
+
+    def of(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
 
     def to_dict(self) -> dict[str, Any]:
         """A dictionary for JSON."""
-        more = {
-            "leaks": [asdict(leak) for leak in self.leaks],
-            "conflicts": [asdict(conflict) for conflict in self.conflicts],
-            "fine": self.fine,
-        }
-        return {**asdict(self), **more}
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """A photograph that is not in the table, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CleanManifest:
-    """What was written."""
-
-    path: str
-    root: str
-    kept: int
-    left_out: tuple[LeftOut, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return asdict(self)
+        return {**asdict(self), "classes": len(self.class_counts), "fine": self.exit_code == 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,48 +136,73 @@ def run_to_check(
 
 
 def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
-    """Check what was read."""
-    report = check_photos(dataset.photos, quick=quick)
-    return replace(report, empty=dataset.empty, complete=dataset.complete)
-
-
-def check_photos(photos: PhotoSet, *, quick: bool = False) -> Report:
     """Open every photograph of a dataset, on all cores.
 
     `quick` reads the headers only: it finds fewer broken files and no flat ones, and of duplicates only files
     of equal size, beginning and end, without comparing the rest.
     """
+    photos = dataset.photos
     headers = check_headers(photos.samples, "skip")
     seen = None if quick else take_thumbnails(list(headers.found))
-    equal = equal_files(photos.samples, _digests(headers), whole_files=not quick)
-    pairs = tuple(all_pairs(photos, equal, seen))
     broken = {**headers.broken, **({} if seen is None else seen.broken)}
-    flat = [] if seen is None else zip(seen.paths, seen.contrast < FLAT_LEVELS, strict=True)
+    reasons = {path: reason_only(reason, path) for path, reason in broken.items()}
+    small = {path: "" for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE}
+    flat = [] if seen is None else zip(seen.paths, seen.contrast, strict=True)
+    about = {
+        "very small": small,
+        "no contrast": {path: "" for path, contrast in flat if contrast < FLAT_LEVELS},
+        "unusual size": _unusual(headers.found, _side, SIZE_FACTOR, "the usual mean side is {:.0f}"),
+        "unusual shape": _unusual(headers.found, _shape, SHAPE_FACTOR, "the usual width over height is {:.2f}"),
+    }
+    samples = {sample.path: sample for sample in photos.samples}
+    digests = {path: header.digest for path, header in headers.found.items()}
+    findings = [
+        *(finding_of(photos, BROKEN, [samples[path]], text, exit_code=2) for path, text in reasons.items()),
+        *_same_pictures(photos, same_pictures(photos.samples, digests, seen)),
+        *(finding_of(photos, kind, [samples[path]], texts[path]) for kind, texts in about.items() for path in texts),
+        *(Finding(kind="empty class", classes=(folder,), exit_code=2) for folder in dataset.empty),
+        *_class_findings(photos),
+    ]
+    counts = photos.samples.counts(len(photos.classes)).tolist()
     return Report(
         name=photos.name,
-        classes=len(photos.classes),
-        **_class_counts(photos),
-        complete=None,
-        empty=(),
-        similar_names=similar_names(photos.classes),
-        broken=tuple(Broken(path=str(path), reason=reason_only(reason, path)) for path, reason in broken.items()),
-        duplicates=duplicates_of(photos, pairs),
-        pairs=pairs,
-        small=tuple(str(path) for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE),
-        flat=tuple(str(path) for path, is_flat in flat if is_flat),
-        sizes=unusual_sizes(headers.found),
-        shapes=unusual_shapes(headers.found),
-        notes=tuple(dict.fromkeys((*photos.notes, *capitals_notes(photos.classes)))),
+        class_counts=dict(zip(photos.classes, counts, strict=True)),
+        counts={split: len(photos.subset(split)) for split in SPLITS},
+        complete=dataset.complete,
+        findings=tuple(findings),
     )
 
 
-def write_clean_manifest(report: Report, photos: PhotoSet, *, root: Path, out: Path) -> CleanManifest:
-    """Write the table, with paths below `root`.
+def finding_of(
+    photos: PhotoSet,
+    kind: str,
+    samples: Iterable[Sample],
+    text: str = "",
+    *,
+    beside: Path | None = None,
+    exit_code: int = 0,
+) -> Finding:
+    """A finding about photographs of a dataset."""
+    found = list(samples)
+    return Finding(
+        kind=kind,
+        text=text,
+        paths=tuple(str(sample.path) for sample in found),
+        splits=tuple(sorted({sample.split for sample in found})),
+        classes=tuple(photos.classes[label] for label in sorted({sample.label for sample in found})),
+        beside=None if beside is None else str(beside),
+        exit_code=exit_code,
+    )
+
+
+def write_clean_manifest(report: Report, dataset: CheckedDataset, out: Path) -> dict[str, str]:
+    """Write the table, with paths below the root; returns why each photograph is left out, by its path.
 
     Raises OutputError, and DataError if what is left is no dataset: a class may have lost all its training
     photographs.
     """
-    reasons = _reasons(report, photos)
+    photos, root = dataset.photos, dataset.root
+    reasons = _left_out(report, photos.samples)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("path", "label", "split"))
@@ -245,67 +216,71 @@ def write_clean_manifest(report: Report, photos: PhotoSet, *, root: Path, out: P
         except DataError as error:
             reason = str(error).replace(str(part), str(out))
             raise DataError(f"cannot write {out} without leaks and duplicates: {reason}") from None
-    left_out = tuple(LeftOut(path=path, reason=reason) for path, reason in reasons.items())
-    kept = len(photos.samples) - len(reasons)
-    return CleanManifest(path=str(out), root=str(root), kept=kept, left_out=left_out)
-
-
-def unusual_sizes(headers: Mapping[Path, Header]) -> tuple[Unusual, ...]:
-    """Photographs whose size is far from that of the rest."""
-    sides = {path: (each.height * each.width) ** 0.5 for path, each in headers.items()}
-    return _far(sides, headers, SIZE_FACTOR, "the usual mean side is {:.0f}")
-
-
-def unusual_shapes(headers: Mapping[Path, Header]) -> tuple[Unusual, ...]:
-    """Photographs whose shape is far from that of the rest."""
-    shapes = {path: each.width / each.height for path, each in headers.items()}
-    return _far(shapes, headers, SHAPE_FACTOR, "the usual width over height is {:.2f}")
-
-
-def _digests(headers: Headers) -> dict[Path, str]:
-    return {path: header.digest for path, header in headers.found.items()}
-
-
-def _class_counts(photos: PhotoSet) -> dict[str, Any]:
-    """The fields of a report that count photographs."""
-    splits = Counter(sample.split for sample in photos.samples)
-    members = Counter(sample.label for sample in photos.samples)
-    trained = Counter(sample.label for sample in photos.samples if sample.split == "train")
-    sizes = [ClassCount(name=name, count=members[label]) for label, name in enumerate(photos.classes)]
-    training = [ClassCount(name=name, count=trained[label]) for label, name in enumerate(photos.classes)]
-    return {
-        "counts": {split: splits[split] for split in get_args(Split)},
-        "smallest": min(sizes, key=lambda size: size.count),
-        "largest": max(sizes, key=lambda size: size.count),
-        "single": tuple(size.name for size in sizes if size.count == 1),
-        "few": tuple(size for size in training if size.count < FEW),
-    }
-
-
-def _reasons(report: Report, photos: PhotoSet) -> Mapping[str, str]:
-    """Why each photograph that does not stay is left out."""
-    reasons = {broken.path: "cannot be read" for broken in report.broken}
-    splits = {str(sample.path): sample.split for sample in photos.samples}
-    for group in report.duplicates:
-        readable = [path for path in group.paths if path not in reasons]
-        if not readable:  # equal files with broken pixels
-            continue
-        if group.disagrees:
-            reasons |= {path: f"labels disagree: {', '.join(group.classes)}" for path in readable}
-            continue
-        kept, *others = sorted(readable, key=lambda path: _KEPT_FIRST.index(splits[path]))
-        reasons |= dict.fromkeys(others, f"same picture as {kept} ({splits[kept]})")
     return reasons
 
 
-def _far(
-    values: Mapping[Path, float], headers: Mapping[Path, Header], factor: float, usual: str
-) -> tuple[Unusual, ...]:
-    if not values:
-        return ()
-    middle = statistics.median(values.values())
-    return tuple(
-        Unusual(path=str(path), reason=f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}")
+def _left_out(report: Report, samples: Samples) -> dict[str, str]:
+    reasons = {path: BROKEN for finding in report.of(BROKEN) for path in finding.paths}
+    splits = {str(sample.path): sample.split for sample in samples}
+    for group in (finding for kind in (LEAK, CONFLICT, DUPLICATE) for finding in report.of(kind)):
+        readable = [path for path in group.paths if path not in reasons]
+        if len(group.classes) > 1:
+            reasons |= {path: f"labels disagree: {', '.join(group.classes)}" for path in readable}
+        elif readable:  # equal files may all have broken pixels
+            kept, *others = sorted(readable, key=lambda path: _KEPT_FIRST.index(splits[path]))
+            reasons |= dict.fromkeys(others, f"same picture as {kept} ({splits[kept]})")
+    return reasons
+
+
+def _same_pictures(photos: PhotoSet, pairs: Sequence[Pair]) -> list[Finding]:
+    """A finding for each picture, those first that make a test wrong."""
+    found = []
+    for group, kinds in groups_of(photos.samples, pairs):
+        splits, labels = {sample.split for sample in group}, {sample.label for sample in group}
+        kind = LEAK if len(splits) > 1 else CONFLICT if len(labels) > 1 else DUPLICATE
+        wrong = kind == LEAK or (kind == CONFLICT and splits != {"train"})
+        finding = finding_of(photos, kind, group, exit_code=int(wrong))
+        where = f"splits: {', '.join(finding.splits)}; classes: {', '.join(finding.classes)}"
+        found.append(replace(finding, text=f"{', '.join(kinds)}; {where}"))
+    return sorted(found, key=lambda finding: (LEAK, CONFLICT, DUPLICATE).index(finding.kind))
+
+
+def _class_findings(photos: PhotoSet) -> Iterator[Finding]:
+    names = photos.classes
+    for name, count in zip(names, photos.samples.counts(len(names)), strict=True):
+        if count == 1:
+            yield Finding(kind="one photograph", classes=(name,))
+    for name, count in zip(names, photos.subset("train").counts(len(names)), strict=True):
+        if count < FEW:
+            yield Finding(kind="few to train on", classes=(name,), text=str(count))
+    for split in ("validation", "test"):
+        counts = photos.samples.take(photos.samples.splits == SPLITS.index(split)).counts(len(names))
+        missing = [name for name, count in zip(names, counts, strict=True) if count == 0]
+        if 0 < len(missing) < len(names):
+            text = f"the {split} split has none of {len(missing)} of {len(names)} classes"
+            yield Finding(kind="class missing", classes=tuple(missing), text=text)
+    for group in similar_names(names):
+        yield Finding(kind="alike names", classes=group)
+    for note in dict.fromkeys((*photos.notes, *capitals_notes(names))):
+        yield Finding(kind="note", text=note)
+
+
+def _side(header: Header) -> float:
+    return float((header.height * header.width) ** 0.5)
+
+
+def _shape(header: Header) -> float:
+    return header.width / header.height
+
+
+def _unusual(
+    headers: Mapping[Path, Header], value_of: Callable[[Header], float], factor: float, usual: str
+) -> dict[Path, str]:
+    """The photographs whose value is far from the median of all."""
+    values = {path: value_of(header) for path, header in headers.items()}
+    middle = statistics.median(values.values()) if values else 0.0
+    return {
+        path: f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}"
         for path, value in values.items()
         if not middle / factor < value < middle * factor
-    )
+    }

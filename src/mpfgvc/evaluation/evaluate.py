@@ -36,11 +36,11 @@ from mpfgvc.data.samples import PhotoSet, Samples, Split, counted
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
-from mpfgvc.evaluation.labels import nearest_others
 from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.calibration import Calibration
+from mpfgvc.inference.embeddings import nearest_others
 from mpfgvc.inference.forward import Embeddings, Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.model.network import MPFGVC, SOURCES, Output

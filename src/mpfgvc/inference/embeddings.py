@@ -34,6 +34,7 @@ KEY = b"mpfgvc"
 ERROR = "error"
 """The column of a job's rows that says why a photograph cannot be read."""
 _WHAT = "embeddings"
+_ROWS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +235,25 @@ def index_for(predictor: Predictor, path: Path) -> EmbeddingIndex:
         hint = f"make it again: mpfgvc embed {predictor.backend.facts.name} PHOTOS -o {path}"
         raise DataError(f"{path} holds embeddings of another model, which cannot be compared; {hint}")
     return EmbeddingIndex(table)
+
+
+def nearest_others(embeddings: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `count` other photographs that are nearest to each by cosine, nearest first: indices and cosines.
+
+    Both are (photographs, count), with fewer columns where there are fewer others. Works in blocks of rows,
+    so memory stays bounded.
+    """
+    unit = unit_rows(embeddings)
+    count = max(0, min(count, len(unit) - 1))
+    indices, cosines = np.zeros((len(unit), count), np.int64), np.zeros((len(unit), count), np.float32)
+    for start in range(0, len(unit) if count else 0, _ROWS):
+        block = unit[start : start + _ROWS] @ unit.T
+        rows = np.arange(len(block))
+        block[rows, rows + start] = -2
+        best = np.stack([largest(row, count) for row in block])
+        indices[start : start + _ROWS] = best
+        cosines[start : start + _ROWS] = np.take_along_axis(block, best, axis=1)
+    return indices, cosines
 
 
 def unit_rows(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -3,13 +3,15 @@
 The run's image tower embeds all photographs of its dataset, and linear probes over folds judge the label of
 each photograph, which they have not seen. A tower that was fine-tuned has seen the wrong labels of its
 training split and hides some of them; a frozen one (recipe `frozen`) has not.
+
+Suspects are ranked by self-confidence, the probability of the label that is given. A photograph is a suspect
+if another class gets at least the probability that photographs of that class get on average, so no threshold
+has to be chosen: Northcutt, Jiang and Chuang, "Confident Learning", JAIR 2021.
 """
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mpfgvc.data.doctor import Finding, finding_of
 from mpfgvc.data.loading import labels_of
-from mpfgvc.data.samples import PhotoSet, Sample, counted
-from mpfgvc.evaluation.labels import Suspect, label_suspects, nearest_others, outliers
+from mpfgvc.data.samples import PhotoSet, counted
+from mpfgvc.inference.embeddings import nearest_others
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.processes import seed_of
 from mpfgvc.training.starts import fit_logistic_regression
@@ -27,114 +30,83 @@ from mpfgvc.training.starts import fit_logistic_regression
 FOLDS = 5
 NEIGHBOURS = 5
 """Nearest photographs that are looked at."""
+FAR = 6.0
+"""An outlier is this many times farther from the median distance than the median photograph is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SuspectedLabel:
-    """A photograph whose label is probably wrong, and what it probably shows. Probabilities are 0..1.
+def label_findings(run: str | Path, photos: PhotoSet) -> Iterator[Finding]:
+    """The suspected labels and then the photographs like no other, the worst first, and what was not judged.
 
-    `like` is a photograph of the guessed class that is among its nearest ones, if there is one.
+    The first of the classes is the one given, the second the one that it probably is. Raises CheckpointError
+    without a model.
     """
-
-    path: str
-    split: str
-    label: str
-    guess: str
-    self_confidence: float
-    guess_confidence: float
-    like: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outlier:
-    """A photograph that is far from even its nearest ones: the mean of 1 - cosine, and the nearest."""
-
-    path: str
-    split: str
-    label: str
-    distance: float
-    nearest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelCheck:
-    """What a trained tower finds suspicious, the worst first."""
-
-    suspects: tuple[SuspectedLabel, ...]
-    outliers: tuple[Outlier, ...]
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dictionary for JSON."""
-        return asdict(self)
-
-
-def check_labels(run: str | Path, photos: PhotoSet) -> LabelCheck:
-    """Judge the labels of the photographs that can be read. Raises CheckpointError without a model."""
     predictor = Predictor.from_pretrained(run)
-    read: list[int] = []
-    rows, unreadable = [], []
-    for index, found in enumerate(predictor.embed_files(photos.samples)):
-        if found.embedding is None:
-            unreadable.append(str(photos.samples.path(index)))
-        else:
-            read.append(index)
-            rows.append(found.embedding)
+    found = {index: each.embedding for index, each in enumerate(predictor.embed_files(photos.samples))}
+    embeddings = {index: embedding for index, embedding in found.items() if embedding is not None}
+    read, rows = list(embeddings), np.array(list(embeddings.values()))
     samples = photos.samples.take(read)
-    members = Counter(sample.label for sample in samples)
-    judged = [index for index, sample in enumerate(samples) if members[sample.label] >= FOLDS]
-    rare = [str(sample.path) for sample in samples if members[sample.label] < FOLDS]
+    members = samples.counts(len(photos.classes))
+    judged = np.flatnonzero(members[samples.labels] >= FOLDS)
     left_out = {
-        "photographs that cannot be read, left out of the label check": unreadable,
-        f"photographs of classes with fewer than {FOLDS}, whose labels were not judged": rare,
+        "photographs that cannot be read, left out of the label check": found.keys() - embeddings.keys(),
+        f"photographs of classes with fewer than {FOLDS}, whose labels were not judged": [
+            read[index] for index in np.flatnonzero(members[samples.labels] < FOLDS)
+        ],
     }
-    notes = tuple(counted(what, names, len(photos.samples)) for what, names in left_out.items() if names)
-    if len({samples[index].label for index in judged}) < 2:
-        return LabelCheck(suspects=(), outliers=(), notes=notes)
-    embeddings, labels = torch.from_numpy(np.stack(rows)), labels_of(samples)
-    near, cosines = nearest_others(embeddings.numpy(), NEIGHBOURS)
-    probabilities = out_of_fold_probabilities(embeddings[judged], labels[judged], classes=len(photos.classes), seed=0)
-    suspects = label_suspects(probabilities.numpy(), labels[judged].numpy())
-    return LabelCheck(
-        suspects=tuple(
-            _suspect(photos.classes, samples, near[judged[suspect.index]], judged[suspect.index], suspect)
-            for suspect in suspects
-        ),
-        outliers=tuple(
-            Outlier(
-                path=str(samples[index].path),
-                split=samples[index].split,
-                label=photos.classes[samples[index].label],
-                distance=round(distance, 4),
-                nearest=str(samples[int(near[index][0])].path),
+    if len(set(samples.labels[judged].tolist())) > 1:
+        near, cosines = nearest_others(rows, NEIGHBOURS)
+        labels = labels_of(samples)[judged]
+        probabilities = out_of_fold_probabilities(torch.from_numpy(rows[judged]), labels, len(photos.classes)).numpy()
+        for index, guess in label_suspects(probabilities, labels.numpy()):
+            sample = samples[judged[index]]
+            given, rather = (
+                f"{photos.classes[label]}, {100 * probabilities[index, label]:.0f} %" for label in (sample.label, guess)
             )
-            for index, distance in outliers(cosines)
-        ),
-        notes=notes,
-    )
+            like = next((samples.path(i) for i in near[judged[index]].tolist() if samples.labels[i] == guess), None)
+            finding = finding_of(photos, "suspected label", [sample], f"called {given}; rather {rather}", beside=like)
+            yield replace(finding, classes=(photos.classes[sample.label], photos.classes[guess]))
+        for index, distance in outliers(cosines):
+            text = f"{photos.classes[samples.labels[index]]}; distance to the nearest ones {distance:.2f}"
+            yield finding_of(photos, "like no other", [samples[index]], text, beside=samples.path(near[index][0]))
+    for what, indices in left_out.items():
+        if indices:
+            names = [str(photos.samples.path(index)) for index in sorted(indices)]
+            yield Finding(kind="note", text=counted(what, names, len(photos.samples)))
 
 
-def _suspect(
-    classes: Sequence[str], samples: Sequence[Sample], near: NDArray[np.int64], index: int, suspect: Suspect
-) -> SuspectedLabel:
-    like = next((str(samples[i].path) for i in near.tolist() if samples[i].label == suspect.guess), None)
-    return SuspectedLabel(
-        path=str(samples[index].path),
-        split=samples[index].split,
-        label=classes[suspect.given],
-        guess=classes[suspect.guess],
-        self_confidence=round(suspect.self_confidence, 6),
-        guess_confidence=round(suspect.guess_confidence, 6),
-        like=like,
-    )
+def label_suspects(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """The photographs whose label is probably wrong, by their index, and the class that they probably show.
+
+    `probabilities` (photographs, classes) must be out of fold. The worst come first.
+    """
+    own, classes = probabilities[np.arange(len(labels)), labels], probabilities.shape[1]
+    counts = np.bincount(labels, minlength=classes)
+    means = np.bincount(labels, weights=own, minlength=classes) / np.maximum(counts, 1)
+    usual = np.where(counts > 0, means, 2.0).astype(np.float32)  # a class without photographs is never the guess
+    beaten = np.where(probabilities >= usual, probabilities, 0.0)
+    guesses = beaten.argmax(axis=1)
+    suspected = (beaten.max(axis=1) > 0) & (guesses != labels)
+    return [(int(index), int(guesses[index])) for index in np.argsort(own, kind="stable") if suspected[index]]
+
+
+def outliers(cosines: NDArray[np.float32]) -> list[tuple[int, float]]:
+    """Photographs far from even their nearest ones, and their mean distance 1 - cosine; farthest first."""
+    distances = 1 - cosines.mean(axis=1)
+    middle = float(np.median(distances))
+    spread = max(float(np.median(np.abs(distances - middle))), 1e-6)
+    order = np.argsort(-distances, kind="stable")
+    return [(int(index), float(distances[index])) for index in order if distances[index] > middle + FAR * spread]
 
 
 @torch.no_grad()
 def out_of_fold_probabilities(
-    embeddings: Float[Tensor, "photographs width"], labels: Int[Tensor, " photographs"], *, classes: int, seed: int
+    embeddings: Float[Tensor, "photographs width"], labels: Int[Tensor, " photographs"], classes: int, *, seed: int = 0
 ) -> Float[Tensor, "photographs classes"]:
-    """Probabilities 0..1 of all classes. Folds are drawn class by class."""
-    fold_of = stratified_folds(labels, folds=FOLDS, seed=seed)
+    """Probabilities 0..1 of all classes. Folds are drawn class by class: each class is dealt out at random."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_of(seed, "folds")))
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    fold_of = torch.empty_like(labels)
+    fold_of[by_class] = torch.arange(len(labels)) % FOLDS
     probabilities = torch.zeros(len(labels), classes)
     for fold in range(FOLDS):
         held_out = fold_of == fold
@@ -142,13 +114,3 @@ def out_of_fold_probabilities(
         fit_logistic_regression(classifier, embeddings[~held_out], labels[~held_out])
         probabilities[held_out] = classifier(embeddings[held_out].float()).softmax(dim=-1)
     return probabilities
-
-
-def stratified_folds(labels: Int[Tensor, " photographs"], *, folds: int, seed: int) -> Int[Tensor, " photographs"]:
-    """The fold of each photograph, 0 to folds - 1: each class is dealt out in a random order."""
-    generator = torch.Generator().manual_seed(seed_of(seed, "folds"))
-    order = torch.randperm(len(labels), generator=generator)
-    by_class = order[torch.argsort(labels[order], stable=True)]
-    fold_of = torch.empty_like(labels)
-    fold_of[by_class] = torch.arange(len(labels)) % folds
-    return fold_of

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from mpfgvc import ConfigError, DataError
-from mpfgvc.inference.embeddings import EmbeddingIndex, EmbeddingTable, read_embeddings, write_embeddings
+from mpfgvc.inference.embeddings import (
+    EmbeddingIndex,
+    EmbeddingTable,
+    nearest_others,
+    read_embeddings,
+    write_embeddings,
+)
 
 
 def _table(values: np.ndarray, labels: tuple[str | None, ...] | None = None) -> EmbeddingTable:
@@ -69,3 +75,15 @@ def test_other_parquet_files_are_refused(tmp_path: Path) -> None:
         read_embeddings(tmp_path / "other.parquet")
     with pytest.raises(ConfigError, match="top must be a whole number of at least 1, got 0"):
         EmbeddingIndex(_table(np.eye(2))).nearest(np.eye(2, dtype=np.float32), top=0)
+
+
+def test_neighbours_are_the_nearest_by_cosine_and_never_the_photograph_itself() -> None:
+    embeddings = np.random.default_rng(0).normal(size=(1500, 7)).astype(np.float32)
+    near, cosines = nearest_others(embeddings, 5)
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = units @ units.T
+    np.fill_diagonal(expected, -2)
+    assert (near == np.argsort(-expected, axis=1)[:, :5]).all()
+    np.testing.assert_allclose(cosines, -np.sort(-expected, axis=1)[:, :5], atol=1e-5)
+    assert nearest_others(embeddings[:3], 5)[0].shape == (3, 2)
+    assert nearest_others(embeddings[:1], 5)[0].shape == (1, 0)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from mpfgvc.config import BirdsConfig
+from mpfgvc.data.duplicates import near_duplicates
 from mpfgvc.data.inspection import thumbnail
-from mpfgvc.data.near_duplicates import near_duplicates
 from mpfgvc.data.readers.birds import read_birds
 from planted_copies import CHANGES
 
@@ -33,9 +33,9 @@ def test_different_birds_are_no_duplicates(birds: list[Image.Image]) -> None:
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_copy_is_found(birds: list[Image.Image], change: str) -> None:
     generator = np.random.default_rng(0)
-    copies = [CHANGES[change](birds[place], generator) for place in range(PLANTED)]
+    copies = [CHANGES[change](birds[index], generator) for index in range(PLANTED)]
     matches = near_duplicates(thumbnails([*birds, *copies]))
-    expected = {(place, len(birds) + place) for place in range(PLANTED)}
+    expected = {(index, len(birds) + index) for index in range(PLANTED)}
     found = {(match.first, match.second) for match in matches}
     assert found <= expected
     least = 0.9 * PLANTED if "cropped" in change else PLANTED
