@@ -32,7 +32,7 @@ from mpfgvc.data.transforms import train_transform
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.model.losses import Objective
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.training.loop import build_optimizer
+from mpfgvc.training.loop import LARGEST_NORM, build_optimizer
 from mpfgvc.training.stages import Stage1
 from side_by_side import Comparison, comparison, report
 
@@ -90,7 +90,7 @@ def _step(classes: int, compiled: bool, options: Namespace) -> tuple[Callable[[]
         with torch.autocast(options.device, torch.bfloat16):
             loss = stage(images, labels).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(stage.parameters(), stage.settings.clip or float("inf"))
+        nn.utils.clip_grad_norm_(stage.parameters(), LARGEST_NORM)
         optimizer.step()
         optimizer.zero_grad()
 

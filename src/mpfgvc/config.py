@@ -304,15 +304,9 @@ class ModelConfig(Settings):
     rollout: attention rollout up to that block; random: chance. The last two are there to compare with."""
     prediction: Source = "fusion"
     """The source of logits that the model answers with (the paper: fusion)."""
-    projection: Advanced[Literal["auto", "pretrained", "random"]] = "auto"
-    """Where the projection of image embeddings into the space of the texts starts. auto: as the towers' own,
-    if the weights of the text tower are a whole CLIP whose image tower is this one, else at random;
-    pretrained: as their own, or refused."""
     prompt_chunk: Advanced[AtLeastOne] = 256
     """Class prompts that the text tower reads at a time. With more classes than this, activations are
     computed twice, so that memory does not grow with the classes."""
-    temperature: Advanced[Positive] = 0.07
-    """Divides the cosine between image and class text before the softmax (tau of the paper)."""
 
 
 class StageConfig(Settings):
@@ -324,14 +318,10 @@ class StageConfig(Settings):
     """Photographs in one optimiser step, summed over processes and micro-batches."""
     lr: NotNegative = 1e-3
     """Peak learning rate of the new parts: prompts, projection, classifiers, fusion."""
-    optimizer: Advanced[Literal["adamw", "sgd"]] = "adamw"
-    """adamw, or sgd with momentum 0.9."""
     weight_decay: Advanced[NotNegative] = 0.05
     """Weight decay of matrices; biases, norms, tokens and position embeddings have none."""
     warmup_epochs: Advanced[NotNegative] = 1.0
     """Epochs of linear warm-up, before a cosine to zero."""
-    clip: Advanced[Positive | None] = 1.0
-    """Largest norm of the gradient; null = no clipping."""
     ema: Advanced[Annotated[float, Field(ge=0, le=0.999999)] | None] = None
     """Decay, per step, of an exponential moving average of the weights, used for evaluation; null = none."""
     patience: AtLeastOne | None = None

@@ -40,7 +40,6 @@ def make(tiny: Callable[..., Config]) -> Callable[..., Config]:
         "stage1.ema": 0.6,
         "stage1.patience": 9,
         "stage1.tower_lr": 3e-3,
-        "stage1.clip": 0.5,
         "stage1.warmup_epochs": 0.5,
         "stage2.patience": 9,
     }

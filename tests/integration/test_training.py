@@ -27,6 +27,7 @@ from mpfgvc import (
 )
 from mpfgvc.model.image_encoder import ImageEncoder
 from mpfgvc.recipes_io import dump_config
+from mpfgvc.training import loop
 
 Make = Callable[..., Config]
 CLASSES = ("cross", "disc", "stripe")
@@ -98,7 +99,9 @@ def test_micro_batches_and_a_compiled_step_give_the_weights_of_the_whole_batch(
     as_it_is = {"backend": "aot_eager", "fullgraph": True}
     monkeypatch.setattr(torch, "compile", lambda call, **options: compile_with(call, **options | as_it_is))
     monkeypatch.setenv("CXX", "true")  # any program will do
-    settings = {"stage1.epochs": 1, "stage1.optimizer": "sgd", "stage2.epochs": 0}
+    # AdamW would give a gradient that differs by rounding alone its full rate.
+    monkeypatch.setattr(loop, "AdamW", lambda groups, fused: torch.optim.SGD(groups))
+    settings = {"stage1.epochs": 1, "stage2.epochs": 0}
     whole, *others = (
         stage1_of(train(tiny(settings | more), out=tmp_path / f"{number}").path)
         for number, more in enumerate(({}, {"stage1.accumulate": 4}, {"compile": True}))
@@ -168,7 +171,7 @@ def test_bad_descriptions_are_refused_before_anything_is_written(tiny: Make, tmp
 def test_a_training_that_diverges_ends_in_one_line_and_saves_nothing_of_it(
     tiny: Make, tmp_path: Path, stage: str
 ) -> None:
-    settings = {f"{stage}.lr": 1e38, f"{stage}.optimizer": "sgd", f"{stage}.clip": None}
+    settings = {f"{stage}.lr": 1e38}
     with pytest.raises(ConfigError, match=rf"^stage[^\n]*lr must be lower: {stage} diverged before step \d+"):
         train(tiny(settings), out=tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoint.pt"

@@ -104,9 +104,6 @@ def test_towers_of_two_trainings_start_at_random(tmp_path: Path) -> None:
     assert network.start.notes == (
         "projection 48 -> 20: random, the text tower was trained with another image tower than this one",
     )
-    same = MPFGVC.from_config(_local(clip, clip, tmp_path, projection="random"), CLASSES, seed=3)
-    assert torch.equal(network.projection.weight, same.projection.weight)
-    assert not same.start.aligned
 
 
 def test_a_tower_that_was_tuned_in_its_last_block_is_not_its_clips(tmp_path: Path) -> None:
@@ -123,18 +120,12 @@ def test_half_precision_in_one_of_the_files_does_not_part_a_pair(tmp_path: Path)
     assert MPFGVC.from_config(config, CLASSES).start.aligned
 
 
-@pytest.mark.parametrize("projection", ["auto", "pretrained"])
-def test_a_text_tower_alone_proves_nothing(tmp_path: Path, projection: str) -> None:
+def test_a_text_tower_alone_proves_nothing(tmp_path: Path) -> None:
     clip = _clip()
-    config = _local(clip, clip, tmp_path, projection=projection)
+    config = _local(clip, clip, tmp_path)
     texts = {name: value for name, value in clip.state_dict().items() if not name.startswith("visual.")}
     _save(texts, tmp_path / "clip.safetensors")
-    if projection == "auto":
-        assert not MPFGVC.from_config(config, CLASSES).start.aligned
-    else:
-        rule = r"model\.projection cannot be pretrained, the weights of the text tower hold no image tower"
-        with pytest.raises(ConfigError, match=rule):
-            MPFGVC.from_config(config, CLASSES)
+    assert not MPFGVC.from_config(config, CLASSES).start.aligned
 
 
 def test_one_clip_with_two_activations_is_refused_with_both_names(tmp_path: Path) -> None:
@@ -192,23 +183,17 @@ def _local(tower: Any, clip: Any, folder: Path, **options: Any) -> ModelConfig:
     return _of_files(folder, **options)
 
 
-def _of_files(folder: Path, *, quick: str = "", text: str | None = None, projection: Any = "auto") -> ModelConfig:
+def _of_files(folder: Path, *, quick: str = "", text: str | None = None) -> ModelConfig:
     image = f"vit_base_patch16_clip_{quick}_224".replace("__", "_")
     return _config(
         ImageTowerConfig(name=image, weights=str(folder / "tower.safetensors")),
         TextTowerConfig(name=text or f"ViT-B-16-{quick}".rstrip("-"), weights=str(folder / "clip.safetensors")),
-        projection=projection,
     )
 
 
-def _config(image: ImageTowerConfig, text: TextTowerConfig, projection: Any = "auto") -> ModelConfig:
+def _config(image: ImageTowerConfig, text: TextTowerConfig) -> ModelConfig:
     return ModelConfig(
-        image_tower=image,
-        text_tower=text,
-        kept_tokens=None,
-        context_init="a photo of a",
-        prompt_ending="class",
-        projection=projection,
+        image_tower=image, text_tower=text, kept_tokens=None, context_init="a photo of a", prompt_ending="class"
     )
 
 

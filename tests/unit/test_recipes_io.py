@@ -240,10 +240,10 @@ def test_a_whole_recipe_comes_back_and_its_head_shows_it_by_name(tmp_path: Path,
 
 
 def test_numbers_anchors_and_a_byte_order_mark_are_read_as_yaml_has_them(tmp_path: Path) -> None:
-    stage = read(tmp_path, "\ufeffstage1: {lr: 1e-3, tower_lr: 1.0e-4, clip: 2, weight_decay: .5}").stage1
-    assert (stage.lr, stage.tower_lr, stage.clip, stage.weight_decay) == (0.001, 0.0001, 2.0, 0.5)
-    both = read(tmp_path, "stage1: &both {epochs: 3, clip: 2}\nstage2: *both\n")
-    assert (both.stage1.epochs, both.stage2.epochs, both.stage2.clip) == (3, 3, 2)
+    stage = read(tmp_path, "\ufeffstage1: {lr: 1e-3, tower_lr: 1.0e-4, weight_decay: .5}").stage1
+    assert (stage.lr, stage.tower_lr, stage.weight_decay) == (0.001, 0.0001, 0.5)
+    both = read(tmp_path, "stage1: &both {epochs: 3, patience: 2}\nstage2: *both\n")
+    assert (both.stage1.epochs, both.stage2.epochs, both.stage2.patience) == (3, 3, 2)
     assert read(tmp_path, "") == read(tmp_path, "# nothing\n") == Config()
 
 

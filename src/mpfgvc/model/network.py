@@ -93,7 +93,7 @@ class MPFGVC(nn.Module):
         self.embed = embed
         self.temperature = temperature
         self.prediction: Source = prediction
-        self.start = ProjectionStart(aligned=False, reason="its towers are not known to be of one training")
+        self.start = ProjectionStart(False, "its towers are not known to be of one training")
 
     @classmethod
     def from_config(
@@ -110,7 +110,8 @@ class MPFGVC(nn.Module):
         text = class_prompts(config, text_tower, classes, sentences=sentences, seed=seed)
         network = cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)
         network.start = projection_start(config, network.image_encoder.tower, text_tower, visual)
-        network.projection = network.start.layer() or network.projection
+        if network.start.weight is not None:
+            network.projection = _projection(network.start.weight)
         return network
 
     @classmethod
@@ -125,9 +126,7 @@ class MPFGVC(nn.Module):
         text = ClassEmbeddings(torch.zeros(len(classes), embed))
         network = cls._from_parts(config, classes, text, embed=embed, seed=0, load_weights=False)
         if "projection.weight" in stored:
-            width = network.image_encoder.tower.width
-            with seeded(0):
-                network.projection = nn.Linear(width, embed, bias=False)
+            network.projection = _projection(torch.zeros(embed, network.image_encoder.tower.width))
         return network
 
     @classmethod
@@ -151,7 +150,6 @@ class MPFGVC(nn.Module):
                 embed=embed,
                 fusion=fusion,
                 classes=classes,
-                temperature=config.temperature,
                 prediction=config.prediction,
             )
 
@@ -249,6 +247,14 @@ def check_settings(
     check_image_weights(config.image_tower, tower)
     check_text_weights(config.text_tower)
     return notes
+
+
+def _projection(weight: Float[Tensor, "embed width"]) -> nn.Linear:
+    """A projection with this weight. No random numbers are drawn."""
+    embed, width = weight.shape
+    layer = nn.Linear(width, embed, bias=False, device="meta")
+    layer.weight = nn.Parameter(weight.clone())
+    return layer
 
 
 def _refuse_without_sentences(config: ModelConfig, sentences: Sequence[Sequence[str]]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import AdamW, Optimizer
 
 from mpfgvc.config import StageConfig
 from mpfgvc.distributed import send
@@ -32,6 +32,8 @@ from mpfgvc.training.sharding import Placement, copy_into, gathered, local, shar
 from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
 from mpfgvc.training.stages import ParameterGroup, Stage
 
+LARGEST_NORM = 1.0
+"""Of the gradient; a larger one is scaled down."""
 Validate = Callable[[], Evaluation]
 """Evaluates the weights as they are."""
 
@@ -172,11 +174,8 @@ class Loop:
             right = (guesses == part_labels).sum()
             seen = torch.full_like(right, len(part))
             self.sums += torch.stack([result.loss.detach() * len(part), right, seen])
-        if self.settings.clip is not None:
-            # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
-            self.fabric.clip_gradients(
-                self.wrapped, self.optimizer, max_norm=self.settings.clip, error_if_nonfinite=False
-            )
+        # Else Fabric would wait for the norm to see whether it is finite; _refuse_divergence does.
+        self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=LARGEST_NORM, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
@@ -291,8 +290,6 @@ def build_optimizer(groups: Sequence[ParameterGroup], settings: StageConfig) -> 
         }
         for group in groups
     ]
-    if settings.optimizer == "sgd":
-        return SGD(described, momentum=0.9)
     return AdamW(described, fused=True)  # one pass over the weights instead of ten
 
 

@@ -7,11 +7,11 @@ trained together and has equal widths, is known by its name.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpfgvc.config import ModelConfig
 from mpfgvc.errors import ConfigError
@@ -23,8 +23,7 @@ ROUNDING = 2.0**-8
 """Relative difference of equal weights of which one was stored in bfloat16."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProjectionStart:
+class ProjectionStart(NamedTuple):
     """Where the projection V -> E starts.
 
     `weight` is the towers' own projection, (embed, width); without one it is random where widths differ.
@@ -37,28 +36,16 @@ class ProjectionStart:
     notes: tuple[str, ...] = ()
     """Lines for people."""
 
-    def layer(self) -> nn.Linear | None:
-        """The towers' own projection, to be trained."""
-        if self.weight is None:
-            return None
-        embed, width = self.weight.shape
-        layer = nn.Linear(width, embed, bias=False, device="meta")  # draws no numbers
-        layer.weight = nn.Parameter(self.weight.clone())
-        return layer
-
 
 def projection_start(
     config: ModelConfig, image_tower: ImageTower, text_tower: TextTower, visual: Mapping[str, Tensor]
 ) -> ProjectionStart:
-    """Where the projection of this pair starts, as `model.projection` says.
+    """Where the projection of this pair starts: as the towers' own, if they are of one CLIP, else at random.
 
     `visual` is the image part of the text tower's file (`build_text_and_visual`). Raises ConfigError for
-    one CLIP whose halves compute different activations, and for `pretrained` if the pair is not aligned.
+    one CLIP whose halves compute different activations.
     """
     start = _start(config, image_tower, text_tower, visual)
-    if config.projection == "pretrained" and not start.aligned:
-        hint = "set it to random, or choose two towers of one training"
-        raise ConfigError(f"model.projection cannot be pretrained, {start.reason}; {hint}")
     notes = []
     name, built = config.image_tower.name, image_tower.architecture
     if name != (own := trained_name(name)) and own.startswith(f"{built}."):
@@ -66,7 +53,7 @@ def projection_start(
     if start.weight is not None or image_tower.width != text_tower.embed:
         kind = "random" if start.weight is None else "the towers' own"
         notes.append(f"projection {image_tower.width} -> {text_tower.embed}: {kind}, {start.reason}")
-    return replace(start, notes=tuple(notes))
+    return start._replace(notes=tuple(notes))
 
 
 def _start(
@@ -74,24 +61,23 @@ def _start(
 ) -> ProjectionStart:
     image, text = config.image_tower, config.text_tower
     if not (image.pretrained or image.weights):
-        return ProjectionStart(aligned=False, reason="the image tower starts from random weights")
+        return ProjectionStart(False, "the image tower starts from random weights")
     if text.pretrained is None and text.weights is None:
-        return ProjectionStart(aligned=False, reason="the text tower has random weights")
-    if config.projection == "random":
-        return ProjectionStart(aligned=False, reason="as model.projection says")
+        return ProjectionStart(False, "the text tower has random weights")
     local = image.weights is not None or text.weights is not None
     if not local and (image.name, text.name, text.pretrained) == ("mpfgvc-birds", "mpfgvc-birds", BUNDLED):
-        return ProjectionStart(aligned=True, reason="the bundled towers were trained together")
+        return ProjectionStart(True, "the bundled towers were trained together")
     if not visual:
-        reason = "the weights of the text tower hold no image tower to compare with"
-        return ProjectionStart(aligned=False, reason=reason)
+        return ProjectionStart(False, "the weights of the text tower hold no image tower to compare with")
     if not _holds(visual, image_tower):
-        reason = "the text tower was trained with another image tower than this one"
-        return ProjectionStart(aligned=False, reason=reason)
-    _refuse_two_activations(config, image_tower, text_tower)
+        return ProjectionStart(False, "the text tower was trained with another image tower than this one")
+    if image_tower.activation != text_tower.activation:
+        rule = "must be names with the same activation, as their weights are one CLIP's"
+        got = f"{image_tower.activation} by {image_tower.architecture} and {text_tower.activation} by {text.name}"
+        hint = "both libraries write quickgelu into the names that compute it"
+        raise ConfigError(f"model.image_tower.name and model.text_tower.name {rule}, got {got}; {hint}")
     weight = visual["visual.proj"].float().T.contiguous()
-    reason = f"both are of one CLIP and compute {image_tower.activation}"
-    return ProjectionStart(aligned=True, weight=weight, reason=reason)
+    return ProjectionStart(True, f"both are of one CLIP and compute {image_tower.activation}", weight)
 
 
 def _holds(visual: Mapping[str, Tensor], tower: ImageTower) -> bool:
@@ -112,14 +98,3 @@ def _same(one: Tensor | None, other: Tensor) -> bool:
     if one is None or one.shape != other.shape:
         return False
     return torch.allclose(one.float(), other.float(), rtol=ROUNDING, atol=1e-6)
-
-
-def _refuse_two_activations(config: ModelConfig, image_tower: ImageTower, text_tower: TextTower) -> None:
-    if image_tower.activation == text_tower.activation:
-        return
-    rule = "must be names with the same activation, as their weights are one CLIP's"
-    got = f"{image_tower.activation} by {image_tower.architecture} and {text_tower.activation} by "
-    hint = "both libraries write quickgelu into the names that compute it"
-    raise ConfigError(
-        f"model.image_tower.name and model.text_tower.name {rule}, got {got}{config.text_tower.name}; {hint}"
-    )
