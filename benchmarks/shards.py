@@ -24,10 +24,10 @@ from common import photographs
 from image_loading import AUGMENT, PREPROCESSING, enlarged
 from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import read_photos
+from mpfgvc.data.images import open_photo
 from mpfgvc.data.loading import TrainingLoader, epoch_batches
 from mpfgvc.data.pack import pack
 from mpfgvc.data.samples import PhotoSet, Samples
-from mpfgvc.data.tars import open_bytes
 from mpfgvc.data.transforms import train_transform
 from side_by_side import Comparison, Work, comparison, report, seconds_of
 
@@ -132,7 +132,7 @@ def _cold_seconds(photos: PhotoSet, order: Sequence[int]) -> float:
 
     def read() -> None:
         for place in order:
-            with open_bytes(photos.samples[place].source) as file:
+            with open_photo(photos.samples[place].source) as file:
                 file.read()
 
     return seconds_of(read)

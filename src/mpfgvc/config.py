@@ -206,7 +206,7 @@ class DataConfig(Settings):
     train/val/test above them; manifest: a table; shards: tar files that mpfgvc data pack or others wrote
     (docs/shards.md); synthetic: birds that are drawn when needed, no files."""
     root: OptionalPath = None
-    """Folder of the dataset; for a manifest, the folder that its paths start from; for shards, also a URL."""
+    """Folder of the dataset; for a manifest, the folder that its paths start from."""
     manifest: OptionalPath = None
     """CSV or Parquet file with the columns path, label and, optionally, split (train, val, test)."""
     taxonomy: OptionalPath = None
@@ -223,8 +223,6 @@ class DataConfig(Settings):
     """Share of the scaled side that the centre crop keeps; null = the tower's own. 0.1..1"""
     augment: AugmentConfig = AugmentConfig()
     birds: BirdsConfig = BirdsConfig()
-    cache_gb: Advanced[NotNegative] = 50.0
-    """Gigabytes of shards from a URL that are kept on this disk."""
     workers: Count | None = None
     """Loader processes for each training process. null = one for each core, at most 8, or a quarter of that
     while a model is evaluated on the CPU."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
-from mpfgvc.data.listing import readable
+from mpfgvc.data.listing import check_is_local, readable
 from mpfgvc.data.names import capitals_notes
 from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.official import read_cub, read_dogs, read_flowers102, read_food101, read_nabirds
-from mpfgvc.data.readers.shards import fetch_index, read_shards
+from mpfgvc.data.readers.shards import read_shards
 from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.split import hold_out, single_notes
@@ -123,27 +122,13 @@ def dataset_root(config: DataConfig) -> Path | None:
     """
     if config.dataset == "synthetic":
         return None
-    if is_remote(config):
-        return cache_folder(str(config.root))
     if config.root is not None:
+        check_is_local("data.root", config.root)
         return Path(config.root).expanduser()
     if config.dataset == "manifest":
         return manifest_file(config).parent
     hint = "give the folder of the photographs: --data.root my_photos/"
     raise ConfigError(f"data.root is not set; {hint}")
-
-
-def is_remote(config: DataConfig) -> bool:
-    """Whether a dataset is at a URL, from where its shards are fetched."""
-    return config.dataset == "shards" and config.root is not None and "://" in config.root
-
-
-def cache_folder(url: str) -> Path:
-    """Where the shards of a URL are kept on this machine."""
-    url = url.rstrip("/")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    return home / "mpfgvc" / "shards" / f"{url.rpartition('/')[2][:40]}-{digest}"
 
 
 def manifest_file(config: DataConfig) -> Path:
@@ -177,8 +162,6 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         manifest = manifest_file(config)
         root = root if config.root is None else existing_folder(root)
         return read_manifest(manifest, root, test_share=config.test, seed=seed, check_files=check_files)
-    if is_remote(config):
-        fetch_index(root, str(config.root), round(config.cache_gb * 1e9))
     existing_folder(root)
     if config.dataset == "shards":
         return read_shards(root, test_share=config.test, seed=seed)

@@ -1,9 +1,7 @@
 """Which files are photographs: one answer for training, evaluation, prediction and checks.
 
     photos/  'photos/*.jpg'  a.jpg  a.tar   folders (to the bottom), globs, files, the members of a tar file
-    list.parquet  s3://bucket/list.parquet  the column `path`: from the folder of the table, or URLs
-    s3://bucket/birds  s3://bucket/*.jpg    what a store has below a prefix, or that fits a glob
-    https://host/bird.jpg                   one photograph, as nothing can be listed there
+    list.parquet                            the column `path`, from the folder of the table
 
 A photograph is a file with one of `IMAGE_SUFFIXES`. Ignored are what starts with a dot (macOS writes
 `._x.jpg` beside `x.jpg`) and the folders that systems make for thumbnails and deleted files. Links are
@@ -21,12 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from mpfgvc.data.remote import FSSPEC_HINT, Remote, is_http, is_url, open_url
-from mpfgvc.data.samples import Photograph, in_short
-from mpfgvc.data.tars import inside, is_packed, members, missing_members, tar_of
+from mpfgvc.data.samples import in_short
+from mpfgvc.data.tars import inside, locate, members, tar_of
 from mpfgvc.errors import DataError, one_line
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -40,9 +37,6 @@ _SYSTEM_NAMES = frozenset(
     | {"thumbs.db", "desktop.ini", "ehthumbs.db"}
 )
 """Folders and files that operating systems and storage devices make, in lower case."""
-_TABLES = (".parquet", ".pq")
-_COLUMN = "path"
-_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,11 +124,12 @@ def find_images(patterns: Sequence[str]) -> Listing:
 def missing_files(paths: Sequence[Path]) -> list[Path]:
     """Those of some paths that are not regular files. Raises DataError for an unreadable folder."""
     gone = []
-    for path in itertools.filterfalse(is_packed, paths):
+    for path in paths:
         with readable(path.parent):
-            if not path.is_file():
-                gone.append(path)
-    return gone + missing_members(filter(is_packed, paths))
+            is_there = path.is_file() or _is_packed(path)
+        if not is_there:
+            gone.append(path)
+    return gone
 
 
 def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterator[str]:
@@ -143,32 +138,20 @@ def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterato
     A row of a table is a name, also one that comes twice. A table is read piece by piece, so its length
     costs no memory. Raises DataError for a pattern that names none.
     """
-    for kind, group in itertools.groupby(patterns, key=_pattern_kind):
-        if kind == "files":
+    for is_table, group in itertools.groupby(patterns, key=_is_table):
+        if is_table:
+            yield from itertools.chain.from_iterable(map(_rows, group))
+        else:
             listing = find_images(list(group))
             yield from map(str, listing.photographs)
             for line in listing.ignored():
                 note(line)
-        else:
-            for pattern in group:
-                yield from _rows(pattern) if kind == "table" else _at(pattern, note)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemotePhotograph(Photograph):
-    """A photograph at a URL; `path` is the URL as a path, for messages only."""
-
-    url: str
-
-    @property
-    def source(self) -> Remote:
-        """What its bytes are read from."""
-        return Remote(self.url)
-
-
-def photograph(name: str, base: Path) -> Photograph:
-    """The photograph of a name; a path starts from `base`."""
-    return RemotePhotograph(path=Path(name), url=name) if is_url(name) else Photograph(path=base / name)
+def check_is_local(what: str, path: str) -> None:
+    """Refuse a URL. Raises DataError."""
+    if "://" in path and not os.path.lexists(path):
+        raise DataError(f"{what} must be on a disk of this machine, got {path}; download it first")
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -196,6 +179,7 @@ def readable(folder: Path) -> Iterator[None]:
 
 
 def _match(pattern: str) -> Listing:
+    check_is_local("photographs", pattern)
     path = Path(pattern).expanduser()
     with readable(path.parent):
         is_folder = path.is_dir()
@@ -203,7 +187,7 @@ def _match(pattern: str) -> Listing:
         return photographs_below(path)
     if path.suffix.lower() == ".tar" and path.is_file():
         return _in_tar(path)
-    if os.path.lexists(path) or (is_packed(path) and tar_of(path).is_file()):
+    if os.path.lexists(path) or tar_of(path):
         return Listing(photographs=(path,))  # a FIFO or a dead link, too: reading it says what is wrong
     matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     fixed = next((index for index, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
@@ -257,25 +241,28 @@ def _in_order(paths: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(paths, key=lambda path: natural_key(path.as_posix())))
 
 
-def _pattern_kind(pattern: str) -> str:
-    is_file = is_url(pattern) or Path(pattern).is_file()
-    if is_file and PurePosixPath(pattern).suffix.lower() in _TABLES:
-        return "table"
-    return "url" if is_url(pattern) else "files"
+def _is_packed(path: Path) -> bool:
+    try:
+        return locate(path) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _is_table(pattern: str) -> bool:
+    path = Path(pattern).expanduser()
+    return path.suffix.lower() in (".parquet", ".pq") and path.is_file()
 
 
 def _rows(table: str) -> Iterator[str]:
-    """The names in the rows of a table. Raises DataError naming the row."""
-    base = table.rpartition("/")[0] if is_url(table) else str(Path(table).parent)
-    count = 0
-    for count, name in enumerate(_cells(table), start=1):
+    """The paths in the rows of a table. Raises DataError naming the row."""
+    base, row = Path(table).expanduser().parent, 0
+    for row, name in enumerate(_cells(table), start=1):
+        where = f"{table} row {row}"
         if not isinstance(name, str) or not name.strip():
-            raise DataError(f"{table} row {count} has no {_COLUMN}; fill it in or remove the row")
-        if is_url(name):
-            yield name
-        else:
-            yield f"{base}/{name}" if is_url(base) else os.path.normpath(Path(base) / name)
-    if not count:
+            raise DataError(f"{where} has no path; fill it in or remove the row")
+        check_is_local(f"{where}: a photograph", name)
+        yield os.path.normpath(base / name)
+    if not row:
         raise DataError(f"{table} has no rows; list the photographs, one in a row")
 
 
@@ -285,50 +272,10 @@ def _cells(table: str) -> Iterator[Any]:
     except ImportError:
         raise DataError(f"{table} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
     try:
-        with open_url(table) if is_url(table) else Path(table).open("rb") as file:
-            parquet = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(file.read()) if is_http(table) else file)
-            if _COLUMN not in parquet.schema_arrow.names:
-                raise DataError(f"{table} has no column {_COLUMN}; name the photographs in one")
-            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[_COLUMN]):
-                yield from batch[0].to_pylist()
-    except DataError:
-        raise
-    except Exception as error:  # stores fail in as many ways as they are made
-        raise DataError(f"cannot read {table}: {one_line(error)}; export it again or check the address") from None
-
-
-def _at(url: str, note: Callable[[str], None]) -> Iterator[str]:
-    """The photographs at a URL, in natural order. Raises DataError where there are none."""
-    if is_http(url):
-        yield url
-        return
-    names, others = _listed(url)
-    if not names:
-        raise DataError(f"no photographs at {url}; give a photograph, a prefix or a glob of the store")
-    if others:
-        note(f"ignored {others} files at {url} that are hidden or not photographs")
-    yield from names
-
-
-def _listed(url: str) -> tuple[list[str], int]:
-    """The photographs below a URL, and how many other files there are."""
-    try:
-        from fsspec.core import url_to_fs
-
-        store, path = url_to_fs(url)
-        if not glob.has_magic(path) and store.isfile(path):
-            return [url], 0
-        found = store.glob(path) if glob.has_magic(path) else store.find(path)
-        files = [name for name in found if not store.isdir(name)] if glob.has_magic(path) else found
-        fixed = len(PurePosixPath(path.partition("*")[0]).parts)  # these parts were named by the caller
-        paths = map(PurePosixPath, sorted(files, key=natural_key))
-        taken = [
-            str(store.unstrip_protocol(str(path)))
-            for path in paths
-            if path.suffix.lower() in IMAGE_SUFFIXES and not any(map(is_ignored, path.parts[fixed:]))
-        ]
-        return taken, len(files) - len(taken)
-    except ModuleNotFoundError:
-        raise DataError(f"cannot list {url}: {FSSPEC_HINT}") from None
-    except Exception as error:  # as above; a missing package of the store, too
-        raise DataError(f"cannot list {url}: {one_line(error)}; check the address and the access") from None
+        parquet = pyarrow.parquet.ParquetFile(Path(table).expanduser())
+        if "path" not in parquet.schema_arrow.names:
+            raise DataError(f"{table} has no column path; name the photographs in one")
+        for batch in parquet.iter_batches(4096, columns=["path"]):
+            yield from batch[0].to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"cannot read {table}: {one_line(error)}; export it again") from None

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.config import OnError
-from mpfgvc.data.images import image_size
+from mpfgvc.data.images import image_size, open_photo
 from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.readers.shards import INDEX, LAYOUT, PLAN, ROW, Layout, index_digest, member_name, save_index
 from mpfgvc.data.samples import PhotoSet, Sample, Samples
-from mpfgvc.data.tars import Packed, inside, members, open_bytes
+from mpfgvc.data.tars import Packed, inside, members
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.files import LOCK, OWNER, claim_folder, make_folder, new_file, remove, write_text
 from mpfgvc.processes import core_count
@@ -194,7 +194,7 @@ def _content(sample: Sample, size: int | None) -> tuple[bytes, str]:
     if size is not None and min(height, width) > size:
         return _encoded(_scaled(sample.read(), size), "JPEG"), ".jpg"
     try:
-        with open_bytes(sample.source) as file:
+        with open_photo(sample.source) as file:
             return file.read(), sample.path.suffix.lower()
     except OSError as error:
         raise DataError(f"cannot read the photograph {sample.path}: {error.strerror}") from None

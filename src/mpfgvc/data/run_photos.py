@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mpfgvc.config import DataConfig, OnError
-from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, is_remote, moved, read_photos
+from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, moved, read_photos
 from mpfgvc.data.inspection import check_headers, photo_digest
 from mpfgvc.data.listing import missing_files
 from mpfgvc.data.names import look
@@ -236,7 +236,7 @@ def is_dataset_of(
     wanted = replace(stored.subset("test") or stored.samples, root=dataset_root(data))
     if data.dataset == "shards":
         here = dataset_root(data)
-        if here is not None and here.is_dir() and not is_remote(data) and not any(here.glob("*.tar")):
+        if here is not None and here.is_dir() and not any(here.glob("*.tar")):
             return False  # class folders, such as those that were packed
         shards = read_photos(data, seed=0).samples
         digests = dict(zip(shards.paths, shards.digests, strict=True))

@@ -20,7 +20,6 @@ from PIL import Image
 
 from mpfgvc.data.images import read_image
 from mpfgvc.data.names import refuse_lookalikes
-from mpfgvc.data.remote import Remote
 from mpfgvc.data.tars import Member, Packed
 from mpfgvc.errors import DataError
 
@@ -54,7 +53,7 @@ class Photograph:
     path: Path
 
     @property
-    def source(self) -> Path | Packed | Remote:
+    def source(self) -> Path | Packed:
         """What its bytes are read from."""
         return self.path
 
@@ -76,7 +75,7 @@ class Sample(Photograph):
 
     @property
     def source(self) -> Path | Packed:
-        """What its bytes are read from; a dataset has no photographs at URLs of their own."""
+        """What its bytes are read from."""
         return self.path if self.member is None else Packed(self.path, self.member)
 
 

@@ -7,16 +7,12 @@ path alone is looked up in the headers of its tar file, which are read once in e
 
 from __future__ import annotations
 
-import io
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-from mpfgvc.data.remote import open_tar
 
 MARK = ".tar!"
 """What stands between the tar file and the photograph in a path."""
@@ -44,23 +40,16 @@ class Packed:
 
     def read(self, most: int | None = None, /) -> bytes:
         """Its bytes, or `most` of them. Raises OSError, and ValueError where the tar file ends too early."""
+        tar = tar_of(self.path)
+        if tar is None:
+            raise FileNotFoundError(self.path)
         size = self.member.size if most is None else min(most, self.member.size)
-        with open_tar(tar_of(self.path)) as file:
+        with tar.open("rb") as file:
             file.seek(self.member.offset)
             content = file.read(size)
-            while 0 < len(content) < size:
-                more = file.read(size - len(content))
-                if not more:
-                    break
-                content += more
         if len(content) < size:
-            raise ValueError(f"{tar_of(self.path).name} ends in the middle of it; copy the shard again")
+            raise ValueError(f"{tar.name} ends in the middle of it; copy the shard again")
         return content
-
-
-def is_packed(path: str | Path) -> bool:
-    """Whether a path names a photograph inside a tar file."""
-    return MARK in str(path)
 
 
 def inside(tar: Path, name: str) -> Path:
@@ -68,19 +57,24 @@ def inside(tar: Path, name: str) -> Path:
     return tar.parent / f"{tar.name}!{name}"
 
 
-def tar_of(path: Path) -> Path:
-    """The tar file in the path of a member."""
-    return Path(str(path).partition(MARK)[0] + MARK[:-1])
+def tar_of(path: str | Path) -> Path | None:
+    """The tar file that a path leads into; None for a path to anything else, in a folder `a.tar!b`, too."""
+    text, end = str(path), 0
+    while (end := text.find(MARK, end) + len(MARK)) >= len(MARK):
+        if os.path.isfile(text[: end - 1]):  # noqa: PTH113
+            return None if os.path.lexists(text) else Path(text[: end - 1])
+    return None
 
 
-def name_in(path: Path) -> str:
-    """The name of a member inside its tar file."""
-    return str(path).partition(MARK)[2]
+def locate(path: Path) -> Packed | None:
+    """Where a photograph is in its tar file; None for a path that leads into none.
 
-
-def locate(path: Path) -> Packed:
-    """Where a photograph is in its tar file. Raises FileNotFoundError if it is not, other OSErrors too."""
-    member = members(tar_of(path)).get(name_in(path))
+    Raises FileNotFoundError if it is not in there, and what `members` raises.
+    """
+    tar = tar_of(path)
+    if tar is None:
+        return None
+    member = members(tar).get(str(path)[len(str(tar)) + 1 :])
     if member is None:
         raise FileNotFoundError(path)
     return Packed(path, member)
@@ -88,26 +82,8 @@ def locate(path: Path) -> Packed:
 
 def members(tar: Path) -> Mapping[str, Member]:
     """The files in a tar file by name. Raises OSError, and ValueError for what is no whole tar file."""
-    with open_tar(tar) as file:
-        status = os.fstat(file.fileno())
+    status = tar.stat()
     return _members(tar, status.st_size, status.st_mtime_ns)
-
-
-def missing_members(paths: Iterable[Path]) -> list[Path]:
-    """Those of some paths into tar files that are not there, one tar file after the other."""
-    return [path for path in sorted(paths) if not _is_there(path)]
-
-
-@contextmanager
-def open_bytes(source: str | Path | Packed) -> Iterator[io.BytesIO | io.BufferedReader]:
-    """The bytes of a photograph, in a file of its own or in a tar file. Raises OSError or ValueError."""
-    if isinstance(source, Packed):
-        yield io.BytesIO(source.read())
-    elif is_packed(source):
-        yield io.BytesIO(locate(Path(source)).read())
-    else:
-        with Path(source).open("rb") as file:
-            yield file
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -115,21 +91,15 @@ def _members(tar: Path, size: int, changed: int) -> dict[str, Member]:
     """The members of the tar file that has this size and time of change."""
     found = {}
     try:
-        with open_tar(tar) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for each in archive:
-                if each.isreg():
-                    found[each.name] = Member(each.offset_data, each.size)
+        with tarfile.open(tar, "r:") as archive:
+            for entry in archive:
+                if entry.size < 0:
+                    raise tarfile.ReadError("a member of negative size")
+                if entry.isreg():
+                    found[entry.name] = Member(entry.offset_data, entry.size)
             end = archive.offset
     except tarfile.TarError as error:
         raise ValueError(f"{tar.name} is not a readable tar file: {error}; copy the shard again") from None
     if end >= size:
         raise ValueError(f"{tar.name} has no end mark, photographs may be missing; copy the shard again")
     return found
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        locate(path)
-    except (OSError, ValueError):
-        return False
-    return True

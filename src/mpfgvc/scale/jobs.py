@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from mpfgvc.data.images import reason_only
-from mpfgvc.data.listing import photograph
-from mpfgvc.data.remote import is_url
 from mpfgvc.data.samples import Photograph
 from mpfgvc.errors import CheckpointError, DataError, check_at_least, one_line
 from mpfgvc.files import claim_folder, file_digest, make_folder, new_file, pyarrow_for, stored_digest, write_text
@@ -166,7 +164,7 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """What `_job.json` holds."""
-        photographs = [name if is_url(name) else str(self.base / name) for name in self.names]
+        photographs = [str(self.base / name) for name in self.names]
         return {"format": FORMAT, **self.task.to_dict(), "part_size": self.part_size, "photographs": photographs}
 
 
@@ -183,7 +181,7 @@ class PartWorker:
         """
         file, names = self.job.part(number), self.job.names_of(number)
         if not file.exists():
-            table = self._table(names, [photograph(name, self.job.base) for name in names])
+            table = self._table(names, [Photograph(path=self.job.base / name) for name in names])
             self.job.refuse_if_gone()
             with new_file(file) as part:
                 pyarrow_for(_WHAT).parquet.write_table(table, part)

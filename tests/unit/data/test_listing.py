@@ -1,12 +1,8 @@
-"""Which files and folders count: files, folders, globs, rows of tables, and what is at URLs."""
+"""Which files and folders count: files, folders, globs and rows of tables."""
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +12,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc.data.catalog import existing_folder
-from mpfgvc.data.listing import (
-    find_images,
-    list_folder,
-    missing_files,
-    natural_key,
-    photo_names,
-    photograph,
-    photographs_below,
-)
+from mpfgvc.data.listing import find_images, list_folder, missing_files, natural_key, photo_names, photographs_below
 from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 
@@ -162,11 +150,6 @@ def test_a_path_below_a_folder_that_may_not_be_searched_is_one_line(tmp_path, mo
         look[what]()
 
 
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words: object) -> None:
-        pass
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three photographs in two folders, a hidden one and a text."""
@@ -176,16 +159,6 @@ def folder(tmp_path: Path) -> Path:
         Image.fromarray(np.full((5, 7, 3), 20 * number, dtype=np.uint8)).save(file)
     (tmp_path / "photos" / "notes.txt").write_text("no photograph")
     return tmp_path / "photos"
-
-
-@pytest.fixture
-def web(folder: Path) -> Iterator[str]:
-    """The folder on a server of this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def table(file: Path, /, **columns: list[str | None]) -> Path:
@@ -208,10 +181,10 @@ def test_names_of_files_and_folders_are_those_of_find_images(folder: Path) -> No
     ]
 
 
-def test_rows_of_a_table_start_from_its_folder_and_may_be_whole_or_urls(folder: Path) -> None:
-    rows = ["a2.png", "../photos/a10.png", "/else/where.jpg", "s3://bucket/b.jpg", "a2.png"]
-    whole = [f"{folder}/a2.png", f"{folder}/a10.png", *rows[2:4], f"{folder}/a2.png"]
-    assert named(table(folder / "list.parquet", path=rows, label=["x"] * 5)) == (whole, [])
+def test_rows_of_a_table_start_from_its_folder_or_are_whole(folder: Path) -> None:
+    rows = ["a2.png", "../photos/a10.png", "/else/where.jpg", "a2.png"]
+    whole = [f"{folder}/a2.png", f"{folder}/a10.png", rows[2], f"{folder}/a2.png"]
+    assert named(table(folder / "list.parquet", path=rows, label=["x"] * 4)) == (whole, [])
 
 
 def test_a_long_table_is_read_piece_by_piece(folder: Path) -> None:
@@ -220,32 +193,6 @@ def test_a_long_table_is_read_piece_by_piece(folder: Path) -> None:
     assert [next(found) for _ in range(10_000)] == [str(folder / str(row)) for row in rows]
     with pytest.raises(DataError, match="row 10001 has no path"):
         next(found)
-
-
-def test_a_prefix_of_a_store_stands_for_the_photographs_below_it(folder: Path) -> None:
-    url = f"file://{folder}"
-    found, notes = named(url)
-    assert found == [f"{url}/{name}" for name in ("a2.png", "a10.png", "more/b.png")]
-    assert notes == [f"ignored 2 files at {url} that are hidden or not photographs"]
-    assert named(f"{url}/a*.png") == ([f"{url}/a2.png", f"{url}/a10.png"], [])
-    assert named(f"{url}/notes.txt") == ([f"{url}/notes.txt"], [])  # named, so it is taken
-
-
-def test_a_table_and_its_photographs_may_be_on_the_web(folder: Path, web: str) -> None:
-    table(folder / "list.parquet", path=["a2.png", "more/b.png"])
-    found, _ = named(f"{web}/list.parquet")
-    assert found == [f"{web}/a2.png", f"{web}/more/b.png"]
-    for name in found:
-        here = Image.open(folder / name.removeprefix(f"{web}/"))
-        assert (np.asarray(photograph(name, Path("/")).read()) == np.asarray(here)).all()
-
-
-def test_a_path_starts_from_the_base_and_a_url_is_what_it_is(folder: Path, web: str) -> None:
-    assert photograph("more/b.png", folder).read().getpixel((0, 0)) == (40, 40, 40)
-    with pytest.raises(DataError, match=rf"^cannot read the photograph {web}/none\.png: HTTP Error 404"):
-        photograph(f"{web}/none.png", folder).read()
-    with pytest.raises(DataError, match=r"^cannot read the photograph file:///none\.png: it does not exist"):
-        photograph("file:///none.png", folder).read()
 
 
 def test_what_names_nothing_is_refused(folder: Path) -> None:
@@ -257,18 +204,11 @@ def test_what_names_nothing_is_refused(folder: Path) -> None:
         table(folder / "a.parquet", file=["a.png"]): "has no column path; name the photographs in one",
         table(folder / "b.parquet", path=[]): "has no rows; list the photographs, one in a row",
         table(folder / "c.parquet", path=["a", None]): "row 2 has no path; fill it in or remove the row",
-        f"file://{folder}/none*": "no photographs at file://.*/none",
-        f"file://{folder}/nothing": "(no photographs at|cannot list) file://.*/nothing",
-        "nostore://bucket/x": "cannot list nostore://bucket/x: .*; check the address and the access",
+        table(
+            folder / "d.parquet", path=["a", "s3://b/c.jpg"]
+        ): "row 2: a photograph must be on a disk .* got s3://b/c",
+        f"file://{folder}/none": "photographs must be on a disk of this machine, got file://.*/none; download it first",
     }
     for pattern, line in refused.items():
         with pytest.raises(DataError, match=line):
             named(pattern)
-
-
-def test_a_store_without_fsspec_is_refused_with_the_packages_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(DataError) as refusal:
-        named("s3://bucket/birds")
-    hint = "it needs fsspec and the package of its store: pip install fsspec s3fs"
-    assert str(refusal.value) == f"cannot list s3://bucket/birds: {hint}"

@@ -28,7 +28,6 @@ from pydantic import TypeAdapter
 
 from mpfgvc.data.listing import IMAGE_SUFFIXES, list_folder
 from mpfgvc.data.readers.index_files import read_lines
-from mpfgvc.data.remote import fetch, is_fetched, write_origin
 from mpfgvc.data.samples import SPLIT_NAMES, SPLITS, LabelledPhoto, PhotoSet, Samples, Split, counted
 from mpfgvc.data.split import photo_set
 from mpfgvc.data.tars import Member, Packed, inside, members
@@ -97,22 +96,6 @@ def index_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def fetch_index(root: Path, url: str, most_bytes: int) -> None:
-    """Fetch the indexes of the shards at a URL to `root`, where the shards will come when they are read.
-
-    Raises DataError naming the file that cannot be fetched.
-    """
-    try:
-        write_origin(root, url, most_bytes)
-        for name in (LAYOUT, INDEX):
-            fetch(root / name)
-    except OSError as error:
-        hint = "set XDG_CACHE_HOME to a folder on another disk"
-        raise DataError(f"cannot write {root}: {error.strerror}; {hint}") from None
-    except ValueError as error:
-        raise DataError(f"{error}; data.root must be a folder that mpfgvc data pack wrote") from None
-
-
 def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
     """The photographs in the shards of a folder. Raises DataError naming the shard that breaks a rule."""
     if (root / LAYOUT).is_file():
@@ -134,9 +117,8 @@ def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
 
 def _read_packed(root: Path) -> PhotoSet:
     layout = Layout.read(root / LAYOUT)
-    if not is_fetched(root):
-        for name, size, _ in layout.shards:
-            _refuse_damaged(root / name, size)
+    for name, size, _ in layout.shards:
+        _refuse_damaged(root / name, size)
     rows = _read_index(root / INDEX, layout)
     columns = (rows[name].tolist() for name in ("shard", "number", "suffix", "label", "split"))
     names = [

@@ -3,9 +3,6 @@
 import io
 import json
 import tarfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -90,37 +87,6 @@ def first_epochs(samples, **settings) -> list[list[bytes]]:
 
 def photos_in(batch) -> list[bytes]:
     return [image.numpy().tobytes() for image in batch[0]]
-
-
-def test_shards_are_fetched_from_a_url_when_they_are_read_and_kept_within_a_bound(shards, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    url = f"file://{shards}"
-    size = (shards / "birds-000000.tar").stat().st_size
-    photos = read(url, cache_gb=2.5 * size / 1e9)
-    cache = photos.samples[0].path.parent
-    assert cache.is_relative_to(tmp_path / "cache")
-    assert not list(cache.glob("*.tar"))
-    local = read(shards).samples
-    for here, there in zip(photos.samples, local, strict=True):
-        assert here.source.read() == there.source.read()
-        assert len(list(cache.glob("*.tar"))) <= 2
-    assert first_epochs(photos.subset("train"), workers=2) == first_epochs(read(shards).subset("train"))
-
-
-def test_shards_come_over_http(shards, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/"
-        photos = read(url)
-        assert photos.samples[20].source.read() == read(shards).samples[20].source.read()
-        (shards / "birds-000000.tar").write_bytes(b"other")
-        with pytest.raises(DataError, match=r"cannot fetch http://.*birds-000000\.tar: got 5 of \d+ bytes"):
-            photos.samples[0].read()
-        server.shutdown()
-    with pytest.raises(DataError, match=r"cannot fetch http://127.*shards\.json: .*refused"):
-        read(url + "elsewhere")
 
 
 def test_a_shard_stands_for_its_photographs_where_files_are_named(shards):
@@ -229,6 +195,41 @@ def test_a_shard_that_is_cut_is_refused_without_an_index_too(shards, place):
     cut(shards / "birds-000001.tar", second.offset + (100 if place == "inside a photograph" else -512))
     with pytest.raises(DataError, match=r"birds-000001\.tar (is not .* unexpected end|has no end)"):
         read(shards)
+
+
+@pytest.mark.parametrize("size", [-512, -1, -100_000])
+def test_a_member_of_negative_size_is_refused_at_once(shards, size):
+    (shards / "shards.json").unlink()
+    content = bytearray((shards / "birds-000002.tar").read_bytes())
+    content[124:136] = b"\xff" + (256**11 + size).to_bytes(11, "big")
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    (shards / "birds-000002.tar").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"birds-000002\.tar is not a readable tar file: a member of negative size; copy"
+    ):
+        read(shards)
+
+
+def test_a_folder_may_be_named_like_a_path_into_a_shard(shards, class_folders, tmp_path):
+    folder = tmp_path / "a.tar!b"
+    class_folders.rename(folder)
+    photos = read_photos(DataConfig(root=str(folder)), seed=0)
+    assert find_images([str(folder)]).photographs == tuple(sample.path for sample in photos.samples)
+    assert photos.samples[11].read().size == read_image(photos.samples[11].path).size == (40, 30)
+    inner = folder / "a.tar!c"
+    shards.rename(inner)
+    assert np.array_equal(*(np.asarray(image.read()) for image in (read(inner).samples[11], photos.samples[11])))
+    assert read_image(inner / "birds-000001.tar!000000011.png").size == (40, 30)
+    with pytest.raises(DataError, match=r"birds-000001\.tar!none\.png: it does not exist"):
+        read_image(inner / "birds-000001.tar!none.png")
+
+
+def test_a_url_is_refused_in_one_line():
+    with pytest.raises(
+        DataError, match=r"^data\.root must be on a disk of this machine, got s3://b/c; download it first$"
+    ):
+        read("s3://b/c")
 
 
 def test_a_folder_without_shards_says_so(tmp_path):
