@@ -18,7 +18,7 @@ from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
-from mpfgvc.cli.main import COMMANDS, command_named, main
+from mpfgvc.cli.main import COMMANDS, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TARGET = REPOSITORY / "build" / "docs"
@@ -77,11 +77,8 @@ def _link(link: re.Match[str], *, source: Path, target: Path) -> str:
 
 
 def _commands() -> Iterator[str]:
-    """The help of each command, and of what an option makes of it."""
     for name in COMMANDS:
-        for option in ([], *([option] for option in command_named(name).with_option)):
-            words = [*name.split(), *option]
-            yield f"## mpfgvc {' '.join(words)}\n\n```text\n{_help(words).rstrip()}\n```\n"
+        yield f"## mpfgvc {name}\n\n```text\n{_help(name.split()).rstrip()}\n```\n"
 
 
 def _help(words: list[str]) -> str:

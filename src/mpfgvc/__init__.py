@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mpfgvc.evaluation.calibration import Calibrated, calibrate
     from mpfgvc.evaluation.evaluate import evaluate
     from mpfgvc.evaluation.metrics import Evaluation
-    from mpfgvc.evaluation.zero_shot import evaluate_zero_shot
     from mpfgvc.inference.answering import Answer, AnswerRules, Guess, Prediction
     from mpfgvc.inference.predictor import Predictor
     from mpfgvc.model.network import MPFGVC
@@ -24,30 +23,20 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 
-_HOMES = {
-    "Answer": "mpfgvc.inference.answering",
-    "AnswerRules": "mpfgvc.inference.answering",
-    "Calibrated": "mpfgvc.evaluation.calibration",
-    "CheckpointError": "mpfgvc.errors",
-    "Config": "mpfgvc.config",
-    "ConfigError": "mpfgvc.errors",
-    "DataError": "mpfgvc.errors",
-    "Evaluation": "mpfgvc.evaluation.metrics",
-    "Guess": "mpfgvc.inference.answering",
-    "MPFGVC": "mpfgvc.model.network",
-    "MpfgvcError": "mpfgvc.errors",
-    "OutputError": "mpfgvc.errors",
-    "Prediction": "mpfgvc.inference.answering",
-    "Predictor": "mpfgvc.inference.predictor",
-    "Run": "mpfgvc.training.run",
-    "calibrate": "mpfgvc.evaluation.calibration",
-    "evaluate": "mpfgvc.evaluation.evaluate",
-    "evaluate_zero_shot": "mpfgvc.evaluation.zero_shot",
-    "export": "mpfgvc.deploy.export.export",
-    "load_config": "mpfgvc.recipes_io",
-    "resume": "mpfgvc.training.run",
-    "train": "mpfgvc.training.run",
+_MODULES = {
+    "config": ("Config",),
+    "deploy.export.export": ("export",),
+    "errors": ("CheckpointError", "ConfigError", "DataError", "MpfgvcError", "OutputError"),
+    "evaluation.calibration": ("Calibrated", "calibrate"),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.metrics": ("Evaluation",),
+    "inference.answering": ("Answer", "AnswerRules", "Guess", "Prediction"),
+    "inference.predictor": ("Predictor",),
+    "model.network": ("MPFGVC",),
+    "recipes_io": ("load_config",),
+    "training.run": ("Run", "resume", "train"),
 }
+_HOMES = {name: f"mpfgvc.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "MPFGVC",
@@ -67,7 +56,6 @@ __all__ = [
     "Run",
     "calibrate",
     "evaluate",
-    "evaluate_zero_shot",
     "export",
     "load_config",
     "resume",

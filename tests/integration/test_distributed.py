@@ -95,16 +95,6 @@ def test_two_processes_choose_the_same_average_of_towers(tiny: Callable[..., Con
         assert (two[name] - weight).abs().mean() < 1e-4, name
 
 
-def test_two_processes_evaluate_two_towers_as_one_does(tmp_path: Path) -> None:
-    words = ["--data.birds.species=5", "--data.birds.test=3", "--data.workers=0", "--json"]
-    alone, together = (
-        json.loads(mpfgvc(tmp_path / "said", "evaluate", "--zero-shot", *words, processes=processes))
-        for processes in (1, 2)
-    )
-    assert alone["count"] == 15
-    assert together == alone
-
-
 def test_two_tasks_of_srun_are_one_training(tiny: Callable[..., Config], tmp_path: Path) -> None:
     config = settings_file(tiny({"stage1.epochs": 1, "stage2.epochs": 1}), tmp_path)
     step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2"}

@@ -63,7 +63,6 @@ def test_the_commands_page_has_the_help_of_every_command_and_setting(site: Path)
     for group, settings in Config().model_dump().items():
         for name in settings if isinstance(settings, dict) else ():
             assert f"--{group}.{name}" in text
-    assert "## mpfgvc evaluate --zero-shot" in text
 
 
 def test_the_recipes_page_has_every_recipe(site: Path) -> None:

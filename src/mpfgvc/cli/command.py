@@ -1,14 +1,14 @@
 """What a command is, and the options that several of them share.
 
-Each verb has a file of its own, which defines a `Command`. It imports torch and all that needs it only when
-it runs, so `mpfgvc --help` and a refused option are instant.
+A file of this folder defines one or more of them. It imports torch and all that needs it only when a command
+runs, so `mpfgvc --help` and a refused option are instant.
 """
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn, get_args
 
 from mpfgvc.cli import output
@@ -31,18 +31,10 @@ class Command:
     run: Callable[[Namespace], int | None]
     takes_settings: bool = False
     shares_work: bool = False
-    summary: str = ""
-    """What it does, if that is not what main.py says of it."""
     interrupted: str = "interrupted"
     """What Ctrl-C says."""
     more_help: Callable[[], str] = str
     """Text for the end of its `--help`, made when it is asked for."""
-    with_option: Mapping[str, Command] = field(default_factory=dict)
-    """Options that make another command of it, with words of its own: --zero-shot."""
-
-    def chosen(self, words: Sequence[str]) -> Command:
-        """The command that these words mean: this one, or another that one of them makes of it."""
-        return next((other for option, other in self.with_option.items() if option in words), self)
 
 
 class Parser(ArgumentParser):

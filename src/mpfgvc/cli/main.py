@@ -3,8 +3,7 @@
 Results go to standard output (`--json`: one JSON document and nothing else), notes and progress to
 standard error. A user error ends with one line and exit code 2, Ctrl-C with 130, a reader
 that went away (`| head`) with 141, as for other tools. Any other exception is a bug and shows
-its traceback. A new command is a file beside this one and a line in `COMMANDS`; only the file of the command
-that is asked for is imported.
+its traceback. A new command is a line in `COMMANDS`; only the file of the command that is asked for is imported.
 """
 
 import difflib
@@ -23,25 +22,24 @@ from mpfgvc.progress import close_bars, say
 from mpfgvc.terms import VERSION
 
 COMMANDS = {
-    "train": "train both stages, or continue a run",
-    "evaluate": "accuracies of a run on its test split",
-    "predict": "guess the classes of photographs",
-    "explain": "draw what a prediction rests on: the kept patches, and what each of them says",
-    "embed": "write the embeddings of photographs, to search and compare by",
-    "search": "find the photographs that look most alike to the model",
-    "prompts": "say what the class prompts of a run have learned: words near them, classes that came close",
-    "calibrate": "make a model's probabilities mean something, for answers that may be unsure",
-    "serve": "answer photographs over HTTP",
-    "demo": "open a page on which to try a model",
-    "export": "write a trained model as one file, for onnxruntime or OpenVINO",
-    "compare": "train recipes with several seeds and compare them",
-    "push": "push a finished run to the Hugging Face hub, with a model card",
-    "data check": "find what is wrong with a dataset before training on it",
-    "data pack": "write a dataset as tar shards (WebDataset), if wished as smaller copies",
-    "data synthesize": "draw the synthetic birds into a folder, in the layout of CUB",
+    "train": ("train", "train both stages, or continue a run"),
+    "evaluate": ("evaluate", "accuracies of a run on its test split"),
+    "predict": ("predict", "guess the classes of photographs"),
+    "explain": ("explain", "draw what a prediction rests on: the kept patches, and what each of them says"),
+    "embed": ("embed", "write the embeddings of photographs, to search and compare by"),
+    "search": ("search", "find the photographs that look most alike to the model"),
+    "prompts": ("prompts", "say what the class prompts of a run have learned, and which classes came close"),
+    "calibrate": ("evaluate", "make a model's probabilities mean something, for answers that may be unsure"),
+    "serve": ("serve", "answer photographs over HTTP"),
+    "demo": ("serve", "open a page on which to try a model"),
+    "export": ("export", "write a trained model as one file, for onnxruntime or OpenVINO"),
+    "compare": ("compare", "train recipes with several seeds and compare them"),
+    "push": ("push", "push a finished run to the Hugging Face hub, with a model card"),
+    "data check": ("data", "find what is wrong with a dataset before training on it"),
+    "data pack": ("data", "write a dataset as tar shards (WebDataset), if wished as smaller copies"),
+    "data synthesize": ("data", "draw the synthetic birds into a folder, in the layout of CUB"),
 }
-"""Every command, as it is typed; the file of its first word defines it, or the one in _FILES."""
-_FILES = {"demo": "serve"}
+"""Every command, as it is typed: the file beside this one that defines it, and what it does."""
 GROUPS = {"data": "check a dataset, pack it, or draw a synthetic one"}
 """Commands of two words, by their first."""
 EXIT_USER_ERROR = 2
@@ -126,14 +124,13 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
 
 def command_named(name: str) -> Command:
     """The command as its file defines it."""
-    word = name.split()[0]
-    module = import_module(f"mpfgvc.cli.{_FILES.get(word, word)}")
+    module = import_module(f"mpfgvc.cli.{COMMANDS[name][0]}")
     commands: tuple[Command, ...] = getattr(module, "COMMANDS", None) or (module.COMMAND,)
     return next(command for command in commands if command.name == name)
 
 
 def _parser(words: Sequence[str]) -> Parser:
-    """The parser of all commands; the one that is asked for has its options, in the form that it is asked."""
+    """The parser of all commands; only the one that is asked for has its options."""
     description = "Fine-grained visual classification with MP-FGVC."
     parser = Parser(prog="mpfgvc", description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"mpfgvc {VERSION}")
@@ -143,17 +140,17 @@ def _parser(words: Sequence[str]) -> Parser:
         group = top.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
         groups[name] = group.add_subparsers(required=True, metavar="ACTION")
     typed = [word for word in words if not word.startswith("-")]
-    for name, summary in COMMANDS.items():
+    for name, (_, summary) in COMMANDS.items():
         group_name, _, action = name.rpartition(" ")
         parsers = groups[group_name] if group_name else top
         if typed[: len(name.split())] != name.split():
             parsers.add_parser(action, help=summary)
             continue
-        command = command_named(name).chosen(words)
+        command = command_named(name)
         sub = parsers.add_parser(
             action,
             help=summary,
-            description=_sentence(command.summary or summary),
+            description=_sentence(summary),
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

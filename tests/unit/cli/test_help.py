@@ -21,13 +21,11 @@ REFUSED = [
     ["explain", "run", "-o", "why.jpg"],
     ["data", "synthesize", "--out", "x", "--seed", "5"],
     ["evaluate"],
-    ["evaluate", "--zero-shot", "--config", "clip"],
 ]
 HELP = [
     ["--help"],
     ["data", "--help"],
     ["train", "--help-all"],
-    ["evaluate", "--zero-shot", "--help"],
     *[[*command.split(), "--help"] for command in COMMANDS],
 ]
 
