@@ -106,11 +106,16 @@ class Running:
 
 @contextmanager
 def running(
-    model: ColorModel | None = None, *, token: str | None = None, app: FastAPI | None = None, **limits: float
+    model: ColorModel | None = None,
+    *,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    app: FastAPI | None = None,
+    **limits: float,
 ) -> Iterator[Running]:
     """A server until the end of the block, with these settings, or of a whole application."""
     model = model or ColorModel()
-    app = app or create_app(model, limits=Limits(**limits), token=token)
+    app = app or create_app(model, limits=Limits(**limits), token=token, origins=origins)
     bound = listen("127.0.0.1", 0)
     server = server_of(app, stop_seconds=5)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)

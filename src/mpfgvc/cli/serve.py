@@ -16,9 +16,8 @@ from urllib.parse import quote
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
 from mpfgvc.cli.predictions import add_engine, load_predictor
-from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_token
+from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_origins, checked_token
 from mpfgvc.errors import ConfigError
-from mpfgvc.processes import core_count
 from mpfgvc.progress import say
 from mpfgvc.terms import Source
 
@@ -30,16 +29,6 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "MPFGVC_TOKEN"  # noqa: S105  # the name of a variable
 STOPPED = "stopped; every request that was accepted has been answered"
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-_HELP = {
-    "batch_size": "photographs that the model is given at a time, at most",
-    "wait": "milliseconds that a photograph waits for others to join its batch, at most",
-    "queue": "photographs that may be inside at a time; more are refused with 503",
-    "max_photographs": "photographs of one request",
-    "max_megabytes": "size of one request",
-    "max_megapixels": "size of one photograph",
-    "timeout": "seconds for an upload, and the same again for its answer",
-    "decoders": "threads that decode photographs",
-}
 
 
 def add_server_options(parser: ArgumentParser) -> None:
@@ -53,11 +42,18 @@ def add_server_options(parser: ArgumentParser) -> None:
         help=f"what clients send as Authorization: Bearer TOKEN (default: the variable {TOKEN_VARIABLE}, "
         "which is not seen in the list of processes; without both, no token is needed)",
     )
+    parser.add_argument(
+        "--origin",
+        metavar="URL",
+        action="append",
+        default=[],
+        help="a site whose pages may read the answers, such as https://lab.example; may be repeated (default: none)",
+    )
+    usual = Limits()
     for limit in fields(Limits):
-        default = min(8, core_count()) if limit.name == "decoders" else limit.default
-        kind = float if isinstance(limit.default, float) else int
-        text = f"{_HELP[limit.name]} (default: {default:g})"
-        parser.add_argument(f"--{limit.name.replace('_', '-')}", type=kind, default=default, help=text)
+        default, about = getattr(usual, limit.name), limit.metadata["help"]
+        option = f"--{limit.name.replace('_', '-')}"
+        parser.add_argument(option, type=type(default), default=default, help=f"{about} (default: {default:g})")
     parser.add_argument("--source", choices=get_args(Source), help="classifier to use (default: the model's own)")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
@@ -76,6 +72,7 @@ def serve_model(
     """
     limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
     token = checked_token(options.token if options.token is not None else os.environ.get(TOKEN_VARIABLE))
+    origins = checked_origins(options.origin)
     for name in _NEEDED:
         if find_spec(name) is None:
             raise ConfigError(f"a server needs {name}: pip install '{package}[serve]'")
@@ -87,7 +84,7 @@ def serve_model(
         model = load_predictor(options)
         warm_up(model)
         local = options.host in LOOPBACK
-        app = create_app(model, limits=limits, token=token, names=LOOPBACK if local else ())
+        app = create_app(model, limits=limits, token=token, names=LOOPBACK if local else (), origins=origins)
         url, path = address(bound), ""
         if add_page is not None:
             add_page(app, model)

@@ -27,7 +27,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.server.app import answers, takes_photographs
+from mpfgvc.deploy.server.app import UPLOAD
 from mpfgvc.deploy.server.documents import NoOptions, RefusedError, json_response
 from mpfgvc.errors import DataError, MpfgvcError
 from mpfgvc.inference.embeddings import EmbeddingIndex, index_for
@@ -183,7 +183,7 @@ def _run_routes(app: FastAPI, content: DemoContent) -> APIRouter:
     routes = APIRouter()
     pictures = lru_cache(maxsize=_KEPT_PICTURES)(lambda number, side: _picture(content, number, side))
 
-    @routes.get("/examples", responses=answers(ExamplesDocument, 401))
+    @routes.get("/examples", response_model=ExamplesDocument)
     async def examples() -> Response:
         """Test photographs of the run to try, and their true classes."""
         numbered = enumerate(content.examples, start=len(content.trained))
@@ -199,11 +199,12 @@ def _run_routes(app: FastAPI, content: DemoContent) -> APIRouter:
         picture, kind = await run_in_threadpool(pictures, number, side)
         return Response(picture, media_type=kind, headers={"Cache-Control": "private, max-age=3600"})
 
-    @routes.post("/similar", **takes_photographs(SimilarDocument, 501))
+    @routes.post("/similar", response_model=SimilarDocument, openapi_extra=UPLOAD)
     async def similar(request: Request, options: Annotated[SimilarOptions, Query()]) -> Response:
         """The training photographs that look most like a photograph to the model."""
-        output = await app.state.desk.answer(request, "compared")
-        return json_response({"nearest": content.nearest(output.embedding, options.top)})
+        service = app.state.service
+        embedding = await service.answer(request, lambda photograph, _: service.model.embed(photograph))
+        return json_response({"nearest": content.nearest(embedding, options.top)})
 
     return routes
 

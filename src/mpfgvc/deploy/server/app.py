@@ -1,7 +1,7 @@
 """The HTTP application: its routes, who may ask, and what is counted.
 
     POST /classify   photographs -> ranked guesses        GET /classes   the names of the classes
-    POST /explain    a photograph -> what it rests on     GET /health    the process answers
+    POST /explain    a photograph -> what it rests on     GET /health    the model is not stuck
     POST /embed      photographs -> embeddings            GET /ready     it takes photographs now
                                                           GET /metrics   counters for Prometheus
 
@@ -12,6 +12,7 @@ A page of another site can make a browser send requests to a server on this mach
 this machine only, it answers nobody who calls it by another name: such a page cannot read its answers.
 """
 
+import asyncio
 import hmac
 import io
 import time
@@ -24,43 +25,37 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from PIL import Image
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mpfgvc.deploy.server import documents
 from mpfgvc.deploy.server.documents import (
     CLIENT_GONE,
-    METRICS_TYPE,
     ClassesDocument,
-    ClassifyDocument,
     ClassifyOptions,
-    EmbedDocument,
     ErrorDocument,
     ExplainDocument,
     ExplainOptions,
     Measures,
     NoOptions,
+    PhotographsDocument,
     RefusedError,
     StateDocument,
     add_handlers,
+    answer_to,
+    explained,
     json_response,
+    photographs,
 )
 from mpfgvc.deploy.server.settings import Limits
-from mpfgvc.deploy.server.uploads import Desk
+from mpfgvc.deploy.server.uploads import PhotoService
 from mpfgvc.errors import ConfigError
 from mpfgvc.inference.answering import Answering
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.terms import VERSION
 
-_WHY = {
-    400: "The form is not one of files, or holds an address.",
-    401: "The token is missing or wrong.",
-    408: "The upload took too long.",
-    413: "Too many bytes, pixels or photographs.",
-    415: "The body is not multipart/form-data.",
-    422: "A wrong option, or no photograph could be read.",
-    501: "This model cannot do that.",
-    503: "All places are taken; Retry-After says when to try again.",
-    504: "The answer took too long.",
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorDocument, "description": "The request is refused; docs/serving.md lists why."},
+    "5XX": {"model": ErrorDocument, "description": "501: the model cannot do that. 503: send it again, later."},
 }
 _FILES = {
     "type": "array",
@@ -69,38 +64,68 @@ _FILES = {
     "description": "One or several files: JPEG, PNG, WebP, AVIF, TIFF, GIF, BMP; HEIC with the extra heic.",
 }
 _FORM = {"type": "object", "properties": {"photograph": _FILES}, "required": ["photograph"]}
+UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+"""What the OpenAPI document says of a route that takes photographs; the parts may have any names."""
 _BEARER = HTTPBearer(auto_error=False, description="Needed if the server was started with a token.")
 
 
-def create_app(model: Predictor, *, limits: Limits, token: str | None = None, names: Sequence[str] = ()) -> FastAPI:
+def create_app(
+    model: Predictor,
+    *,
+    limits: Limits,
+    token: str | None = None,
+    names: Sequence[str] = (),
+    origins: Sequence[str] = (),
+) -> FastAPI:
     """The application that serves a model, to those with the `token` if there is one.
 
-    `names` are all that it may be called by; empty = any. `app.state.desk` is where photographs are answered,
-    `app.state.token` the dependency of further routes that need the token.
+    `names` are all that it may be called by; empty = any. Pages of the sites `origins` may read its answers.
+    `app.state.service` answers photographs, `app.state.token` is the dependency of further routes that need it.
     """
     measures = Measures()
-    desk = Desk(model, limits=limits, measures=measures)
+    service = PhotoService(model, limits=limits, measures=measures)
 
     @asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
-        desk.start()
+        batches = asyncio.create_task(service.batcher.run())
         yield
-        await desk.close()
+        batches.cancel()  # every request has been answered, or has given up
 
     app = FastAPI(
         title="mpfgvc",
         version=VERSION,
         summary="Fine-grained classification of photographs.",
         lifespan=life,
+        responses=_REFUSALS,
         docs_url=None,
         redoc_url=None,
     )
-    app.state.desk, app.state.token = desk, Depends(_token_check(token))
+    app.state.service, app.state.token = service, Depends(_token_check(token))
     add_handlers(app)
-    app.include_router(_open_routes(desk))
-    app.include_router(_photograph_routes(desk), dependencies=[app.state.token])
-    app.include_router(_model_routes(desk, measures), dependencies=[app.state.token])
+
+    @app.get("/health", response_model=StateDocument)
+    async def health() -> Response:
+        """Whether the model answers: 503 if a batch takes more than twice the time limit."""
+        if (seconds := service.batcher.busy_seconds) > 2 * limits.timeout:
+            raise RefusedError(503, f"the model has been at one batch for {seconds:.0f} seconds; start the server anew")
+        return json_response({"status": "ok"})
+
+    @app.get("/ready", response_model=StateDocument)
+    async def ready() -> Response:
+        """Whether a photograph would be admitted now."""
+        service.capacity.check_room()
+        return json_response({"status": "ready"})
+
+    app.include_router(_model_routes(service, measures), dependencies=[app.state.token])
     app.add_middleware(_Gate, measures=measures, names=names)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization"],
+            expose_headers=["Retry-After"],
+        )
     return app
 
 
@@ -109,51 +134,48 @@ def warm_up(model: Predictor) -> None:
     model.run([model.prepare(Image.new("RGB", (64, 64), "gray"))])
 
 
-def takes_photographs(document: type[Any], *more: int) -> dict[str, Any]:
-    """What the OpenAPI document says of a route that takes uploads; the parts may have any names."""
-    body = {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
-    statuses = sorted((400, 401, 408, 413, 415, 422, 503, 504, *more))
-    return {"openapi_extra": {"requestBody": body}, "responses": answers(document, *statuses)}
-
-
-def answers(document: type[Any] | None, *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The answer of a route and its refusals, for the OpenAPI document; None is no JSON."""
-    refused: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorDocument, "description": _WHY[status]} for status in statuses
-    }
-    return refused if document is None else {200: {"model": document}, **refused}
-
-
-def _photograph_routes(desk: Desk) -> APIRouter:
-    routes, model = APIRouter(), desk.model
+def _model_routes(service: PhotoService, measures: Measures) -> APIRouter:
+    routes, model = APIRouter(), service.model
     answering = lru_cache(maxsize=256)(partial(Answering, model.backend.facts, source=model.source))
 
-    @routes.post("/classify", **takes_photographs(ClassifyDocument))
+    @routes.post("/classify", response_model=PhotographsDocument, openapi_extra=UPLOAD)
     async def classify(request: Request, options: Annotated[ClassifyOptions, Query()]) -> Response:
         """Ranked guesses for photographs. One that cannot be read has an error in its place."""
         try:
             rules = answering(options.rules)
         except ConfigError as error:
             raise RefusedError(422, str(error)) from None
-        return json_response(documents.classified(await desk.answers(request), rules, options.top))
+        said = partial(answer_to, rules=rules, top=options.top)
+        return json_response(photographs(await service.answers(request), model.digest, said))
 
-    @routes.post("/embed", **takes_photographs(EmbedDocument))
+    @routes.post("/embed", response_model=PhotographsDocument, openapi_extra=UPLOAD)
     async def embed(request: Request, options: Annotated[NoOptions, Query()]) -> Response:
-        """The embeddings of one or several photographs, to compare them by their cosine."""
-        return json_response(documents.embedded(await desk.answers(request), model.digest))
+        """The embeddings of photographs, to compare them by their cosine: those of one digest."""
+        outcomes = await service.answers(request)
+        return json_response(
+            photographs(outcomes, model.digest, lambda output: {"embedding": output.embedding.tolist()})
+        )
 
-    @routes.post("/explain", **takes_photographs(ExplainDocument, 501))
+    @routes.post("/explain", response_model=ExplainDocument, openapi_extra=UPLOAD)
     async def explain(request: Request, options: Annotated[ExplainOptions, Query()]) -> Response:
         """What the answer about one photograph rests on: kept patches, attention, and evidence."""
         try:
             model.backend.trained()
         except ConfigError:
-            line = "this model cannot explain its answers; serve the run itself"
-            raise RefusedError(501, line) from None
+            raise RefusedError(501, "this model cannot explain its answers; serve the run itself") from None
         if options.format == "png":
-            picture = await desk.answer(request, "explained", partial(_drawn, model, options))
-            return Response(picture, media_type="image/png")
-        return json_response(await desk.answer(request, "explained", partial(_explained, model, options)))
+            return Response(await service.answer(request, partial(_drawn, model, options)), media_type="image/png")
+        return json_response(await service.answer(request, partial(_explained, model, options)))
+
+    @routes.get("/classes", response_model=ClassesDocument)
+    async def classes() -> Response:
+        """The names of the classes, and the digest of the weights."""
+        return json_response({"digest": model.digest, "classes": list(model.classes)})
+
+    @routes.get("/metrics", responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return measures.response(inside=service.capacity.photographs)
 
     return routes
 
@@ -163,7 +185,7 @@ def _explained(model: Predictor, options: ExplainOptions, photograph: Image.Imag
     if options.view:
         view = model.view(photograph)
         view.thumbnail((options.view, options.view))
-    return documents.explained(name, model.explain(photograph, top=options.top), view)
+    return explained(name, model.explain(photograph, top=options.top), view)
 
 
 def _drawn(model: Predictor, options: ExplainOptions, photograph: Image.Image, name: str) -> bytes:
@@ -174,49 +196,13 @@ def _drawn(model: Predictor, options: ExplainOptions, photograph: Image.Image, n
     return content.getvalue()
 
 
-def _model_routes(desk: Desk, measures: Measures) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/classes", responses=answers(ClassesDocument, 401))
-    async def classes() -> Response:
-        """The names of the classes, and the digest of the weights."""
-        return json_response({"digest": desk.model.digest, "classes": list(desk.model.classes)})
-
-    @routes.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **answers(None, 401)})
-    async def metrics() -> Response:
-        """Counters for Prometheus."""
-        text = measures.text(inside=desk.places.photographs)
-        return Response(text, headers={"Content-Type": METRICS_TYPE})
-
-    return routes
-
-
-def _open_routes(desk: Desk) -> APIRouter:
-    routes = APIRouter()
-
-    @routes.get("/health", responses=answers(StateDocument))
-    async def health() -> Response:
-        """Whether the process answers."""
-        return json_response({"status": "ok"})
-
-    @routes.get("/ready", responses=answers(StateDocument, 503))
-    async def ready() -> Response:
-        """Whether a photograph would be admitted now."""
-        if not desk.places.is_open:
-            raise RefusedError(503, "all places are taken", retry_after=desk.places.retry_after())
-        return json_response({"status": "ready"})
-
-    return routes
-
-
 def _token_check(token: str | None) -> Callable[..., Coroutine[Any, Any, None]]:
     """A dependency that raises RefusedError (401) for a request without the token, if there is one."""
-    wanted = None if token is None else token.encode()
 
     async def check(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        if wanted is not None and sent is None:
+        if token is not None and sent is None:
             raise RefusedError(401, "this server needs a token: send Authorization: Bearer TOKEN")
-        if wanted is not None and sent and not hmac.compare_digest(sent.credentials.encode(), wanted):
+        if token is not None and sent and not hmac.compare_digest(sent.credentials.encode(), token.encode()):
             raise RefusedError(401, "the token is wrong")
 
     return check
@@ -256,6 +242,4 @@ class _Gate:
 
 def _host_name(host: str) -> str:
     """The name in a Host header, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0].lower()

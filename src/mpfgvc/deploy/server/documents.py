@@ -1,15 +1,15 @@
 """What the server sends: JSON documents, refusals, and counters; and the options that shape them.
 
-The models describe the documents in the OpenAPI page; the functions make them. Every refusal has the same
-body, `{"error": "one line"}`, whoever makes it: a limit, a wrong option, an unknown path, or a photograph
-that cannot be read.
+The models describe the documents in the OpenAPI page. Every refusal has the same body,
+`{"error": "one line"}`, whoever makes it: a limit, a wrong option, an unknown path, or a photograph that
+cannot be read.
 """
 
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,18 +20,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from mpfgvc.errors import one_line
-from mpfgvc.inference.answering import Answering, AnswerRules
+from mpfgvc.inference.answering import Answering, AnswerRules, Guess
 from mpfgvc.inference.predictor import PhotoOutput
 
 if TYPE_CHECKING:
     from mpfgvc.inference.explain import Explanation
 
-MOST_VIEW = 1024
+Result = TypeVar("Result")
 CLIENT_GONE = 499
 """What a request is counted as whose client went away; nobody receives it."""
-NO_ADDRESSES = "send the bytes of the photograph, not its address: this server fetches nothing"
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_ADDRESS_OPTIONS = {"url", "uri", "image_url", "href", "link"}
+NO_ADDRESSES = "send the bytes of the photograph: this server fetches nothing from an address"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -47,10 +45,7 @@ class ClassifyOptions(NoOptions):
 
     top: int = Field(5, ge=1, le=1000, description="Guesses for each photograph, best first.")
     set: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Adds the classes that hold the right one in this share of photographs, such as 0.9.",
+        None, gt=0, lt=1, description="Adds the classes that hold the right one in this share of photographs: 0.9."
     )
     abstain: float | None = Field(
         None, gt=0, lt=1, description="The answer is null where more than this share of such answers would be wrong."
@@ -74,8 +69,8 @@ class ExplainOptions(NoOptions):
     view: int = Field(
         0,
         ge=0,
-        le=MOST_VIEW,
-        description="Adds what the model sees as a JPEG of at most so many pixels a side; 0 adds nothing.",
+        le=1024,
+        description="Adds what the model sees as a JPEG of at most so many pixels a side; 0 adds none.",
     )
 
 
@@ -85,47 +80,27 @@ class ErrorDocument(BaseModel):
     error: str
 
 
-class GuessDocument(BaseModel):
-    """A class and how probable the model takes it to be."""
-
-    label: str
-    probability: float = Field(ge=0, le=1)
-
-
 class PhotographDocument(BaseModel):
-    """The answer about one photograph, or the reason why there is none."""
+    """What is said about one photograph: an answer and guesses, an embedding, or the error."""
 
     name: str
-    answer: str | None = None
+    answer: str | None = Field(None, description="A class, or a group of the taxonomy; null is unsure.")
     level: str | None = None
-    guesses: list[GuessDocument] = []
-    set: list[str] | None = None
-    error: str | None = None
+    guesses: list[Guess] = []
+    set: list[str] = []
+    embedding: list[float] = []
+    error: str = ""
 
 
-class ClassifyDocument(BaseModel):
-    """The answer of /classify, in the order of the uploads."""
+class PhotographsDocument(BaseModel):
+    """The answer of /classify and /embed, in the order of the uploads; `digest` is that of the weights."""
 
+    digest: str
     photographs: list[PhotographDocument]
 
 
-class EmbeddingDocument(BaseModel):
-    """The embedding of one photograph, or the reason why there is none."""
-
-    name: str
-    embedding: list[float] | None = None
-    error: str | None = None
-
-
-class EmbedDocument(BaseModel):
-    """The answer of /embed; embeddings of models with another digest cannot be compared."""
-
-    digest: str
-    photographs: list[EmbeddingDocument]
-
-
 class EvidenceDocument(BaseModel):
-    """Which kept patches speak for the answer (above 0) and for the runner-up (below 0)."""
+    """Which kept patches speak for the answer (above 0) and for another class (below 0)."""
 
     answer: str
     against: str
@@ -137,7 +112,7 @@ class ExplainDocument(BaseModel):
     """The answer of /explain."""
 
     name: str
-    guesses: list[GuessDocument]
+    guesses: list[Guess]
     grid: tuple[int, int]
     kept: list[tuple[int, int]]
     attention: list[list[float]]
@@ -159,23 +134,19 @@ class StateDocument(BaseModel):
     status: str
 
 
-Outcomes = Sequence[tuple[str, "PhotoOutput | RefusedError"]]
-"""Name and output of each upload of a request, or the reason why there is none."""
+def photographs(
+    outcomes: "Sequence[tuple[str, Result | RefusedError]]", digest: str, said: Callable[[Result], dict[str, Any]]
+) -> Any:
+    """The document of /classify and /embed: what is `said` about each upload, or why there is nothing."""
+    rows = [
+        {"name": name, **({"error": outcome.line} if isinstance(outcome, RefusedError) else said(outcome))}
+        for name, outcome in outcomes
+    ]
+    return {"digest": digest, "photographs": rows}
 
 
-def classified(outcomes: Outcomes, rules: Answering, top: int) -> Any:
-    """The document of /classify."""
-    return {
-        "photographs": [
-            {"name": name, "error": outcome.line}
-            if isinstance(outcome, RefusedError)
-            else {"name": name, **_answer(outcome, rules, top)}
-            for name, outcome in outcomes
-        ]
-    }
-
-
-def _answer(output: PhotoOutput, rules: Answering, top: int) -> dict[str, Any]:
+def answer_to(output: PhotoOutput, rules: Answering, top: int) -> dict[str, Any]:
+    """What /classify says about a photograph."""
     (row,) = rules.probabilities(output.logits[None])
     answer = rules.answer(row)
     return {
@@ -183,19 +154,6 @@ def _answer(output: PhotoOutput, rules: Answering, top: int) -> dict[str, Any]:
         "level": None if answer.label is None else answer.level,
         "guesses": [vars(guess) for guess in rules.guesses(row, top)],
         **({} if answer.classes is None else {"set": list(answer.classes)}),
-    }
-
-
-def embedded(outcomes: Outcomes, digest: str) -> Any:
-    """The document of /embed."""
-    return {
-        "digest": digest,
-        "photographs": [
-            {"name": name, "error": outcome.line}
-            if isinstance(outcome, RefusedError)
-            else {"name": name, "embedding": outcome.embedding.tolist()}
-            for name, outcome in outcomes
-        ],
     }
 
 
@@ -263,16 +221,13 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _option_line(error: Any) -> str:
-    name = str(error["loc"][-1]) if error["loc"] else "request"
-    if error["type"] == "extra_forbidden":
-        rule = NO_ADDRESSES if name.lower() in _ADDRESS_OPTIONS else "is not an option of this request"
-    else:
-        rule = one_line(ValueError(error["msg"]))
-    return f"{name[:80]}: {rule}"
+    unknown = error["type"] == "extra_forbidden"
+    rule = f"is not an option of this request; {NO_ADDRESSES}" if unknown else one_line(ValueError(error["msg"]))
+    return f"{str(error['loc'][-1])[:80]}: {rule}"
 
 
 class Measures:
-    """What one server counts, in the text form that Prometheus reads, in a registry of its own."""
+    """What one server counts, in the text form that Prometheus reads, in a separate registry."""
 
     def __init__(self) -> None:
         self._registry = own = CollectorRegistry()
@@ -281,8 +236,7 @@ class Measures:
         self._requests = Counter("mpfgvc_requests", about, ["route", "status"], registry=own)
         about = "Seconds from the head of a request to its answer."
         self._seconds = Histogram("mpfgvc_request_seconds", about, ["route"], buckets=_SECONDS, registry=own)
-        about = "Photographs by outcome."
-        self._photographs = Counter("mpfgvc_photographs", about, ["outcome"], registry=own)
+        self._photographs = Counter("mpfgvc_photographs", "Photographs by outcome.", ["outcome"], registry=own)
         about = "Photographs in a batch."
         self._batch = Histogram("mpfgvc_batch_photographs", about, buckets=_SIZES, registry=own)
         self._model = Histogram("mpfgvc_model_seconds", "Seconds of a batch.", buckets=_SECONDS, registry=own)
@@ -299,12 +253,13 @@ class Measures:
         self._batch.observe(size)
         self._model.observe(seconds)
 
-    def photographs(self, *, answered: int = 0, unreadable: int = 0) -> None:
+    def photographs(self, *, answered: int, unreadable: int) -> None:
         """Count photographs that were answered, and those that could not be read."""
         self._photographs.labels("answered").inc(answered)
         self._photographs.labels("unreadable").inc(unreadable)
 
-    def text(self, *, inside: int) -> bytes:
-        """All of it; `inside` is the number of photographs now."""
+    def response(self, *, inside: int) -> Response:
+        """All of it; `inside` is the number of photographs in flight now."""
         self._inside.set(inside)
-        return generate_latest(self._registry)
+        kind = "text/plain; version=0.0.4; charset=utf-8"
+        return Response(generate_latest(self._registry), headers={"Content-Type": kind})

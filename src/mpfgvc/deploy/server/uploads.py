@@ -4,34 +4,34 @@ Uploads stay in memory. Starlette's parser keeps a file there up to `spool_max_s
 temporary file beyond; here that size is out of reach, as a body is refused before it grows so large. Anything
 that is not a file is refused, too; above all an address, which the server would have to fetch.
 
-Photographs are decoded by a few threads. The model runs in one thread of its own, which batches (queue.py)
-and single explanations share. A photograph that cannot be read has a RefusedError for its answer.
+Photographs are decoded by a few threads. The model runs in one other thread, which batches (queue.py) and
+single explanations share. A photograph that cannot be read has a RefusedError for its answer.
 """
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
 from PIL import Image
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from mpfgvc.data.images import image_size, read_image
 from mpfgvc.deploy.server.documents import CLIENT_GONE, NO_ADDRESSES, Measures, RefusedError
-from mpfgvc.deploy.server.queue import Batcher, Places, Ticket
+from mpfgvc.deploy.server.queue import Batcher, Capacity, Threads
 from mpfgvc.deploy.server.settings import Limits
 from mpfgvc.errors import DataError, MpfgvcError, printable
 from mpfgvc.inference.backends import Pixels
 from mpfgvc.inference.predictor import PhotoOutput, Predictor
 
 Result = TypeVar("Result")
-_ADDRESSES = ("http:", "https:", "ftp:", "file:", "data:", "s3:", "gs:", "//", "www.")
+Named = tuple[str, Result | RefusedError]
+"""What became of an upload of this name."""
 _MOST_FIELDS = 16  # only to say what is wrong with them
 _FIELD_BYTES = 4096
 
@@ -44,77 +44,57 @@ class Upload:
     content: bytes
 
 
-Named = tuple[str, Result | RefusedError]
-"""What became of an upload of this name."""
-
-
-class Desk:
-    """One model, its places, its queue and its threads. `start` and `close` it in the server's event loop."""
+class PhotoService:
+    """Answers the photographs of requests by one model, while `batcher.run` runs in the server's event loop."""
 
     def __init__(self, model: Predictor, *, limits: Limits, measures: Measures) -> None:
         self.model, self.limits, self._measures = model, limits, measures
-        self._decoders = ThreadPoolExecutor(limits.decoders, thread_name_prefix="decoder")
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._batcher = Batcher[Pixels, PhotoOutput](
+        self._decoders, self._worker = Threads(limits.decoders), Threads(1)
+        self.batcher = Batcher[Pixels, PhotoOutput](
             model.run,
             worker=self._worker,
             largest=limits.batch_size,
             longest_wait=limits.wait / 1000,
             on_batch=measures.batch,
         )
-        self.places = Places(
+        self.capacity = Capacity(
             photographs=limits.queue,
-            size=limits.all_bytes,
-            seconds_left=lambda inside: inside * self._batcher.seconds_per_item,
+            size=8 * limits.request_bytes,
+            seconds_left=lambda inside: inside * self.batcher.seconds_per_item,
         )
-
-    def start(self) -> None:
-        """Begin to answer."""
-        self._batcher.start()
-
-    async def close(self) -> None:
-        """Refuse what is new, answer what is inside, end the threads."""
-        self.places.closed = True
-        await self._batcher.close()
-        self._decoders.shutdown(cancel_futures=True)
-        self._worker.shutdown()
 
     async def answers(self, request: Request) -> list[Named[PhotoOutput]]:
         """The output of the model about each upload of a request, in order.
 
-        Raises RefusedError: what `read_uploads` says, 504 after the time limit, 503 if all places are taken,
+        Raises RefusedError: what `_read_uploads` says, 504 after the time limit, 503 if too much is in flight,
         and why no photograph can be read if none of them can be.
         """
-        with self.places.ticket() as ticket:
-            uploads = await read_uploads(request, ticket, self.limits)
-            ticket.take(photographs=len(uploads) - 1)
-            return await self._outcomes(request, uploads, self._answer)
+        return await self._answers(request, self._predict, most=self.limits.max_photographs)
 
-    async def answer(
-        self, request: Request, done: str, work: Callable[[Image.Image, str], Result] | None = None
-    ) -> Any:
-        """The output about the one photograph of a request, or what `work` makes of it and its name.
+    async def answer(self, request: Request, work: Callable[[Image.Image, str], Result]) -> Any:
+        """What `work` makes, in the model's thread, of the one photograph of a request and its name.
 
-        `work` runs in the model's thread; `done` is the word of an error about several photographs. Raises
-        RefusedError as `answers` does.
+        Raises RefusedError as `answers` does.
         """
-        with self.places.ticket() as ticket:
-            uploads = await read_uploads(request, ticket, self.limits)
-            if len(uploads) > 1:
-                raise RefusedError(413, f"one photograph at a time is {done}, got {len(uploads)}")
-            answer = self._answer if work is None else lambda upload: self._work(upload, work)
-            ((_, outcome),) = await self._outcomes(request, uploads, answer)
-            return outcome
+        ((_, answer),) = await self._answers(request, partial(self._work, work), most=1)
+        return answer
 
-    async def _answer(self, upload: Upload) -> PhotoOutput:
-        return await self._batcher.submit(await self._decode(self._prepared, upload))
+    async def _answers(
+        self, request: Request, answer: Callable[[Upload], Coroutine[Any, Any, Result]], *, most: int
+    ) -> list[Named[Result]]:
+        with self.capacity.share() as take:
+            uploads = await _read_uploads(request, take, self.limits, most)
+            take(len(uploads) - 1, 0)
+            return await self._outcomes(request, uploads, answer)
 
-    async def _work(self, upload: Upload, work: Callable[[Image.Image, str], Result]) -> Result:
-        photograph = await self._decode(self._read, upload)
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work, photograph, upload.name)
+    async def _predict(self, upload: Upload) -> PhotoOutput:
+        decoded = asyncio.get_running_loop().run_in_executor(self._decoders, self._prepared, upload.content)
+        return await self.batcher.submit(await decoded)
 
-    async def _decode(self, read: Callable[[bytes], Result], upload: Upload) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, read, upload.content)
+    async def _work(self, work: Callable[[Image.Image, str], Result], upload: Upload) -> Result:
+        loop = asyncio.get_running_loop()
+        photograph = await loop.run_in_executor(self._decoders, self._read, upload.content)
+        return await loop.run_in_executor(self._worker, work, photograph, upload.name)
 
     def _prepared(self, content: bytes) -> Pixels:
         return self.model.prepare(self._read(content))
@@ -122,7 +102,7 @@ class Desk:
     def _read(self, content: bytes) -> Image.Image:
         """The photograph, after its header was looked at. Raises DataError or RefusedError."""
         height, width = image_size(io.BytesIO(content))
-        if height * width > self.limits.pixels:
+        if height * width > self.limits.max_megapixels * 1e6:
             size = f"{width} x {height} pixels are more than {self.limits.max_megapixels:g} megapixels"
             raise RefusedError(413, f"{size}; scale the photograph down")
         return read_image(io.BytesIO(content), at_least=self.model.preprocessing.at_least)
@@ -169,22 +149,16 @@ async def _client_gone(request: Request) -> None:
         pass
 
 
-async def read_uploads(request: Request, ticket: Ticket, limits: Limits) -> list[Upload]:
-    """The files of a request, at least one.
+async def _read_uploads(request: Request, take: Callable[[int, int], None], limits: Limits, most: int) -> list[Upload]:
+    """The files of a request, 1 to `most`; `take` is told what they need.
 
     Raises RefusedError: 400 for what is not a form of files, 408 for a body that comes too slowly, 413 for
     one that is too large, 415 for another type, 503 if others take the room.
     """
     _check_type(request)
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:20]) > limits.request_bytes:
-        raise _too_large(limits)
+    content = _within_limits(request, take, limits)
     parser = _MemoryParser(
-        request.headers,
-        _within_limits(request.stream(), ticket, limits),
-        max_files=limits.max_photographs,
-        max_fields=_MOST_FIELDS,
-        max_part_size=_FIELD_BYTES,
+        request.headers, content, max_files=most, max_fields=_MOST_FIELDS, max_part_size=_FIELD_BYTES
     )
     try:
         async with asyncio.timeout(limits.timeout):
@@ -195,10 +169,17 @@ async def read_uploads(request: Request, ticket: Ticket, limits: Limits) -> list
         raise RefusedError(CLIENT_GONE, "the client went away") from None
     except MultiPartException as error:
         if error.message.startswith("Too many files"):
-            most = f"at most {limits.max_photographs} photographs a request"
-            raise RefusedError(413, f"{most}; send several requests") from None
+            several = f"{most} photographs" if most > 1 else "one photograph"
+            raise RefusedError(413, f"at most {several} a request; send several requests") from None
         raise RefusedError(400, f"the form cannot be read: {printable(error.message)[:200]}") from None
-    return await _files([value for _, value in form.multi_items()])
+    uploads = []
+    for _, value in form.multi_items():
+        if isinstance(value, str):
+            raise RefusedError(400, f"a part of the form is text, not a file; {NO_ADDRESSES}")
+        uploads.append(Upload(name=value.filename or "", content=await value.read()))
+    if not uploads:
+        raise RefusedError(400, "the form holds no file; send one as curl -F photograph=@bird.jpg does")
+    return uploads
 
 
 class _MemoryParser(MultiPartParser):
@@ -207,13 +188,16 @@ class _MemoryParser(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-async def _within_limits(stream: AsyncIterator[bytes], ticket: Ticket, limits: Limits) -> AsyncGenerator[bytes, None]:
+async def _within_limits(
+    request: Request, take: Callable[[int, int], None], limits: Limits
+) -> AsyncGenerator[bytes, None]:
     size = 0
-    async for chunk in stream:
+    async for chunk in request.stream():
         size += len(chunk)
         if size > limits.request_bytes:
-            raise _too_large(limits)
-        ticket.take(size=len(chunk))
+            line = f"the request has more than {limits.max_megabytes:g} MB; scale the photographs down"
+            raise RefusedError(413, line)
+        take(0, len(chunk))
         yield chunk
 
 
@@ -225,23 +209,3 @@ def _check_type(request: Request) -> None:
         raise RefusedError(415, f"the content type must be multipart/form-data, got {name}; {hint}")
     if not parameters.get(b"boundary"):
         raise RefusedError(400, "the content type names no boundary between the parts")
-
-
-def _too_large(limits: Limits) -> RefusedError:
-    line = f"the request has more than {limits.max_megabytes:g} MB; scale the photographs down"
-    return RefusedError(413, line)
-
-
-async def _files(values: Sequence[UploadFile | str]) -> list[Upload]:
-    uploads = []
-    for value in values:
-        content = value if isinstance(value, str) else await value.read()
-        head = content[:16].strip().lower()
-        if (head.decode("latin-1") if isinstance(head, bytes) else head).startswith(_ADDRESSES):
-            raise RefusedError(400, NO_ADDRESSES)
-        if isinstance(value, str) or isinstance(content, str):
-            raise RefusedError(400, "a part of the form is text, not a file; send only photographs")
-        uploads.append(Upload(name=value.filename or "", content=content))
-    if not uploads:
-        raise RefusedError(400, "the form holds no file; send one as curl -F photograph=@bird.jpg does")
-    return uploads
