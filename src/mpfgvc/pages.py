@@ -85,20 +85,9 @@ class Scale:
     low: float
     high: float
 
-    @classmethod
-    def over(cls, values: Sequence[float]) -> Scale:
-        """The axis that shows all the values, with some room on both sides."""
-        low, high = min(values), max(values)
-        room = 0.06 * (high - low) or 1.0
-        return cls(low - room, high + room)
-
     def share(self, value: float) -> float:
         """Where a value is: 0 at `low`, 1 at `high`."""
         return (value - self.low) / (self.high - self.low)
-
-    def percent(self, value: float) -> str:
-        """Where a value is, in percent of the width."""
-        return f"{100 * self.share(value):.2f}%"
 
     @property
     def ticks(self) -> list[float]:

@@ -55,7 +55,7 @@ def test_a_comparison_writes_its_table_and_trains_nothing_twice(compared: Path, 
         assert row["peak_bytes"] > 10**8
         assert row["minutes"] > 0
     assert {path.name for path in compared.iterdir()} == {
-        *("full-0", "without-text-0", "table.csv", "table.md", "comparison.json", "index.html")
+        *("full-0", "without-text-0", "table.csv", "table.md", "comparison.json")
     }
     assert document == json.loads((compared / "comparison.json").read_text())
     assert before == {path: path.stat().st_mtime_ns for path in compared.glob("*-0/**/*") if path.is_file()}

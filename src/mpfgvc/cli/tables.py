@@ -75,12 +75,12 @@ def write_prompts(learned: LearnedPrompts) -> None:
 
 
 def write_comparison(comparison: Comparison, folder: str) -> None:
-    """A row for each recipe, what the columns mean, and where the page is."""
+    """A row for each recipe, what the columns mean, and where the tables are."""
     from mpfgvc.evaluation.comparison import COLUMNS, caption, table_rows
 
     output.write_table(COLUMNS, table_rows(comparison))
     output.write_line(caption(comparison))
-    output.write_line(f"page        {printable(folder)}/index.html")
+    output.write_line(f"tables      {printable(folder)}/table.md, table.csv, comparison.json")
 
 
 def _write_mistakes(classes: Sequence[str], metrics: SourceMetrics) -> None:

@@ -3,9 +3,7 @@
 Every recipe is compared with a reference on the same photographs, one by one (statistics.py). What a recipe
 answers with is its own `model.prediction`; the accuracies of all three sources stand beside it.
 
-On disk a comparison is `table.csv` (all digits), `table.md`, `comparison.json`, and `index.html`, a page
-with charts and without scripts: the names stand in its own text and the marks in one SVG for each recipe,
-positioned in percent. So the charts fit any width, and their text has the size of the page's.
+On disk a comparison is `table.csv` (all digits), `table.md` and `comparison.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +24,6 @@ from mpfgvc.errors import DataError
 from mpfgvc.evaluation.metrics import Answers
 from mpfgvc.evaluation.statistics import Difference, Interval, accuracy_interval, paired_difference
 from mpfgvc.files import make_folder, write_text
-from mpfgvc.pages import Scale, render
 from mpfgvc.terms import Source
 
 COLUMNS = ("recipe", "top-1 %", "sd", "95 %", "difference", "95 % of it", "p", "minutes", "memory GiB")
@@ -81,11 +78,8 @@ class ComparedRecipe:
     """The most of all seeds."""
     changes: Mapping[str, str]
     """The settings that differ from those of the reference."""
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation of the accuracy over the seeds; None for a single one."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else None
+    deviation: float | None
+    """Standard deviation of the accuracy over the seeds; None for a single one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +93,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc compare --json`."""
-        rows = [{**asdict(row), "deviation": row.deviation} for row in self.rows]
+        rows = [asdict(row) for row in self.rows]
         return {"split": self.split, "reference": self.reference, "photographs": self.photographs, "recipes": rows}
 
 
@@ -110,78 +104,62 @@ def compared(recipes: Sequence[RecipeResults], *, reference: str, split: str) ->
     """
     base = next(recipe for recipe in recipes if recipe.name == reference)
     for recipe in recipes:
-        _refuse_other_photographs(recipe, base)
+        for run, other in zip(recipe.runs, base.runs, strict=True):
+            if run.labels() != other.labels():
+                rule = f"was tested on other photographs than {base.name} (seed {run.seed})"
+                hint = "only recipes with the same data can be compared; remove one of the two"
+                raise DataError(f"{recipe.name} {rule}; {hint}")
     paths = sorted({path for run in base.runs for path in run.answers.paths})
-    return Comparison(
-        split=split,
-        reference=reference,
-        photographs=len(paths),
-        rows=tuple(_row(recipe, base, paths) for recipe in recipes),
-    )
+    rows = tuple(_row(recipe, base, paths) for recipe in recipes)
+    return Comparison(split=split, reference=reference, photographs=len(paths), rows=rows)
 
 
 def _row(recipe: RecipeResults, base: RecipeResults, paths: Sequence[str]) -> ComparedRecipe:
-    seen, right = _seen(recipe, paths), _right(recipe, paths)
-    memory = [run.peak_bytes for run in recipe.runs if run.peak_bytes is not None]
+    right, seen = _right_and_seen(recipe, paths)
+    accuracies = tuple(run.answers.sources[recipe.prediction].top1 for run in recipe.runs)
     is_base = recipe.name == base.name
     return ComparedRecipe(
         name=recipe.name,
         prediction=recipe.prediction,
         seeds=tuple(run.seed for run in recipe.runs),
-        accuracies=tuple(run.answers.sources[recipe.prediction].top1 for run in recipe.runs),
+        accuracies=accuracies,
         accuracy=float(right.sum() / seen.sum()),
         interval=accuracy_interval(right, seen),
-        difference=None if is_base else paired_difference(right, _right(base, paths), seen),
+        difference=None if is_base else paired_difference(right, _right_and_seen(base, paths)[0], seen),
         sources={
             source: float(np.mean([run.answers.sources[source].top1 for run in recipe.runs]))
             for source in recipe.runs[0].answers.sources
         },
         minutes=float(np.mean([run.seconds for run in recipe.runs])) / 60,
-        peak_bytes=max(memory, default=None),
+        peak_bytes=max((run.peak_bytes for run in recipe.runs if run.peak_bytes is not None), default=None),
         changes=recipe.changes,
+        deviation=float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
     )
 
 
-def _seen(recipe: RecipeResults, paths: Sequence[str]) -> NDArray[np.int64]:
-    """How many seeds tested each photograph."""
-    counts = Counter(path for run in recipe.runs for path in run.answers.paths)
-    return np.array([counts[path] for path in paths])
-
-
-def _right(recipe: RecipeResults, paths: Sequence[str]) -> NDArray[np.int64]:
-    """How many seeds were right about each photograph."""
-    counts: Counter[str] = Counter()
+def _right_and_seen(recipe: RecipeResults, paths: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many seeds were right about each photograph, and how many tested it."""
+    right, seen = Counter[str](), Counter[str]()
     for run in recipe.runs:
-        right = run.answers.sources[recipe.prediction].right
-        counts.update(path for path, is_right in zip(run.answers.paths, right, strict=True) if is_right)
-    return np.array([counts[path] for path in paths])
-
-
-def _refuse_other_photographs(recipe: RecipeResults, base: RecipeResults) -> None:
-    for run, other in zip(recipe.runs, base.runs, strict=True):
-        if run.labels() != other.labels():
-            rule = f"was tested on other photographs than {base.name} (seed {run.seed})"
-            hint = "only recipes with the same data can be compared; remove one of the two"
-            raise DataError(f"{recipe.name} {rule}; {hint}")
+        answers = run.answers
+        seen.update(answers.paths)
+        is_right = answers.sources[recipe.prediction].right
+        right.update(path for path, found in zip(answers.paths, is_right, strict=True) if found)
+    return np.array([right[path] for path in paths]), np.array([seen[path] for path in paths])
 
 
 def write_comparison_files(comparison: Comparison, folder: Path) -> None:
-    """Write the four files into a folder, which is made if it is not there. Raises OutputError."""
+    """Write the three files into a folder, which is made if it is not there. Raises OutputError."""
     make_folder(folder)
-    write_text(folder / "table.csv", _csv(comparison))
-    rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *table_rows(comparison)]
-    lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows]
+    rows, text = [_all_digits(row) for row in comparison.rows], io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "table.csv", text.getvalue())
+    table = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *table_rows(comparison)]
+    lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in table]
     write_text(folder / "table.md", f"{''.join(lines)}\n{caption(comparison)}\n")
     write_text(folder / "comparison.json", json.dumps(comparison.to_dict(), indent=2) + "\n")
-    page = render(
-        "evaluation/comparison_page.html.j2",
-        comparison=comparison,
-        charts=[chart for chart in _charts(comparison) if chart.marks],
-        columns=COLUMNS,
-        rows=table_rows(comparison),
-        caption=caption(comparison),
-    )
-    write_text(folder / "index.html", page)
 
 
 def table_rows(comparison: Comparison) -> list[tuple[str, ...]]:
@@ -220,81 +198,17 @@ def _interval(interval: Interval, form: str) -> str:
     return f"{100 * interval.low:{form}} to {100 * interval.high:{form}}"
 
 
-def _csv(comparison: Comparison) -> str:
-    """A row for each recipe, accuracies in 0..1 with all digits; empty where there is no value."""
-    rows = []
-    for row in comparison.rows:
-        other = row.difference
-        paired = ("", "", "", "")
-        if other is not None:
-            paired = (other.mean, other.interval.low, other.interval.high, other.p_value)  # type: ignore[assignment]
-        names = ("difference", "difference_low", "difference_high", "p_value")
-        rows.append(
-            {
-                **{"recipe": row.name, "prediction": row.prediction, "accuracy": row.accuracy},
-                **{"deviation": row.deviation, "low": row.interval.low, "high": row.interval.high},
-                **dict(zip(names, paired, strict=True)),
-                **{"minutes": row.minutes, "peak_bytes": row.peak_bytes},
-                **row.sources,
-                **{f"seed_{seed}": accuracy for seed, accuracy in zip(row.seeds, row.accuracies, strict=True)},
-            }
-        )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-class Mark(NamedTuple):
-    """One recipe in a chart: a value with its interval, and smaller dots, such as those of the seeds."""
-
-    name: str
-    value: float
-    text: str
-    interval: Interval | None = None
-    dots: tuple[float, ...] = ()
-    is_reference: bool = False
-
-
-class Chart(NamedTuple):
-    """A row for each recipe over one axis; `zero` draws a line at 0, `bars` fills from 0 to the value."""
-
-    title: str
-    note: str
-    scale: Scale
-    marks: tuple[Mark, ...]
-    zero: bool = False
-    bars: bool = False
-
-
-def _charts(comparison: Comparison) -> list[Chart]:
-    """Accuracies and differences in percent, and minutes."""
-    accuracies, differences, minutes = [], [], []
-    for row in comparison.rows:
-        is_reference, accuracy, other = row.name == comparison.reference, 100 * row.accuracy, row.difference
-        dots = tuple(100 * single for single in row.accuracies)
-        interval = _percent(row.interval)
-        accuracies.append(Mark(row.name, accuracy, f"{accuracy:.1f}", interval, dots, is_reference))
-        minutes.append(Mark(row.name, row.minutes, f"{row.minutes:.1f}", is_reference=is_reference))
-        if other is not None:
-            mean = 100 * other.mean
-            differences.append(Mark(row.name, mean, f"{mean:+.1f}", _percent(other.interval)))
-    note = "Top-1 in percent, with its 95 % interval over photographs. Small dots: single seeds."
-    paired = "In points, paired by photograph, with its 95 % interval. One that crosses the line can be chance."
-    title, most = f"Difference to {comparison.reference}", max(mark.value for mark in minutes) or 1.0
-    return [
-        Chart("Accuracy", note, _scale(accuracies), tuple(accuracies)),
-        Chart(title, paired, _scale(differences, 0.0), tuple(differences), zero=True),
-        Chart("Minutes", "Wall time of one training.", Scale(0, 1.02 * most), tuple(minutes), bars=True),
-    ]
-
-
-def _scale(marks: Sequence[Mark], *more: float) -> Scale:
-    values = [value for mark in marks for value in (mark.value, *mark.dots)] + list(more)
-    values += [end for mark in marks if mark.interval for end in (mark.interval.low, mark.interval.high)]
-    return Scale.over(values)
-
-
-def _percent(interval: Interval) -> Interval:
-    return Interval(100 * interval.low, 100 * interval.high)
+def _all_digits(row: ComparedRecipe) -> dict[str, object]:
+    """A row of the CSV: accuracies in 0..1; None where there is no value."""
+    other = row.difference
+    return {
+        **{"recipe": row.name, "prediction": row.prediction, "accuracy": row.accuracy, "deviation": row.deviation},
+        **{"low": row.interval.low, "high": row.interval.high},
+        "difference": other and other.mean,
+        "difference_low": other and other.interval.low,
+        "difference_high": other and other.interval.high,
+        "p_value": other and other.p_value,
+        **{"minutes": row.minutes, "peak_bytes": row.peak_bytes},
+        **row.sources,
+        **{f"seed_{seed}": accuracy for seed, accuracy in zip(row.seeds, row.accuracies, strict=True)},
+    }
