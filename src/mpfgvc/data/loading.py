@@ -149,10 +149,9 @@ class TrainingLoader:
         if batch_size % processes.world:
             rule = f"must be a multiple of the {processes.world} processes"
             raise ConfigError(f"batch_size {rule}, got {batch_size}")
-        self.samples, self.on_error, self.tell = samples, on_error, tell
+        self.samples, self.labels, self.on_error, self.tell = samples, labels_of(samples), on_error, tell
         self.batch_size, self.seed, self.processes = batch_size, seed, processes
         self.steps = steps_per_epoch(len(samples), batch_size)
-        self.labels = labels_of(samples)
         self.skipped: set[int] = set()
         self.order: list[list[Key]] = []
         photos = Photos(samples, transform, seed=seed, labels=self.labels if on_error == "skip" else None)
@@ -168,11 +167,10 @@ class TrainingLoader:
             batch_size=self.batch_size,
             seed=self.seed,
             epoch=epoch,
-            world=self.processes.world,
             first_step=first_step,
+            processes=self.processes,
         )
-        own = slice(self.processes.rank, None, self.processes.world)
-        self.order[:] = [[(epoch, index) for index in batch[own]] for batch in batches]
+        self.order[:] = [[(epoch, index) for index in batch] for batch in batches]
         for keys, batch in zip(list(self.order), _batches(self.batches), strict=True):
             self._handle_unreadable(batch, len(keys))
             yield batch.images, self.labels[list(batch.indices)]
@@ -230,19 +228,19 @@ class EvaluationLoader:
 
 
 def epoch_batches(
-    count: int, *, batch_size: int, seed: int, epoch: int, world: int = 1, first_step: int = 0
+    count: int, *, batch_size: int, seed: int, epoch: int, first_step: int = 0, processes: Processes = ONE_PROCESS
 ) -> list[list[int]]:
-    """The indices of each whole batch of an epoch from `first_step` on, of all processes together.
+    """This process's share of each whole batch of an epoch from `first_step` on, as indices.
 
-    They depend on (seed, epoch) only.
+    The batches depend on (seed, epoch) only.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed_of(seed, epoch)))
     if count < batch_size:  # one batch, filled up so that every process gets the same number
-        order = order[torch.arange(count + -count % world) % count]
+        order = order[torch.arange(count + -count % processes.world) % count]
         batch_size = len(order)
-    whole = order[: len(order) // batch_size * batch_size]
-    batches: list[list[int]] = whole.view(-1, batch_size)[first_step:].tolist()
-    return batches
+    whole = order[: len(order) // batch_size * batch_size].view(-1, batch_size)
+    own: list[list[int]] = whole[first_step:, processes.rank :: processes.world].tolist()
+    return own
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:

@@ -96,17 +96,14 @@ class EmbeddingLoader:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Embeddings and labels of an epoch's batches from `first_step` on."""
-        rank, world = self.processes.rank, self.processes.world
-        batches = epoch_batches(
+        for own in epoch_batches(
             len(self.labels),
             batch_size=self.batch_size,
             seed=self.seed,
             epoch=epoch,
-            world=world,
             first_step=first_step,
-        )
-        for indices in batches:
-            own = indices[rank::world]
+            processes=self.processes,
+        ):
             yield self.embeddings[own], self.labels[own]
 
 
