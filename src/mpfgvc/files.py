@@ -7,7 +7,8 @@ where `whole_folder` finds it for a reader and `restore_folder` puts it back for
 
 `digests.json` holds the SHA-256 of the files of its folder that are read again: a damaged one is refused.
 While a file is being replaced, the digests of the old and the new content are both good. A folder has one
-writer at a time: `claim_folder` sees to that.
+writer at a time: `claim_folder` sees to that. Commands that add a file to a finished run do not claim it, and
+change the digests one after the other.
 """
 
 import hashlib
@@ -62,13 +63,13 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder that can be written to. Raises OutputError if it cannot."""
-    with _output_errors(path):
+    """Make a folder that can be written to. Raises OutputError if it cannot; no new folder is left then."""
+    with _output_errors(path), _no_empty_folders(path):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
         path.mkdir(parents=True, exist_ok=True)
         with _part_of(path / "probe") as probe:
-            probe.touch()
+            probe.write_bytes(b"probe")
     return path
 
 
@@ -78,9 +79,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises OutputError for whatever the system refuses, within the block, too.
     """
-    with _output_errors(path), _part_of(path) as part:
+    with _output_errors(path), _no_empty_folders(path), _part_of(path) as part:
         part.mkdir(parents=True)
-        remove_leftovers(path.parent)
         restore_folder(path)
         if os.path.lexists(path) and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
@@ -120,24 +120,6 @@ def restore_folder(path: Path) -> None:
             aside.rename(rest)  # a folder that is half removed must not have a name that is restored
 
 
-def part_path(path: Path) -> Path:
-    """A hidden name beside `path` that no other process and no other call uses."""
-    return path.with_name(f".{path.name[:20]}.{os.getpid()}-{next(_numbers)}@{host_name()}.part")
-
-
-def remove_leftovers(folder: Path, *, claimed: bool = False) -> None:
-    """Remove what killed processes left unfinished.
-
-    Whether a process of another host still runs cannot be seen, and on Windows of no other process: what
-    they left goes only if this process has `claimed` the folder.
-    """
-    with suppress(OSError):
-        for path in list(folder.iterdir()):
-            part = _PART.fullmatch(path.name)
-            if part and _is_leftover(int(part["process"]), part["host"], claimed=claimed):
-                remove(path)
-
-
 def remove(path: Path) -> None:
     """Remove a file, a link, or a folder with all it holds; what cannot be removed stays."""
     with suppress(OSError):
@@ -153,14 +135,18 @@ def host_name() -> str:
 
 
 def write_with_digest(path: Path, content: bytes) -> None:
-    """Replace a file and its digest. Raises OutputError, or CheckpointError for damaged digests."""
+    """Replace a file and its digest; other processes may do so in the same folder.
+
+    Raises OutputError, or CheckpointError for damaged digests.
+    """
     new = hashlib.sha256(content).hexdigest()
-    digests = _read_digests(path.parent)
-    before = _several(digests.get(path.name, [])) or ([_digest_of(path)] if path.is_file() else [])
     file = path.parent / DIGESTS
-    write_bytes(file, digests_document({**digests, path.name: [new, *before]}))
-    write_bytes(path, content)
-    write_bytes(file, digests_document({**digests, path.name: new}))
+    with _locked(path.parent / f".{DIGESTS}.lock", seconds=60):
+        digests = _read_digests(path.parent)
+        before = digests.get(path.name) or ([_digest_of(path)] if path.is_file() else [])
+        write_bytes(file, digests_document({**digests, path.name: [new, *before]}))
+        write_bytes(path, content)
+        write_bytes(file, digests_document({**digests, path.name: [new]}))
 
 
 def check_digest(path: Path) -> bool:
@@ -168,9 +154,9 @@ def check_digest(path: Path) -> bool:
 
     Raises CheckpointError in one line for a file or digests that are damaged or cannot be read.
     """
-    digests = _read_digests(path.parent).get(path.name, "")
-    while digests and _digest_of(path) not in _several(digests):
-        now = _read_digests(path.parent).get(path.name, "")
+    digests = _read_digests(path.parent).get(path.name, [])
+    while digests and _digest_of(path) not in digests:
+        now = _read_digests(path.parent).get(path.name, [])
         if now == digests:  # else the file was replaced while it was read
             rule = f"is damaged: its content does not match {DIGESTS} beside it"
             hint = f"restore it from a copy, or remove its lines from {DIGESTS} to use it unchecked"
@@ -184,13 +170,14 @@ def stored_digest(path: Path) -> str:
 
     Raises CheckpointError if it cannot be read.
     """
-    digest = _read_digests(path.parent).get(path.name, "")
-    return digest if isinstance(digest, str) else ""
+    digests = _read_digests(path.parent).get(path.name, [])
+    return digests[0] if len(digests) == 1 else ""
 
 
-def digests_document(digests: Mapping[str, str | list[str]]) -> bytes:
-    """The content of `digests.json`: the digest of each file; two of one that is being replaced."""
-    return json.dumps(dict(digests), indent=2).encode() + b"\n"
+def digests_document(digests: Mapping[str, list[str]]) -> bytes:
+    """The content of `digests.json`: the digest of each file; a list of two for one that is being replaced."""
+    plain = {name: of_file[0] if len(of_file) == 1 else of_file for name, of_file in digests.items()}
+    return json.dumps(plain, indent=2).encode() + b"\n"
 
 
 def file_digest(path: Path) -> str:
@@ -203,41 +190,22 @@ def file_digest(path: Path) -> str:
 def claim_folder(folder: Path) -> Iterator[None]:
     """Own an existing folder within the block; the claim ends with the process, however it ends.
 
-    What others left unfinished in it is removed.
+    What killed processes left unfinished in it is removed.
 
     Raises CheckpointError, naming the owner, if another process or another block owns it;
     OutputError if the folder cannot be written to.
     """
-    from filelock import FileLock, Timeout
-
     # Not 0 seconds: an owner that ends at this moment removes the lock that was opened here.
-    lock = FileLock(folder / LOCK, timeout=1, thread_local=False)
-    with _output_errors(folder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # filelock's own way where the system has no flock
+    with _locked(folder / LOCK, seconds=1):
         try:
-            lock.acquire()
-        except Timeout:
-            owner = _owner(folder)
-            hint = "wait until it has ended, or choose another --out"
-            with suppress(OSError):
-                if (folder / LOCK).stat().st_size:  # not the system's lock, so it outlives a killed owner
-                    hint = f"{hint}; if it was killed on another machine, remove {folder / LOCK}"
-            raise CheckpointError(f"{folder} is in use by {owner}; {hint}") from None
-        except OSError as error:
-            if error.errno not in (ENOLCK, EOPNOTSUPP):
-                raise
-            remove(folder / LOCK)
-            hint = "choose another --out, on a disk of this machine"
-            raise OutputError(f"{folder} is on a file system without locks; {hint}") from None
-    try:
-        write_text(folder / OWNER, _this_process())
-        remove_leftovers(folder, claimed=True)
-        yield
-    finally:
-        if lock.is_locked:  # not in a forked child
+            write_text(folder / OWNER, _this_process())
+            for path in list(folder.iterdir()):
+                part = _PART.fullmatch(path.name)
+                if part and not _is_running(int(part["process"]), part["host"]):
+                    remove(path)
+            yield
+        finally:
             remove(folder / OWNER)
-            remove(folder / LOCK)
-            lock.release()
 
 
 def pyarrow_for(what: str) -> Any:
@@ -267,22 +235,52 @@ def read_header(path: str | Path) -> dict[str, StoredTensor]:
         return {name: StoredTensor(tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
 
 
-def _read_digests(folder: Path) -> dict[str, str | list[str]]:
+@contextmanager
+def _locked(file: Path, *, seconds: float) -> Iterator[None]:
+    """Hold a lock within the block, which the system gives back if this process is killed.
+
+    Raises CheckpointError if another holds it for so long, OutputError where there are no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock, folder = FileLock(file, timeout=seconds, thread_local=False), file.parent
+    with _output_errors(folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # filelock's own way where the system has no flock
+        try:
+            lock.acquire()
+        except Timeout:
+            hint = "wait until it has ended, or choose another --out"
+            with suppress(OSError):
+                if file.stat().st_size:  # not the system's lock, so it outlives a killed owner
+                    hint = f"{hint}; if it was killed on another machine, remove {file}"
+            raise CheckpointError(f"{folder} is in use by {_owner(folder)}; {hint}") from None
+        except OSError as error:
+            if error.errno not in (ENOLCK, EOPNOTSUPP):
+                raise
+            remove(file)
+            hint = "choose another --out, on a disk of this machine"
+            raise OutputError(f"{folder} is on a file system without locks; {hint}") from None
+    try:
+        yield
+    finally:
+        if lock.is_locked:  # not in a forked child
+            remove(file)
+            lock.release()
+
+
+def _read_digests(folder: Path) -> dict[str, list[str]]:
     file = folder / DIGESTS
     try:
-        digests: dict[str, str | list[str]] = json.loads(file.read_bytes())
-        if not all(re.fullmatch("[0-9a-f]{64}", digest) for name in digests for digest in _several(digests[name])):
+        stored = json.loads(file.read_bytes())
+        digests = {name: [value] if isinstance(value, str) else list(value) for name, value in stored.items()}
+        if not all(re.fullmatch("[0-9a-f]{64}", digest) for digest in itertools.chain(*digests.values())):
             raise ValueError("it must hold SHA-256 digests by the names of files")
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         hint = "restore it from a copy, or delete it to use the files of its folder unchecked"
         raise CheckpointError(f"{file} is damaged or unreadable: {one_line(error)}; {hint}") from None
     return digests
-
-
-def _several(digests: str | list[str]) -> list[str]:
-    return [digests] if isinstance(digests, str) else digests
 
 
 def _digest_of(path: Path) -> str:
@@ -307,19 +305,22 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {host_name()} since {since} ({command})\n"
 
 
-def _is_leftover(process: int, host: str, *, claimed: bool) -> bool:
-    """Whether nobody writes the unfinished file of this process any more, as far as can be seen."""
+def _is_running(process: int, host: str) -> bool:
+    """Whether a process may still write: another one of this host that has not ended, or this one.
+
+    On another host, and on Windows, that cannot be seen; the owner of a folder takes it for ended.
+    """
     if (process, host) == (os.getpid(), host_name()):
-        return False
+        return True
     if host != host_name() or sys.platform == "win32":  # there, os.kill ends the process whatever the signal
-        return claimed
+        return False
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
-        return True
+        return False
     except PermissionError:
         pass
-    return False
+    return True
 
 
 def _aside(path: Path) -> Path:
@@ -330,14 +331,27 @@ def _aside(path: Path) -> Path:
 
 @contextmanager
 def _part_of(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`; whatever still has it after the block is removed."""
+    """A hidden name beside `path` that nobody else uses; what still has it after the block is removed."""
     if not path.name:
         raise IsADirectoryError(ENOTDIR, "it is no file or folder that can be replaced", str(path))
-    part = part_path(path)
+    part = path.with_name(f".{path.name[:20]}.{os.getpid()}-{next(_numbers)}@{host_name()}.part")
     try:
         yield part
     finally:
         remove(part)
+
+
+@contextmanager
+def _no_empty_folders(path: Path) -> Iterator[None]:
+    """Remove, after a block that fails, the folders down to `path` that it made, as far as they are empty."""
+    missing = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+OPEN, CLOSE = os.open, os.close
 CALLS = ("close", "fsync", "mkdir", "open", "rename", "replace", "rmdir", "unlink")
 
 
@@ -23,19 +25,23 @@ def kill_at_every_call(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[]
     def kill(action: Callable[[], None]) -> Iterator[int]:
         for allowed in range(1000):
             with monkeypatch.context() as patches:
-                _allow(allowed, patches)
+                opened: set[int] = set()
+                _allow(allowed, opened, patches)
                 try:
                     action()
                 except Killed:
                     pass
                 else:
                     return
+            for descriptor in opened:  # as the system does, which gives back their locks
+                with suppress(OSError):
+                    os.close(descriptor)
             yield allowed
 
     return kill
 
 
-def _allow(calls: int, patches: pytest.MonkeyPatch) -> None:
+def _allow(calls: int, opened: set[int], patches: pytest.MonkeyPatch) -> None:
     """Let so many calls through, and no later one."""
     left = [calls]
 
@@ -44,7 +50,12 @@ def _allow(calls: int, patches: pytest.MonkeyPatch) -> None:
             if left[0] == 0:
                 raise Killed
             left[0] -= 1
-            return function(*arguments, **options)
+            result = function(*arguments, **options)
+            if function is OPEN:
+                opened.add(result)
+            elif function is CLOSE:
+                opened.discard(arguments[0])
+            return result
 
         return call
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,7 @@ from mpfgvc.files import (
     host_name,
     make_folder,
     new_folder,
-    part_path,
     read_header,
-    remove_leftovers,
     restore_folder,
     stored_digest,
     whole_folder,
@@ -67,13 +66,14 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+WRITERS = [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
+
+
 def test_a_kill_at_any_call_leaves_the_old_or_the_new_file(tmp_path: Path, kill_at_every_call: Kill) -> None:
     path = tmp_path / "a.bin"
     write_bytes(path, b"old")
     kept = [path.read_bytes() for _ in kill_at_every_call(lambda: write_bytes(path, b"new content"))]
     assert set(kept) == {b"old", b"new content"}
-    remove_leftovers(tmp_path)  # those of this process are not finished yet
-    assert "a.bin" in _names(tmp_path)
 
 
 def test_text_keeps_the_bytes_of_file_names_that_are_not_utf_8(tmp_path: Path) -> None:
@@ -97,13 +97,6 @@ def test_a_file_reaches_the_disk_before_it_takes_its_name_and_the_name_before_th
     assert synced == [("file", False), ("folder", True)]
 
 
-@pytest.mark.parametrize("letter", ["a", "é"])
-def test_the_longest_names_work_for_files(tmp_path: Path, letter: str) -> None:
-    name = (letter * 255).encode()[:255].decode(errors="ignore")
-    write_bytes(tmp_path / name, b"content")
-    assert _names(tmp_path) == {name}
-
-
 @pytest.mark.parametrize("name", ["b" * 256, "file/below", "folder", "missing/a.bin", "."])
 def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("a file")
@@ -116,34 +109,41 @@ def test_a_path_that_cannot_be_written_is_named_in_one_line(tmp_path: Path, name
         make_folder(tmp_path / "file")
 
 
-@pytest.mark.parametrize(
-    "write", [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
-)
-def test_a_refusal_of_every_call_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], object]
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("write", WRITERS)
+def test_what_no_path_can_be_is_refused_in_one_line(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
+    with pytest.raises(OutputError, match=r"^cannot write '[ -~]*': it is no path that a file can have"):
+        write(tmp_path / name)
+    assert not _names(tmp_path)
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_full_disk_is_one_line_and_leaves_no_folder(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    """Folders can still be made on it, but no file can be filled."""
+    pid = os.fork()
+    if pid == 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        try:
+            write(tmp_path / "a" / "b" if write is not WRITERS[0] else tmp_path / "b")
+        except OutputError as error:
+            os._exit(7 if "File too large; make room or choose another --out" in str(error) else 8)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert not _names(tmp_path)
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bytes(tmp_path / "a.bin", b"old")
+
+    def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    for name in ("unlink", "mkdir", "fsync", "open", "replace", "rename", "rmdir"):
-        monkeypatch.setattr(os, name, refuse)
-    with pytest.raises(OutputError, match=rf"^cannot write {tmp_path}/out: No space left on device; [^\n]*$"):
-        write(tmp_path / "out")
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_half_of_the_new(tmp_path: Path) -> None:
-    write_bytes(tmp_path / "a.bin", b"old")
-    code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom mpfgvc.files import write_bytes\n"
-        "from mpfgvc.errors import OutputError\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "try:\n    write_bytes(Path(sys.argv[1]), bytes(20_000))\n"
-        "except OutputError as error:\n    print(error)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.bin"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"cannot write {tmp_path / 'a.bin'}: File too large; ")
-    assert _names(tmp_path) == {"a.bin"}
-    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=rf"^cannot write {tmp_path}/a.bin: No space left on device; [^\n]*$"):
+        write_bytes(tmp_path / "a.bin", b"new")
+    assert _content(tmp_path) == [("a.bin", "old")]
 
 
 def test_a_new_folder_replaces_the_old_one_whole_and_a_link_but_not_its_target(tmp_path: Path) -> None:
@@ -195,56 +195,58 @@ def test_a_kill_at_any_call_leaves_a_whole_folder_to_readers_and_to_the_owner(
     found = []
     for _ in kill_at_every_call(lambda: _fill(model, "new")):
         found.append(_content(whole_folder(model)))
+        for _ in kill_at_every_call(lambda: restore_folder(model)):
+            assert _content(whole_folder(model)) == found[-1]
         restore_folder(model)
         assert _content(model) == found[-1]
+        assert not list(tmp_path.glob(".*old"))
         _fill(model, "old")
     assert {text for content in found for _, text in content} == {"old", "new"}
     assert all(content in (_whole("old"), _whole("new")) for content in found)
 
 
-def test_a_kill_while_a_folder_is_restored_leaves_a_whole_one(tmp_path: Path, kill_at_every_call: Kill) -> None:
-    model = tmp_path / "model"
-    _fill(model, "old")
-    for _ in kill_at_every_call(lambda: _fill(model, "new")):
-        for _ in kill_at_every_call(lambda: restore_folder(model)):
-            assert _content(whole_folder(model)) in (_whole("old"), _whole("new"))
-        restore_folder(model)
-        assert not list(tmp_path.glob(".*old"))
-        _fill(model, "old")
+def test_the_longest_names_work_and_stay_apart(tmp_path: Path) -> None:
+    name = ("é" * 255).encode()[:255].decode(errors="ignore")
+    write_bytes(tmp_path / name, b"content")
+    names = ["a" * 254 + letter for letter in "bc"]
+    for folder in names:
+        _fill(tmp_path / folder, "old")
+    (tmp_path / names[0]).rename(tmp_path / "gone")
+    _fill(tmp_path / names[1], "new")
+    assert whole_folder(tmp_path / names[0]) == tmp_path / names[0]
+    assert _content(tmp_path / names[1]) == _whole("new")
+    assert _names(tmp_path) == {name, "gone", names[1]}
 
 
-def test_leftovers_of_processes_that_ended_go_and_files_of_others_stay(tmp_path: Path) -> None:
-    code = (
-        "import os, sys\nfrom pathlib import Path\nfrom mpfgvc.files import new_folder\n"
-        "with new_folder(Path(sys.argv[1])) as part:\n"
-        "    (part / 'half.txt').write_text('half')\n    os._exit(1)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path / "dataset"], check=False)
-    assert len(_names(tmp_path)) == 1
-    foreign = ".a.1-0@node7.part"  # of another host, which may write it still
-    own, others = part_path(tmp_path / "c").name, {".film.part", f"film.7-0@{host_name()}.part", ".hidden"}
-    for name in (foreign, own, *others):
-        (tmp_path / name).write_text("half")
-    os.utime(tmp_path / foreign, (0, 0))
-    _fill(tmp_path / "other", "new")
-    assert _names(tmp_path) == {"other", foreign, own, *others}
-    with claim_folder(tmp_path):  # so no other host writes here any more
-        pass
-    assert _names(tmp_path) == {"other", own, *others}
-    remove_leftovers(tmp_path / "missing")
+def test_make_folder_makes_the_folders_above_and_leaves_no_trace(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
+    assert not _names(tmp_path / "a" / "b")
 
 
-def test_on_windows_only_the_owner_of_a_folder_removes_leftovers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("system", ["linux", "win32"])
+def test_the_owner_of_a_folder_removes_what_ended_processes_and_other_hosts_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
 ) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")  # where no process can be asked whether it runs
-    own, ended = part_path(tmp_path / "a").name, f".b.999999999-0@{host_name()}.part"
-    for name in (own, ended):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [f".a.{ended.pid}-0@{host_name()}.part", ".a.1-0@node7.part"]
+    kept = {f".c.{os.getpid()}-7@{host_name()}.part", ".film.part", f"film.7-0@{host_name()}.part", ".hidden"}
+    for name in (*left, *kept):
         (tmp_path / name).write_text("half")
-    remove_leftovers(tmp_path)
-    assert _names(tmp_path) == {own, ended}
-    remove_leftovers(tmp_path, claimed=True)
-    assert _names(tmp_path) == {own}
+    (tmp_path / f".model.{ended.pid}-1@{host_name()}.part").mkdir()
+    _fill(tmp_path / "other", "new")
+    assert len(_names(tmp_path)) == 8, "who does not own it removes nothing"
+    monkeypatch.setattr(sys, "platform", system)  # on Windows no process can be asked whether it runs
+    with claim_folder(tmp_path):
+        assert _names(tmp_path) == {"other", ".lock", ".owner", *kept}
+    assert _names(tmp_path) == {"other", *kept}
+
+
+def _locks_fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
@@ -252,9 +254,9 @@ def test_a_file_system_without_locks_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     _locks_fail_with(number, monkeypatch)
+    rule = "is on a file system without locks; choose another --out, on a disk of this machine"
     with pytest.raises(OutputError) as caught, claim_folder(tmp_path):
         raise AssertionError
-    rule = "is on a file system without locks; choose another --out, on a disk of this machine"
     assert str(caught.value) == f"{tmp_path} {rule}"
     assert not _names(tmp_path)
 
@@ -270,13 +272,6 @@ def test_a_file_system_without_flock_has_one_owner_by_a_file_without_a_warning(
     assert not recwarn.list
 
 
-def _locks_fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-
-
 def test_an_owner_that_ends_at_the_same_moment_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flock = fcntl.flock
 
@@ -290,32 +285,6 @@ def test_an_owner_that_ends_at_the_same_moment_does_not_count(tmp_path: Path, mo
         assert _names(tmp_path) == {".lock", ".owner"}
 
 
-@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
-@pytest.mark.parametrize(
-    "write", [lambda path: write_bytes(path, b"new"), make_folder, lambda path: _fill(path, "new")]
-)
-def test_what_no_path_can_be_is_refused_in_one_line(tmp_path: Path, name: str, write: Callable[[Path], object]) -> None:
-    with pytest.raises(OutputError, match=r"^cannot write '[ -~]*': it is no path that a file can have"):
-        write(tmp_path / name)
-    assert not _names(tmp_path)
-
-
-def test_the_longest_names_work_for_folders_and_stay_apart(tmp_path: Path) -> None:
-    names = ["a" * 254 + letter for letter in "bc"]
-    for name in names:
-        _fill(tmp_path / name, "old")
-    (tmp_path / names[0]).rename(tmp_path / "gone")
-    _fill(tmp_path / names[1], "new")
-    assert whole_folder(tmp_path / names[0]) == tmp_path / names[0]
-    assert _content(tmp_path / names[1]) == _whole("new")
-    assert _names(tmp_path) == {"gone", names[1]}
-
-
-def test_make_folder_makes_the_folders_above_and_leaves_no_trace(tmp_path: Path) -> None:
-    assert make_folder(tmp_path / "a" / "b") == make_folder(tmp_path / "a" / "b")
-    assert not _names(tmp_path / "a" / "b")
-
-
 def test_a_whole_file_matches_its_digest_which_is_the_sha_256(file: Path) -> None:
     assert check_digest(file)
     assert file.read_bytes() == CONTENT
@@ -323,18 +292,26 @@ def test_a_whole_file_matches_its_digest_which_is_the_sha_256(file: Path) -> Non
     assert json.loads((file.parent / DIGESTS).read_text()) == {"checkpoint.pt": stored_digest(file)}
     write_with_digest(file.with_name("other.pt"), b"other")
     assert check_digest(file)
+    assert _names(file.parent) == {"checkpoint.pt", "other.pt", DIGESTS}
+
+
+def test_writers_at_the_same_time_lose_no_entry(tmp_path: Path) -> None:
+    names = [f"predictions-{number}.csv" for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: write_with_digest(tmp_path / name, name.encode()), names))
+    assert all(check_digest(tmp_path / name) for name in names)
+    assert _names(tmp_path) == {*names, DIGESTS}
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         lambda content: bytes([content[0] ^ 1]) + content[1:],
-        lambda content: content[:4096] + bytes(100) + content[4196:],
         lambda content: content[:-1],
         lambda _: b"",
         lambda content: content + b"\0",
     ],
-    ids=["first bit", "zeros", "one byte less", "empty", "one byte more"],
+    ids=["first bit", "one byte less", "empty", "one byte more"],
 )
 def test_a_damaged_file_is_refused_in_one_line(file: Path, damage: Callable[[bytes], bytes]) -> None:
     file.write_bytes(damage(CONTENT))

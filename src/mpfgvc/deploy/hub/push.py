@@ -71,7 +71,7 @@ def hub_model(
         dataset=dataset,
     )
     content = description.to_bytes()
-    digests = {DESCRIPTION: hashlib.sha256(content).hexdigest(), WEIGHTS: file_digest(model / WEIGHTS)}
+    digests = {DESCRIPTION: [hashlib.sha256(content).hexdigest()], WEIGHTS: [file_digest(model / WEIGHTS)]}
     files: dict[str, bytes | Path] = {
         "README.md": card.text.encode(errors="backslashreplace"),
         WEIGHTS: model / WEIGHTS,
