@@ -26,7 +26,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.index_files import check_file, read_text
+from mpfgvc.data.readers.index_files import read_text
 from mpfgvc.data.readers.tables import read_csv_rows, text_of
 from mpfgvc.data.samples import counted
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
@@ -145,8 +145,7 @@ def _entries(path: Path) -> Iterator[_Entry]:
     if kind not in (".csv", *_YAML):
         rule = f"must be a .csv, .yaml or .yml file, or {BUNDLED_DESCRIPTIONS}"
         raise ConfigError(f"model.descriptions {rule}, got {path}")
-    check_file("model.descriptions", path)
-    text = read_text(path)
+    text = read_text(path, "model.descriptions")
     return _yaml_entries(path, text) if kind in _YAML else _csv_entries(path, text)
 
 

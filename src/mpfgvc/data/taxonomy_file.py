@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mpfgvc.config import NESTED_FOLDERS
 from mpfgvc.data.names import bird_name, look, nabird_name
-from mpfgvc.data.readers.index_files import check_file, read_names, read_numbers, read_text
+from mpfgvc.data.readers.index_files import read_names, read_numbers, read_text
 from mpfgvc.data.readers.tables import read_csv_rows
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy, filled
@@ -47,7 +47,6 @@ def read_taxonomy(source: str | Path, classes: Sequence[str]) -> ReadTaxonomy:
     rows that contradict each other, and for a tree without any level.
     """
     path = Path(source).expanduser()
-    check_file("data.taxonomy", path)
     if path.name == HIERARCHY:
         paths = _nabirds_paths(path)
     elif path.suffix.lower() == ".csv":
@@ -98,7 +97,7 @@ class _Paths:
 
 
 def _csv_paths(path: Path) -> _Paths:
-    text = read_text(path)
+    text = read_text(path, "data.taxonomy")
     of_class: dict[str, tuple[str, ...]] = {}
     levels: tuple[str, ...] = ()
     for row in read_csv_rows(path, text, needed=(CLASS,), known=(CLASS,)):

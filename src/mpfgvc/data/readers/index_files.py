@@ -9,9 +9,31 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mpfgvc.data.listing import missing_files, readable
-from mpfgvc.data.samples import in_short
+from mpfgvc.data.listing import missing_files
 from mpfgvc.errors import ConfigError, DataError
+
+
+def read_bytes(path: Path, setting: str | None = None) -> bytes:
+    """The content of a file that the dataset must have, or that a setting names. Raises DataError, ConfigError."""
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        what = "is not a file" if path.exists() else "does not exist"
+        if setting is not None:
+            raise ConfigError(f"{setting}: {path} {what}; check the path") from None
+        raise DataError(f"{path} {what}; data.root must be the folder of the unpacked dataset, whole") from None
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+
+
+def read_text(path: Path, setting: str | None = None) -> str:
+    """The same as text in UTF-8."""
+    content = read_bytes(path, setting)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} line {line} must be text in UTF-8; save the file in that encoding") from None
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -37,82 +59,23 @@ def read_pairs(path: Path) -> dict[str, str]:
 
 def read_numbers(path: Path) -> dict[str, int]:
     """An index of lines `key number`."""
-    return {key: whole_number(value, f"{path} line {line}") for line, key, value in _rows(path)}
+    return {key: _whole_number(value, f"{path} line {line}") for line, key, value in _rows(path)}
 
 
 def read_names(path: Path) -> dict[int, str]:
     """An index of lines `class-id class name`. Refuses a number that comes twice, as 1 and as 01."""
     names: dict[int, str] = {}
     for line, key, name in _rows(path):
-        number = whole_number(key, f"{path} line {line}")
+        number = _whole_number(key, f"{path} line {line}")
         if number in names:
             raise DataError(f"{path} line {line} repeats the number {number}; remove one of the lines")
         names[number] = name
     return names
 
 
-def whole_number(text: str, where: str) -> int:
-    """The number that `text` spells in the digits 0 to 9, or a DataError that begins with `where`."""
-    if re.fullmatch("-?[0-9]{1,18}", text) is None:
-        raise DataError(f"{where} must be a whole number, got {text!r:.40}; restore the line")
-    return int(text)
-
-
-def check_file(setting: str, path: Path) -> None:
-    """Refuse a setting whose path is not a file. Raises ConfigError, or DataError for a closed folder."""
-    with readable(path.parent):
-        state = "" if path.is_file() else "is not a file" if path.exists() else "does not exist"
-    if state:
-        raise ConfigError(f"{setting}: {path} {state}; check the path")
-
-
-def decode(content: bytes, path: Path) -> str:
-    """The text of a file in UTF-8. Raises DataError with the line that is not."""
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} line {line} must be text in UTF-8; save the file in that encoding") from None
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8. Raises DataError."""
-    try:
-        return decode(path.read_bytes(), path)
-    except FileNotFoundError:
-        hint = "data.root must be the folder of the unpacked dataset, whole"
-        raise DataError(f"{path} does not exist; {hint}") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check the file's permissions") from None
-
-
-def _rows(path: Path) -> list[tuple[int, str, str]]:
-    """The number, the key and the value of each line."""
-    rows: dict[str, tuple[int, str, str]] = {}
-    for number, line in read_lines(path):
-        key, _, value = line.partition(" ")
-        if not value.strip():
-            raise DataError(f"{path} line {number} must hold two columns, got {line!r:.60}; restore the line")
-        if key in rows:
-            raise DataError(f"{path} line {number} repeats {key}, which must be unique; remove one of the lines")
-        rows[key] = (number, key, value.strip())
-    return list(rows.values())
-
-
-def refuse_unmatched(path: Path, keys: Iterable[str], wanted: Iterable[str], what: str) -> None:
-    """Refuse an index at `path` that lacks one of the `wanted` image ids."""
-    held = set(keys)
-    lacking = [key for key in wanted if key not in held]
-    if lacking:
-        raise DataError(
-            f"{path} gives no {what} for {len(lacking)} images of images.txt: {in_short(lacking)}; "
-            "take all index files from one release"
-        )
-
-
-def refuse_repeated(index: Path, paths: Iterable[str | Path]) -> None:
+def refuse_repeated(index: Path, paths: Iterable[str]) -> None:
     """Refuse an index that names one file twice."""
-    seen: set[str | Path] = set()
+    seen: set[str] = set()
     for path in paths:
         if path in seen:
             raise DataError(f"{index} names {path} twice; remove one of the two entries")
@@ -122,12 +85,30 @@ def refuse_repeated(index: Path, paths: Iterable[str | Path]) -> None:
 def refuse_missing(index: Path, paths: Sequence[Path]) -> None:
     """Refuse an index that names what is not a file on the disk."""
     missing = missing_files(paths)
-    if not missing:
-        return
     special = next((path for path in missing if path.exists()), None)
     if special is not None:
         raise DataError(f"{index} names {special}, which is not a regular file; remove its entry")
-    raise DataError(
-        f"{index} names {len(paths)} files, {len(missing)} of them missing, first {missing[0]}; "
-        "unpack the images again or remove their entries"
-    )
+    if missing:
+        raise DataError(
+            f"{index} names {len(paths)} files, {len(missing)} of them missing, first {missing[0]}; "
+            "unpack the images again or remove their entries"
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """The number, the key and the value of each line."""
+    seen: set[str] = set()
+    for number, line in read_lines(path):
+        key, _, value = line.partition(" ")
+        if not value.strip():
+            raise DataError(f"{path} line {number} must hold two columns, got {line!r:.60}; restore the line")
+        if key in seen:
+            raise DataError(f"{path} line {number} repeats {key}, which must be unique; remove one of the lines")
+        seen.add(key)
+        yield number, key, value.strip()
+
+
+def _whole_number(text: str, where: str) -> int:
+    if re.fullmatch("-?[0-9]{1,18}", text) is None:
+        raise DataError(f"{where} must be a whole number, got {text!r:.40}; restore the line")
+    return int(text)

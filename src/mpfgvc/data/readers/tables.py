@@ -19,7 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.index_files import check_file, read_text, refuse_missing
+from mpfgvc.data.readers.index_files import read_bytes, read_text, refuse_missing
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split
 from mpfgvc.data.split import photo_set
 from mpfgvc.errors import DataError, one_line
@@ -132,7 +132,6 @@ def number_of(text: str) -> int | None:
 
 
 def _read_rows(path: Path, root: Path) -> list[_Row]:
-    check_file("data.manifest", path)
     rows = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     if not rows:
         raise DataError(f"{path} has no rows; list the photographs, one in a row")
@@ -142,8 +141,8 @@ def _read_rows(path: Path, root: Path) -> list[_Row]:
 
 
 def _read_csv(path: Path) -> list[_Row]:
-    text = read_text(path)
-    return [_row(row.where, row.cells) for row in read_csv_rows(path, text, needed=_NEEDED, known=_COLUMNS)]
+    rows = read_csv_rows(path, read_text(path, "data.manifest"), needed=_NEEDED, known=_COLUMNS)
+    return [_row(row.where, row.cells) for row in rows]
 
 
 def _read_parquet(path: Path) -> list[_Row]:
@@ -152,10 +151,10 @@ def _read_parquet(path: Path) -> list[_Row]:
     except ImportError:
         raise DataError(f"{path} needs pyarrow to be read: pip install 'mpfgvc[parquet]'") from None
     try:
-        columns = pyarrow.parquet.read_schema(path).names
+        table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(read_bytes(path, "data.manifest")))
+        columns = table.schema_arrow.names
         refuse_columns(path, columns, needed=_NEEDED, known=_COLUMNS)
-        held = [name for name in _COLUMNS if name in columns]
-        entries = pyarrow.parquet.read_table(path, columns=held).to_pylist()
+        entries = table.read([name for name in _COLUMNS if name in columns]).to_pylist()
     except (OSError, ValueError, NotImplementedError) as error:
         reason = one_line(error)
         raise DataError(f"the manifest {path} is not a readable Parquet file: {reason}; export it again") from None

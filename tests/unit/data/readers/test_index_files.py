@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.readers.index_files import read_names, read_numbers, read_pairs, refuse_missing, refuse_repeated
+from mpfgvc.data.readers.index_files import read_names, read_numbers, read_pairs, refuse_missing
 from mpfgvc.errors import DataError
 
 
@@ -69,9 +69,3 @@ def test_missing_files_are_counted_and_the_first_is_named(tmp_path, index):
     refuse_missing(index, paths[:1])
     with pytest.raises(DataError, match=r"names 3 files, 2 of them missing, first .*gone\.jpg"):
         refuse_missing(index, paths)
-
-
-def test_a_file_that_an_index_names_twice_is_refused(index):
-    refuse_repeated(index, ["a.jpg", "b.jpg"])
-    with pytest.raises(DataError, match=r"names b\.jpg twice"):
-        refuse_repeated(index, ["b.jpg", "a.jpg", "b.jpg"])
