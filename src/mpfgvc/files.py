@@ -54,7 +54,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
     Raises OutputError for what the system refuses, within the block, too.
     """
-    with _output_errors(path), _part_of(path) as part:
+    with output_errors(path), _part_of(path) as part:
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -64,7 +64,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 def make_folder(path: Path) -> Path:
     """Make a folder that can be written to. Raises OutputError if it cannot; no new folder is left then."""
-    with _output_errors(path), _no_empty_folders(path):
+    with output_errors(path), _no_empty_folders(path):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
         path.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises OutputError for whatever the system refuses, within the block, too.
     """
-    with _output_errors(path), _no_empty_folders(path), _part_of(path) as part:
+    with output_errors(path), _no_empty_folders(path), _part_of(path) as part:
         part.mkdir(parents=True)
         restore_folder(path)
         if os.path.lexists(path) and not path.is_dir():
@@ -111,7 +111,7 @@ def whole_folder(path: Path) -> Path:
 
 def restore_folder(path: Path) -> None:
     """Give a folder its name back if a kill left it aside. Raises OutputError."""
-    with _output_errors(path), _part_of(path) as rest:
+    with output_errors(path), _part_of(path) as rest:
         aside = _aside(path)
         if aside.is_dir() and not os.path.lexists(path):
             aside.rename(path)
@@ -143,7 +143,9 @@ def write_with_digest(path: Path, content: bytes) -> None:
     file = path.parent / DIGESTS
     with _locked(path.parent / f".{DIGESTS}.lock", seconds=60):
         digests = _read_digests(path.parent)
-        before = digests.get(path.name) or ([_digest_of(path)] if path.is_file() else [])
+        before = digests.get(path.name, [])
+        if len(before) != 1 and path.is_file() and ((now := _digest_of(path)) in before or not before):
+            before = [now]  # of two, one may be of a file that was never written
         write_bytes(file, digests_document({**digests, path.name: [new, *before]}))
         write_bytes(path, content)
         write_bytes(file, digests_document({**digests, path.name: [new]}))
@@ -236,6 +238,23 @@ def read_header(path: str | Path) -> dict[str, StoredTensor]:
 
 
 @contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system refuses within the block into an OutputError about `path`."""
+    try:
+        with suppress(OSError):
+            path.lstat()
+    except ValueError as error:  # a NUL byte, or half of a surrogate pair
+        rule = "it is no path that a file can have"
+        raise OutputError(f"cannot write {str(path)!a}: {rule} ({error}); choose another --out") from None
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "make room or choose another --out; what was there is unchanged"
+        raise OutputError(f"cannot write {path}: {reason}; {hint}") from None
+
+
+@contextmanager
 def _locked(file: Path, *, seconds: float) -> Iterator[None]:
     """Hold a lock within the block, which the system gives back if this process is killed.
 
@@ -244,7 +263,7 @@ def _locked(file: Path, *, seconds: float) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock, folder = FileLock(file, timeout=seconds, thread_local=False), file.parent
-    with _output_errors(folder), warnings.catch_warnings():
+    with output_errors(folder), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # filelock's own way where the system has no flock
         try:
             lock.acquire()
@@ -362,19 +381,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        with suppress(OSError):
-            path.lstat()
-    except ValueError as error:  # a NUL byte, or half of a surrogate pair
-        rule = "it is no path that a file can have"
-        raise OutputError(f"cannot write {str(path)!a}: {rule} ({error}); choose another --out") from None
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        hint = "make room or choose another --out; what was there is unchanged"
-        raise OutputError(f"cannot write {path}: {reason}; {hint}") from None

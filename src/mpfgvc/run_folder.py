@@ -20,7 +20,6 @@ A run is written by one process only, which has claimed the folder. The tensors 
 training/checkpoint.py.
 """
 
-import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,8 +30,17 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mpfgvc.config import Config
-from mpfgvc.errors import CheckpointError, OutputError, one_line
-from mpfgvc.files import DIGESTS, check_digest, claim_folder, make_folder, restore_folder, write_text, write_with_digest
+from mpfgvc.errors import CheckpointError, one_line
+from mpfgvc.files import (
+    DIGESTS,
+    check_digest,
+    claim_folder,
+    make_folder,
+    output_errors,
+    restore_folder,
+    write_text,
+    write_with_digest,
+)
 from mpfgvc.processes import Processes
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings, dump_config, load_config
@@ -41,16 +49,8 @@ from mpfgvc.terms import Precision
 RESUMABLE = ("data.root", "data.manifest", "device", "sharding")
 """Settings that may be others when a run goes on: they do not change what is trained."""
 COLUMNS = (
-    "stage",
-    "epoch",
-    "step",
-    "loss",
-    "accuracy",
-    "validation_vision",
-    "validation_text",
-    "validation_fusion",
-    "images_per_second",
-    "seconds",
+    *("stage", "epoch", "step", "loss", "accuracy"),
+    *("validation_vision", "validation_text", "validation_fusion", "images_per_second", "seconds"),
 )
 """The columns of `metrics.csv`; epoch 0 is the pass that embeds photographs."""
 Row = Mapping[str, str | int | float]
@@ -139,18 +139,17 @@ class RunFolder:
         Two processes never get the same one. Claim it next. Raises OutputError.
         """
         make_folder(parent)
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             folder = cls(parent / f"{name}-{number}")
-            try:
-                folder.path.mkdir()
-            except FileExistsError:
-                continue
-            except OSError as error:
-                rule = f"cannot write {folder.path}: {error.strerror}"
-                raise OutputError(f"{rule}; choose another --out") from None
+            with output_errors(folder.path):
+                try:
+                    folder.path.mkdir()
+                except FileExistsError:
+                    continue
             folder.is_new = True
             return folder
-        raise AssertionError  # the numbers do not end
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -237,8 +236,9 @@ class RunFolder:
 
 def format_rows(rows: Iterable[Row]) -> str:
     """The text of `metrics.csv` with these rows; a row without some column has an empty cell."""
-    lines = [",".join(_cell(row.get(column, "")) for column in COLUMNS) for row in rows]
-    return "\n".join([",".join(COLUMNS), *lines]) + "\n"
+    lines = [[row.get(column, "") for column in COLUMNS] for row in rows]
+    cells = [[f"{value:.6g}" if isinstance(value, float) else str(value) for value in line] for line in lines]
+    return "".join(",".join(line) + "\n" for line in [COLUMNS, *cells])
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -246,23 +246,21 @@ def read_rows(path: Path) -> list[Row]:
 
     A training keeps its rows in its checkpoint and only writes this file.
     """
-    heading = ",".join(COLUMNS)
+    if not path.exists():
+        return []
+    check_digest(path)
     try:
-        first, *lines = path.read_text("utf-8").splitlines() if path.exists() else [heading]
-        rows: list[Row] = [dict(zip(COLUMNS, line.split(","), strict=True)) for line in lines]
-        if first == heading and all(str(row["step"]).isdecimal() for row in rows):
-            return rows
-        reason = f"its columns are not {heading}"
+        heading, *lines = [tuple(line.split(",")) for line in path.read_text("utf-8").splitlines()]
+        if heading != COLUMNS:
+            raise ValueError(f"its columns are not {','.join(COLUMNS)}")
+        rows: list[Row] = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        training_seconds(rows)
     except (OSError, ValueError) as error:
-        reason = one_line(error)
-    hint = f"mpfgvc train --resume {path.parent} writes it again"
-    raise CheckpointError(f"{path} cannot be read ({reason}); {hint}")
+        hint = f"mpfgvc train --resume {path.parent} writes it again"
+        raise CheckpointError(f"{path} cannot be read ({one_line(error)}); {hint}") from None
+    return rows
 
 
 def training_seconds(rows: Iterable[Row]) -> float:
     """The wall time of all epochs and embedding passes."""
     return sum(float(row.get("seconds") or 0) for row in rows)
-
-
-def _cell(value: str | int | float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

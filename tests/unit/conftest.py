@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -59,5 +60,6 @@ def _allow(calls: int, opened: set[int], patches: pytest.MonkeyPatch) -> None:
 
         return call
 
+    patches.setattr(sys, "unraisablehook", lambda _: None)  # of objects that would tidy up
     for name in CALLS:
         patches.setattr(os, name, counted(getattr(os, name)))

@@ -41,8 +41,8 @@ from mpfgvc.run_folder import RunFolder
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    way, place = sys.argv[1:3]
-    folder = RunFolder.claim_free(Path(place), "birds") if way == "free" else RunFolder(place)
+    way, path = sys.argv[1:3]
+    folder = RunFolder.claim_free(Path(path), "birds") if way == "free" else RunFolder(path)
     with folder.claim():
         print("owns", folder.path, flush=True)
         sys.stdin.readline()
@@ -57,8 +57,8 @@ except MpfgvcError as error:
 class Process:
     """A process that claims a folder; `say` tells it to go on, `hear` is what it prints next."""
 
-    def __init__(self, way: str, place: Path):
-        command = [sys.executable, "-c", OWN, way, str(place)]
+    def __init__(self, way: str, path: Path):
+        command = [sys.executable, "-c", OWN, way, str(path)]
         self.popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.stdin: IO[str] = self.popen.stdin  # type: ignore[assignment]
         self.stdout: IO[str] = self.popen.stdout  # type: ignore[assignment]
@@ -80,8 +80,8 @@ def start() -> Iterator[Callable[[str, Path], Process]]:
     """Starts processes that are ready to claim a folder."""
     processes: list[Process] = []
 
-    def start_one(way: str, place: Path) -> Process:
-        processes.append(Process(way, place))
+    def start_one(way: str, path: Path) -> Process:
+        processes.append(Process(way, path))
         return processes[-1]
 
     yield start_one
@@ -151,27 +151,14 @@ def test_a_child_of_a_killed_owner_does_not_keep_the_folder(tmp_path: Path) -> N
         os.kill(child, signal.SIGKILL)
 
 
-def test_one_process_does_not_own_a_folder_twice(tmp_path: Path) -> None:
-    with RunFolder(tmp_path).claim():
-        for _ in range(2):  # the first refusal takes nothing away
-            in_use = pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} ")
-            with in_use, RunFolder(tmp_path).claim():
-                raise AssertionError
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_claim_puts_in_order_what_a_killed_owner_left(tmp_path: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    (tmp_path / f".checkpoint.pt.{ended.pid}-0@{host_name()}.part").write_text("half")
-    (tmp_path / f".model.{ended.pid}-1@{host_name()}.part").mkdir()
+def test_a_second_claim_in_one_process_is_refused_and_a_claim_restores_the_model(tmp_path: Path) -> None:
     (tmp_path / ".model.mpfgvc.old").mkdir()
-    (tmp_path / ".model.mpfgvc.old" / "model.json").write_text("{}")
     (tmp_path / ".notes").write_text("of the user")
     with RunFolder(tmp_path).claim():
-        pass
+        in_use = pytest.raises(CheckpointError, match=f"in use by process {os.getpid()} ")
+        with in_use, RunFolder(tmp_path).claim():
+            raise AssertionError
     assert {path.name for path in tmp_path.iterdir()} == {"model", ".notes"}
-    assert (tmp_path / "model" / "model.json").read_text() == "{}"
 
 
 def test_a_folder_made_for_nothing_is_removed_and_its_number_is_free_again(tmp_path: Path) -> None:
@@ -233,74 +220,47 @@ def test_a_config_cut_anywhere_is_refused_with_and_without_its_digest(tmp_path: 
         (folder.path / DIGESTS).unlink()
         with pytest.raises(CheckpointError, match=r"config\.yaml has no digest .*, so it may have been cut"):
             folder.read_config()
-
-
-def test_a_whole_config_without_a_digest_is_read(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.create(CONFIG, ENVIRONMENT)
-    (folder.path / DIGESTS).unlink()
+    folder.config.write_bytes(b"".join(lines))
     assert folder.read_config() == CONFIG
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe{}", b"[]", b"[" * 100_000, b'{"threads": 1}'])
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        *((content, "") for content in (b"", b"{", b"\xff\xfe{}", b"[" * 100_000, b'{"threads": 1}')),
+        (json.dumps(ENVIRONMENT.model_dump() | {"threads": "2"}).encode(), "threads"),
+        (json.dumps(ENVIRONMENT.model_dump() | {"packages": {"torch": 2}}).encode(), "packages.torch"),
+    ],
+)
 def test_a_damaged_environment_is_said_and_stops_nothing(
-    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, content: bytes, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = RunFolder(tmp_path)
     folder.create(CONFIG, ENVIRONMENT)
-    for _ in range(2):  # with its digest, and without
+    for rule in ("is damaged", named):  # with its digest, and without
         folder.environment.write_bytes(content)
         assert folder.read_environment() is None
         (line,) = capsys.readouterr().err.splitlines()
         assert str(folder.environment) in line
+        assert rule in line
         (folder.path / DIGESTS).unlink(missing_ok=True)
 
 
 def test_a_folder_that_holds_a_run_is_refused_for_a_new_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.refuse_existing()
-    with pytest.raises(CheckpointError, match="is not a run folder"):
-        RunFolder.open(tmp_path)
-    folder.create(CONFIG, ENVIRONMENT)
-    with pytest.raises(CheckpointError, match="already holds a run; continue it with --resume"):
-        RunFolder.open(tmp_path).refuse_existing()
-
-
-def test_a_run_folder_is_opened_without_torch() -> None:
-    code = "import sys, mpfgvc.run_folder\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-
-
-def test_a_folder_with_files_of_somebody_else_does_not_become_a_run(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "photos")
-    folder.path.mkdir()
     (folder.path / ".lock").touch()
     (folder.path / "photographs.json").touch()  # what a run that was killed at its start leaves
     folder.refuse_existing()
+    with pytest.raises(CheckpointError, match="is not a run folder"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(CheckpointError, match="a run is named by its folder, got 3"):
+        RunFolder.open(3)  # type: ignore[arg-type]
     (folder.path / "robin").mkdir()
     with pytest.raises(CheckpointError, match=r"holds other files \(robin\).*another --out"):
         folder.refuse_existing()
-
-
-@pytest.mark.parametrize("path", [None, 3, b"runs/1"])
-def test_what_is_not_a_path_is_not_a_run(path: object) -> None:
-    with pytest.raises(CheckpointError, match="a run is named by its folder"):
-        RunFolder.open(path)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("threads", "2"), ("threads", 0), ("processes", 1.5), ("command", "mpfgvc"), ("packages", {"torch": 2})],
-)
-def test_a_damaged_entry_of_the_environment_is_named(
-    tmp_path: Path, name: str, value: object, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = RunFolder(tmp_path)
-    for document in (ENVIRONMENT.model_dump() | {name: value}, ENVIRONMENT.model_dump(exclude={name})):
-        folder.environment.write_text(json.dumps(document))
-        assert folder.read_environment() is None
-        assert name in capsys.readouterr().err
+    folder.create(CONFIG, ENVIRONMENT)
+    with pytest.raises(CheckpointError, match="already holds a run; continue it with --resume"):
+        RunFolder.open(tmp_path).refuse_existing()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mpfgvc.errors import one_line
-from mpfgvc.files import write_text
+from mpfgvc.files import write_with_digest
 from mpfgvc.progress import Bar, say
 from mpfgvc.run_folder import format_rows
 
@@ -93,7 +93,7 @@ class MetricLog:
     def _write(self) -> None:
         """Write all rows, so that rows lost to a full disk are written once there is room."""
         with self._going_on(str(self.csv_file)):
-            write_text(self.csv_file, format_rows(self.rows))
+            write_with_digest(self.csv_file, format_rows(self.rows).encode())
 
     @contextmanager
     def _going_on(self, what: str) -> Iterator[None]:

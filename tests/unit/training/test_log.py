@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mpfgvc import CheckpointError
+from mpfgvc.files import DIGESTS
 from mpfgvc.run_folder import COLUMNS, read_rows, training_seconds
 from mpfgvc.training.log import MetricLog
 
@@ -109,6 +110,10 @@ def test_what_cannot_be_written_is_said_once(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.parametrize("content", ["loss,step\n1,2\n", ",".join(COLUMNS) + "\nstage1,1,3\n", "\0"])
 def test_a_damaged_file_is_refused_by_its_readers(tmp_path: Path, content: str) -> None:
+    _log(tmp_path).epoch(_row("stage1", 4))
     (tmp_path / "metrics.csv").write_text(content)
+    with pytest.raises(CheckpointError, match=r"metrics\.csv is damaged: its content does not match"):
+        read_rows(tmp_path / "metrics.csv")
+    (tmp_path / DIGESTS).unlink()
     with pytest.raises(CheckpointError, match=r"metrics\.csv cannot be read .*--resume .* writes it again"):
         read_rows(tmp_path / "metrics.csv")
