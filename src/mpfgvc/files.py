@@ -201,10 +201,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
     with _locked(folder / LOCK, seconds=1):
         try:
             write_text(folder / OWNER, _this_process())
-            for path in list(folder.iterdir()):
-                part = _PART.fullmatch(path.name)
-                if part and not _is_running(int(part["process"]), part["host"]):
-                    remove(path)
+            _remove_unfinished(folder)
             yield
         finally:
             remove(folder / OWNER)
@@ -324,6 +321,15 @@ def _this_process() -> str:
     return f"process {os.getpid()} on {host_name()} since {since} ({command})\n"
 
 
+def _remove_unfinished(folder: Path, start: str = "", end: str = "") -> None:
+    """Remove what processes that have ended left under hidden names with this start and end."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            part = _PART.fullmatch(name) if name.startswith(start) and name.endswith(end) else None
+            if part and not _is_running(int(part["process"]), part["host"]):
+                remove(folder / name)
+
+
 def _is_running(process: int, host: str) -> bool:
     """Whether a process may still write: another one of this host that has not ended, or this one.
 
@@ -353,7 +359,10 @@ def _part_of(path: Path) -> Iterator[Path]:
     """A hidden name beside `path` that nobody else uses; what still has it after the block is removed."""
     if not path.name:
         raise IsADirectoryError(ENOTDIR, "it is no file or folder that can be replaced", str(path))
-    part = path.with_name(f".{path.name[:20]}.{os.getpid()}-{next(_numbers)}@{host_name()}.part")
+    start = f".{path.name[:20]}."
+    part = path.with_name(f"{start}{os.getpid()}-{next(_numbers)}@{host_name()}.part")
+    if sys.platform != "win32":  # there one cannot see whether a process runs
+        _remove_unfinished(path.parent, start, f"@{host_name()}.part")
     try:
         yield part
     finally:

@@ -242,6 +242,21 @@ def test_the_owner_of_a_folder_removes_what_ended_processes_and_other_hosts_left
     assert _names(tmp_path) == {"other", *kept}
 
 
+def test_who_writes_a_file_again_removes_what_a_killed_writer_of_it_left(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = f".bird.onnx.{ended.pid}-0@{host_name()}.part"
+    kept = {
+        f".bird.onnx.{os.getppid()}-0@{host_name()}.part",
+        ".bird.onnx.1-0@node7.part",
+        left.replace("bird", "birds"),
+    }
+    for name in (left, *kept):
+        (tmp_path / name).write_text("half")
+    write_text(tmp_path / "bird.onnx", "whole")
+    assert _names(tmp_path) == {"bird.onnx", *kept}
+
+
 def _locks_fail_with(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
