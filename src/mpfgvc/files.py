@@ -324,10 +324,10 @@ def _this_process() -> str:
 def _remove_unfinished(folder: Path, start: str = "", end: str = "") -> None:
     """Remove what processes that have ended left under hidden names with this start and end."""
     with suppress(OSError):
-        for name in os.listdir(folder):
-            part = _PART.fullmatch(name) if name.startswith(start) and name.endswith(end) else None
+        for path in list(folder.iterdir()):
+            part = _PART.fullmatch(path.name) if path.name.startswith(start) and path.name.endswith(end) else None
             if part and not _is_running(int(part["process"]), part["host"]):
-                remove(folder / name)
+                remove(path)
 
 
 def _is_running(process: int, host: str) -> bool:
