@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc import CheckpointError, Config, DataError, Predictor, evaluate, train
-from mpfgvc.data.run_photos import load_photos
+from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.evaluation.evaluate import choose_photos
 from mpfgvc.run_folder import RunFolder
 

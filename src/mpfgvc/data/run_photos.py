@@ -9,66 +9,33 @@ dataset since then is in no split; what is missing is named.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
 
 from mpfgvc.config import DataConfig, OnError
 from mpfgvc.data.catalog import OFFICIAL, dataset_root, existing_folder, moved, read_photos
 from mpfgvc.data.inspection import check_headers, photo_digest
 from mpfgvc.data.listing import missing_files
 from mpfgvc.data.names import look
+from mpfgvc.data.photographs_file import PHOTOGRAPHS, load_photos
 from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.readers.folders import official_layout, read_labelled_folders
-from mpfgvc.data.readers.shards import LAYOUT
 from mpfgvc.data.readers.tables import read_labelled_manifest
-from mpfgvc.data.samples import (
-    SPLITS,
-    LabelledPhoto,
-    PhotoSet,
-    Sample,
-    Samples,
-    Split,
-    counted,
-    in_short,
-    relative_path,
-)
-from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, one_line
-from mpfgvc.files import check_digest, write_with_digest
+from mpfgvc.data.samples import LabelledPhoto, PhotoSet, Sample, Samples, Split, counted, in_short, relative_path
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError
 from mpfgvc.processes import core_count
 from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
 
-COLUMNS = ("path", "label", "split", "digest")
 MOST_UNKNOWN = 5
 """Unknown classes that a refusal names."""
 Digests = NDArray[np.bytes_]
 Mask = NDArray[np.bool_]
-_Row = tuple[
-    str,  # without a rule, as names that are not UTF-8 would be refused
-    Annotated[int, Field(ge=0, strict=True)],
-    Split,
-    Annotated[str, Field(pattern="^([0-9a-f]{32})?$")],
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """The document of `photographs.json`."""
-
-    format: Literal[1]
-    dataset: str
-    supercategory: str | None
-    classes: tuple[str, ...]
-    columns: tuple[Literal["path"], Literal["label"], Literal["split"], Literal["digest"]]
-    photographs: Annotated[list[_Row], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +91,7 @@ def with_digests(photos: PhotoSet, on_error: OnError) -> PhotoSet:
     naming a broken photograph, unless these are skipped: then it is said.
     """
     samples = photos.samples
-    if samples.members is not None and samples.root and (samples.root / LAYOUT).is_file():
+    if samples.members is not None and samples.root and (samples.root / PHOTOGRAPHS).is_file():
         return photos
     headers = check_headers(samples, on_error)
     if headers.broken:
@@ -133,56 +100,6 @@ def with_digests(photos: PhotoSet, on_error: OnError) -> PhotoSet:
     found = {path: header.digest for path, header in headers.found.items()}
     digests = np.array([found.get(sample.path, "") for sample in samples], "S32")
     return replace(photos, samples=replace(samples, digests=digests))
-
-
-def save_photos(photos: PhotoSet, path: Path) -> None:
-    """Write the list of a run and its digest, a line for each photograph, in ASCII. Raises OutputError.
-
-    File names that are not UTF-8 keep their bytes.
-    """
-    head = {
-        "format": 1,
-        "dataset": photos.name,
-        "supercategory": photos.supercategory,
-        "classes": photos.classes,
-        "columns": COLUMNS,
-    }
-    samples = photos.samples
-    splits = [SPLITS[split] for split in samples.splits]
-    digests = [digest.decode() for digest in samples.digests]
-    rows = zip(samples.paths, samples.labels.tolist(), splits, digests, strict=True)
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    body = ",\n".join(map(json.dumps, rows))
-    text = "\n".join(["{", *lines, '"photographs": [', body, "]}"]) + "\n"
-    write_with_digest(path, text.encode("ascii"))
-
-
-def load_photos(path: Path) -> PhotoSet:
-    """The list of a run; its paths start from no root yet. Raises CheckpointError if it is damaged."""
-    try:
-        check_digest(path)
-        stored = TypeAdapter(_Stored).validate_python(json.loads(path.read_bytes()))
-        rows, classes = stored.photographs, stored.classes
-        samples = Samples.of(None, [(name, label, split) for name, label, split, _ in rows])
-        names = set(samples.paths)
-        if len(names) < len(samples) or "." in names or "\0" in "".join(names):
-            raise ValueError("each photograph must be listed once, by its path")
-        if samples.labels.max() >= len(classes):
-            raise ValueError(f"a label must be below {len(classes)}, got {samples.labels.max()}")
-        return PhotoSet(
-            name=stored.dataset,
-            classes=classes,
-            supercategory=stored.supercategory,
-            samples=replace(samples, digests=np.array([row[3] for row in rows], "S32")),
-        )
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}; restore the file") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r:.40}"
-    except (ValueError, RecursionError, DataError) as error:
-        reason = one_line(error)
-    raise CheckpointError(f"{path} is not a list of photographs: {reason}; restore the file")
 
 
 def photos_of_run(

@@ -23,15 +23,8 @@ from torch import Tensor
 from mpfgvc.config import NESTED_FOLDERS, Config
 from mpfgvc.data.catalog import dataset_root, moved
 from mpfgvc.data.loading import EvaluationLoader, labels_of
-from mpfgvc.data.run_photos import (
-    RunPhotos,
-    current_digests,
-    differing,
-    is_dataset_of,
-    load_photos,
-    read_labelled_set,
-    restore,
-)
+from mpfgvc.data.photographs_file import load_photos
+from mpfgvc.data.run_photos import RunPhotos, current_digests, differing, is_dataset_of, read_labelled_set, restore
 from mpfgvc.data.samples import PhotoSet, Samples, Split, counted
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import gather, start_fabric

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mpfgvc.data.descriptions import descriptions_of_run
-from mpfgvc.data.run_photos import load_photos
+from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.errors import CheckpointError, check_at_least
 from mpfgvc.model.prompts import ClassPrompts, class_prompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower

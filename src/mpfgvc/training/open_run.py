@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 from mpfgvc.config import Config, StageConfig
 from mpfgvc.data.descriptions import NO_DESCRIPTIONS, Descriptions
 from mpfgvc.data.loading import worker_count
-from mpfgvc.data.run_photos import save_photos, with_digests
+from mpfgvc.data.photographs_file import save_photos
+from mpfgvc.data.run_photos import with_digests
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import save_taxonomy
 from mpfgvc.distributed import from_first, why_not_compile

@@ -12,16 +12,8 @@ from mpfgvc.config import DataConfig
 from mpfgvc.data.catalog import moved, read_photos
 from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.pack import pack
-from mpfgvc.data.run_photos import (
-    current_digests,
-    differing,
-    is_dataset_of,
-    load_photos,
-    read_labelled_set,
-    restore,
-    save_photos,
-    with_digests,
-)
+from mpfgvc.data.photographs_file import load_photos, save_photos
+from mpfgvc.data.run_photos import current_digests, differing, is_dataset_of, read_labelled_set, restore, with_digests
 from mpfgvc.data.samples import SPLITS, PhotoSet, Samples
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.recipes_io import load_config

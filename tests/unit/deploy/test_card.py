@@ -15,8 +15,8 @@ from markdown_it import MarkdownIt
 from tests.made_answers import answers_of
 
 from mpfgvc.config import ModelConfig
+from mpfgvc.data.photographs_file import save_photos
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.run_photos import save_photos
 from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.deploy.hub.card import Card, model_card

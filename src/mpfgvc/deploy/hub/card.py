@@ -19,7 +19,7 @@ import yaml
 import mpfgvc
 from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
 from mpfgvc.data.catalog import OFFICIAL
-from mpfgvc.data.run_photos import load_photos
+from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.metrics import load_answers

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mpfgvc.data.loading import TrainingLoader
 from mpfgvc.data.pack import pack
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.transforms import train_transform
-from mpfgvc.errors import DataError
+from mpfgvc.errors import DataError, MpfgvcError
 from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -110,7 +111,7 @@ def test_the_doctor_finds_duplicates_inside_shards(class_folders, tmp_path):
 def test_shards_of_others_are_read_without_an_index(tmp_path, photo):
     root = tmp_path / "web"
     root.mkdir()
-    tar(root / "x-train-1.tar", {"a/1.jpg": photo(1), "a/1.cls": b"1", "b.c.png": photo(2), "b.cls": b"0\n"})
+    tar(root / "x-train-1.tar", {"a/1.jpg": photo(1), "a/1.cls": b"1", "b.png": photo(2), "b.cls": b"0\n"})
     tar(root / "x-test-1.tar", {"k.png": photo(3), "k.json": json.dumps({"label": 1}).encode()})
     photos = read(root)
     assert photos.classes == ("0", "1")
@@ -140,14 +141,13 @@ def test_names_with_dots_are_paired_up_to_their_last_dot(tmp_path, photo):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["1.a.jpg", "1.b.jpg", "1.cls"], r"which label is that of 1\.a\.jpg; name both alike"),
-        (["1.jpg", "1.x.cls", "1.y.cls"], r"which label is that of 1\.jpg; name both alike"),
-        (["1.jpg", "1.png", "1.cls"], r"it holds 2 photographs of the name 1;"),
+        (["1.a.jpg", "1.b.jpg", "1.cls"], "no photograph has a label; each needs a .cls or .json of its name"),
+        (["1.jpg", "1.png", "1.cls"], r"one\.tar: it holds 2 photographs of the name 1;"),
     ],
 )
 def test_a_label_that_may_be_that_of_several_photographs_is_refused(tmp_path, photo, names, says):
     tar(tmp_path / "one.tar", {name: b"a" if name.endswith("cls") else photo(1) for name in names})
-    with pytest.raises(DataError, match=rf"one\.tar: .*{says}"):
+    with pytest.raises(DataError, match=says):
         read(tmp_path)
 
 
@@ -158,9 +158,9 @@ def test_photographs_without_a_label_are_counted_and_said(tmp_path, photo):
     assert read(tmp_path, test=0).notes[0] == "photographs without a label, left out: 1 (one.tar!5.png)"
 
 
-def test_a_missing_index_is_made_from_the_headers(shards):
+def test_without_its_list_a_pack_is_read_from_the_headers(shards):
     before = read(shards)
-    (shards / "shards.json").unlink()
+    (shards / "photographs.json").unlink()
     after = read(shards)
     assert [(each.path, each.split, each.member) for each in after.samples] == [
         (each.path, each.split, each.member) for each in before.samples
@@ -170,20 +170,16 @@ def test_a_missing_index_is_made_from_the_headers(shards):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda root: (root / "birds-000002.tar").unlink(), r"birds-000002\.tar does not exist; copy it"),
-        (lambda root: cut(root / "birds-000001.tar"), r"birds-000001\.tar must have \d+ bytes, got \d+"),
-        (lambda root: (root / "shards.idx").unlink(), r"shards\.idx does not exist"),
-        (lambda root: cut(root / "shards.idx"), r"shards\.idx: it is another than shards\.json says"),
-        (lambda root: flip(root / "shards.idx"), r"shards\.idx: it is another than shards\.json says"),
-        (lambda root: (root / "shards.json").write_text("{"), r"shards\.json: it must be JSON of format 2"),
-        (lambda root: edit(root / "shards.json", "shards", [["../x", 1, 25]]), r"must be beside its index"),
-        (lambda root: edit(root / "shards.json", "format", [2]), r"it must be JSON of format 2"),
-        (lambda root: edit(root / "shards.json", "format", 9), r"it must be JSON of format 2"),
+        (lambda root: (root / "birds-000002.tar").unlink(), r"birds-000002\.tar does not exist; copy it beside"),
+        (lambda root: cut(root / "birds-000001.tar"), r"birds-000001\.tar is not a readable tar file"),
+        (lambda root: shutil.copy(root / "birds-000000.tar", root / "birds-000001.tar"), "does not hold 000000007.png"),
+        (lambda root: edit(root / "photographs.json", "birds-000001", "birds-000000"), "does not match digests"),
+        (lambda root: (root / "photographs.json").write_text("{"), "does not match digests"),
     ],
 )
 def test_damage_is_refused_in_one_line_that_names_the_file(shards, damage, says):
     damage(shards)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(MpfgvcError, match=says) as caught:
         read(shards)
     assert "\n" not in str(caught.value)
 
@@ -191,7 +187,7 @@ def test_damage_is_refused_in_one_line_that_names_the_file(shards, damage, says)
 @pytest.mark.parametrize("place", ["inside a photograph", "between two of them"])
 def test_a_shard_that_is_cut_is_refused_without_an_index_too(shards, place):
     second = read(shards).samples[8].member
-    (shards / "shards.json").unlink()
+    (shards / "photographs.json").unlink()
     cut(shards / "birds-000001.tar", second.offset + (100 if place == "inside a photograph" else -512))
     with pytest.raises(DataError, match=r"birds-000001\.tar (is not .* unexpected end|has no end)"):
         read(shards)
@@ -199,7 +195,7 @@ def test_a_shard_that_is_cut_is_refused_without_an_index_too(shards, place):
 
 @pytest.mark.parametrize("size", [-512, -1, -100_000])
 def test_a_member_of_negative_size_is_refused_at_once(shards, size):
-    (shards / "shards.json").unlink()
+    (shards / "photographs.json").unlink()
     content = bytearray((shards / "birds-000002.tar").read_bytes())
     content[124:136] = b"\xff" + (256**11 + size).to_bytes(11, "big")
     content[148:156] = b" " * 8
@@ -241,11 +237,5 @@ def cut(file: Path, to: int = 100) -> None:
     file.write_bytes(file.read_bytes()[:to])
 
 
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[3] ^= 1
-    file.write_bytes(bytes(content))
-
-
-def edit(file: Path, key: str, value: object) -> None:
-    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+def edit(file: Path, before: str, after: str) -> None:
+    file.write_text(file.read_text().replace(before, after))
