@@ -33,8 +33,7 @@ from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.evaluation.calibration import calibration_of, collect
 from mpfgvc.evaluation.evaluate import run_loader
 from mpfgvc.evaluation.statistics import error_with_interval, expected_calibration_error
-from mpfgvc.inference.answering import Answering, ModelFacts
-from mpfgvc.inference.calibration import softmax
+from mpfgvc.inference.answering import Answering, ModelFacts, softmax
 from mpfgvc.run_folder import RunFolder
 
 SEEDS = (0, 1, 2, 3, 4)

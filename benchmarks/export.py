@@ -33,7 +33,7 @@ from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
 from mpfgvc.deploy.export.export import write_export
 from mpfgvc.deploy.export.parity import Limits
-from mpfgvc.inference.engines import INPUT, open_session
+from mpfgvc.inference.exported import INPUT, open_session
 from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel
 from mpfgvc.run_folder import RunFolder

@@ -18,9 +18,8 @@ from mpfgvc.deploy.server.app import create_app
 from mpfgvc.deploy.server.run import address, listen, server_of
 from mpfgvc.deploy.server.settings import Limits
 from mpfgvc.errors import CheckpointError
-from mpfgvc.inference.answering import ModelFacts
+from mpfgvc.inference.answering import Calibration, LevelScores, ModelFacts, SourceCalibration
 from mpfgvc.inference.backends import Outputs, Pixels
-from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration
 from mpfgvc.inference.explain import Explanation
 from mpfgvc.inference.predictor import Predictor
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpfgvc import MPFGVC, Predictor, export, load_config
-from mpfgvc.inference.calibration import softmax
+from mpfgvc.inference.answering import softmax
 from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel, load_model, save_model
 

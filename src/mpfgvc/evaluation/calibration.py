@@ -28,10 +28,9 @@ from mpfgvc.distributed import find_device
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import choose_photos, over_photos, refuse_other_classes, run_loader
 from mpfgvc.evaluation.statistics import CalibrationError, error_with_interval
-from mpfgvc.inference.calibration import Calibration, LevelScores, SourceCalibration, softmax
+from mpfgvc.inference.answering import Calibration, LevelScores, SourceCalibration, softmax
+from mpfgvc.inference.description import find_model_folder
 from mpfgvc.inference.forward import Inference
-from mpfgvc.inference.model_description import DESCRIPTION, FILES
-from mpfgvc.inference.model_source import find_model_folder
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import load_model, rewrite_description
 from mpfgvc.model.network import SOURCES
@@ -110,7 +109,7 @@ def calibrate(
     photographs = f"{len(labels)} photographs of {where}"
     calibration = calibration_of(logits, labels, taxonomy=saved.taxonomy, photographs=photographs)
     with folder.claim():
-        model = find_model_folder(folder.path, description=DESCRIPTION, files=FILES)
+        model = find_model_folder(folder.path)
         rewrite_description(model, calibration=calibration, taxonomy=saved.taxonomy)
     if unreadable:
         notes = (*notes, counted("photographs that cannot be read, left out", unreadable))

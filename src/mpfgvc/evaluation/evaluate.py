@@ -32,7 +32,7 @@ from mpfgvc.errors import CheckpointError, DataError
 from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
-from mpfgvc.inference.calibration import Calibration
+from mpfgvc.inference.answering import Calibration
 from mpfgvc.inference.embeddings import nearest_others
 from mpfgvc.inference.forward import Embeddings, Inference
 from mpfgvc.inference.predictor import Predictor

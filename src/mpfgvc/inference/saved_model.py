@@ -21,9 +21,8 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import CheckpointError, MpfgvcError, one_line
 from mpfgvc.files import StoredTensor, check_digest, new_folder, read_header, stored_digest, write_with_digest
-from mpfgvc.inference.calibration import Calibration
-from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
-from mpfgvc.inference.model_source import find_model_folder
+from mpfgvc.inference.answering import Calibration
+from mpfgvc.inference.description import DESCRIPTION, WEIGHTS, ModelDescription, find_model_folder
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.towers.names import trained_name
 
@@ -80,7 +79,7 @@ def load_model(source: str | Path) -> SavedModel:
     The network is in evaluation mode, on the CPU. Raises CheckpointError for
     what is missing, damaged, or of another model. A file without a digest is read.
     """
-    folder = find_model_folder(source, description=DESCRIPTION, files=FILES)
+    folder = find_model_folder(source)
     weights, described = folder / WEIGHTS, folder / DESCRIPTION
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing or not a regular file; restore it or train again")

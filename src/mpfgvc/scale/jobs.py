@@ -33,10 +33,9 @@ from mpfgvc.errors import CheckpointError, DataError, check_at_least, one_line
 from mpfgvc.files import claim_folder, file_digest, make_folder, new_file, pyarrow_for, stored_digest, write_text
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts, Prediction
 from mpfgvc.inference.backends import check_options
+from mpfgvc.inference.description import DESCRIPTION, HUB, WEIGHTS, ModelDescription, find_model_folder
 from mpfgvc.inference.embeddings import ERROR, about_embeddings
 from mpfgvc.inference.exported import ExportedBackend
-from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
-from mpfgvc.inference.model_source import HUB, find_model_folder
 from mpfgvc.inference.predictor import Embedded, Predictor
 from mpfgvc.terms import Device, Engine, Precision, Source
 
@@ -268,15 +267,9 @@ def open_job(folder: Path, task: Task, names: Iterable[str], *, part_size: int |
 def _facts_of(model: str) -> ModelFacts:
     if model.endswith(".onnx"):
         return ExportedBackend(model).facts
-    folder = find_model_folder(model, description=DESCRIPTION, files=FILES)
+    folder = find_model_folder(model)
     about = ModelDescription.read(folder / DESCRIPTION)
-    return ModelFacts(
-        name=str(folder),
-        classes=about.classes,
-        prediction=about.model.prediction,
-        calibration=about.calibration,
-        taxonomy=about.taxonomy,
-    )
+    return about.facts(str(folder), digest="", prediction=about.model.prediction)
 
 
 def _digest_of(model: str) -> str:
@@ -284,7 +277,7 @@ def _digest_of(model: str) -> str:
     try:
         if model.endswith(".onnx"):
             return file_digest(Path(model))
-        folder = find_model_folder(model, description=DESCRIPTION, files=FILES)
+        folder = find_model_folder(model)
         weights = folder / WEIGHTS
         parts = [stored_digest(weights) or file_digest(weights), file_digest(folder / DESCRIPTION)]
     except OSError as error:

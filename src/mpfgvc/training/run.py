@@ -26,7 +26,7 @@ from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, 
 from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation, save_answers
 from mpfgvc.files import write_text
-from mpfgvc.inference.calibration import Calibration
+from mpfgvc.inference.answering import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.model.network import check_settings

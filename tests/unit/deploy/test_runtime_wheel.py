@@ -11,7 +11,7 @@ import pytest
 RUNTIME = Path(__file__).resolve().parents[3] / "runtime"
 FOREIGN = (
     *("torch", "torchvision", "timm", "open_clip", "lightning_fabric", "jaxtyping", "safetensors"),
-    *("tqdm", "rich", "yaml", "pydantic", "tensorboard", "filelock", "huggingface_hub"),
+    *("tqdm", "rich", "yaml", "tensorboard", "filelock", "huggingface_hub"),
 )
 """What a machine with mpfgvc-runtime alone does not have."""
 

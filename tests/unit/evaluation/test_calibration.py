@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.evaluation.calibration import calibration_of, fit_temperature
 from mpfgvc.evaluation.statistics import error_with_interval, expected_calibration_error, reliability
-from mpfgvc.inference.calibration import softmax
+from mpfgvc.inference.answering import softmax
 
 
 def _photographs(count: int, *, sharpness: float, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

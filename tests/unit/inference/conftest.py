@@ -5,7 +5,7 @@ import torch
 
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.inference.model_description import ModelDescription
+from mpfgvc.inference.description import ModelDescription
 from mpfgvc.model.network import MPFGVC
 
 CLASSES = ("crow", "rock wren", "barn owl", "blue jay", "red kite")

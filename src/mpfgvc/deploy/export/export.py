@@ -25,8 +25,9 @@ from mpfgvc.deploy.export.graph import ExportedNetwork, described, onnx_bytes, q
 from mpfgvc.deploy.export.parity import FASTER, LIMITS, Limits, Parity, compare
 from mpfgvc.errors import ConfigError, check_at_least, check_known
 from mpfgvc.files import new_file
-from mpfgvc.inference.calibration import softmax
-from mpfgvc.inference.exported import ExportedBackend, ExportedDescription
+from mpfgvc.inference.answering import softmax
+from mpfgvc.inference.description import ExportedDescription
+from mpfgvc.inference.exported import ExportedBackend
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, load_model
 from mpfgvc.progress import Bar

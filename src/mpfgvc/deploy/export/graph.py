@@ -29,8 +29,8 @@ from torch import Tensor, nn
 
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.errors import ConfigError, OutputError, one_line
-from mpfgvc.inference.engines import INPUT, OUTPUTS
-from mpfgvc.inference.exported import KEY, ExportedDescription
+from mpfgvc.inference.description import ExportedDescription, as_json
+from mpfgvc.inference.exported import INPUT, KEY, OUTPUTS
 from mpfgvc.model.fusion import TextMemory
 from mpfgvc.model.network import MPFGVC
 
@@ -156,7 +156,7 @@ def described(model: Any, description: ExportedDescription) -> bytes:
         hint = "use --precision fp16"
         raise OutputError(f"an ONNX file holds at most {MOST_BYTES} bytes, this model needs {size}; {hint}")
     model.producer_name, model.producer_version = "mpfgvc", description.version
-    helper.set_model_props(model, {KEY: description.to_json()})
+    helper.set_model_props(model, {KEY: as_json(description)})
     data: bytes = model.SerializeToString()
     return data
 

@@ -24,8 +24,7 @@ from mpfgvc.data.samples import PhotoSet, Split
 from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.metrics import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
-from mpfgvc.inference.model_description import ModelDescription
-from mpfgvc.inference.strict_json import read_json, typed
+from mpfgvc.inference.description import ModelDescription, as_written, parse_json, read_text
 from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.terms import Precision, Source
 
@@ -36,7 +35,6 @@ TAGS = ("fine-grained", "fine-grained-visual-classification", "mp-fgvc", "vision
 _DATA_OPTIONS = {"synthetic": "", "manifest": " --data.manifest TABLE"}
 """What a training needs beside the recipe; any other dataset needs its folder."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
-_MOST_BYTES = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,13 +204,11 @@ def _own_files(config: Config) -> list[str]:
 
 
 def _test(path: Path) -> TestResult:
-    document = read_json(path, most_bytes=_MOST_BYTES)
     try:
+        document = parse_json(read_text(path))
         if not isinstance(document, dict):
             raise ConfigError("the document must be an object")
-        known = {entry.name: document.get(entry.name) for entry in fields(TestResult)}
-        result: TestResult = typed(TestResult, known, "")
-        return result
+        return as_written(TestResult, {entry.name: document.get(entry.name) for entry in fields(TestResult)})
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}; restore it from a copy") from None
 

@@ -19,8 +19,14 @@ from typing import Any
 
 from mpfgvc.errors import MpfgvcError, OutputError, one_line
 from mpfgvc.files import DIGESTS, check_digest, digests_document, file_digest, new_folder, write_bytes
-from mpfgvc.inference.model_description import DESCRIPTION, FILES, WEIGHTS, ModelDescription
-from mpfgvc.inference.model_source import HUB, check_repository, find_model_folder
+from mpfgvc.inference.description import (
+    DESCRIPTION,
+    HUB,
+    WEIGHTS,
+    ModelDescription,
+    check_repository,
+    find_model_folder,
+)
 from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
 
@@ -57,7 +63,7 @@ def hub_model(
 
     repository = check_repository(repository.removeprefix(HUB))
     folder = RunFolder.open(run)
-    model, config = find_model_folder(folder.path, description=DESCRIPTION, files=FILES), folder.read_config()
+    model, config = find_model_folder(folder.path), folder.read_config()
     for name in (WEIGHTS, DESCRIPTION):
         check_digest(model / name)
     description = ModelDescription.read(model / DESCRIPTION)
