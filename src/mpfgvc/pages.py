@@ -116,10 +116,10 @@ class LineChart:
 
     title: str
     x_name: str
-    curves: tuple[Curve, ...]
-    x: Scale
+    curves: tuple[Curve, ...] = ()
+    x: Scale = Scale(0, 100)
     y: Scale
-    says: str
+    says: str = ""
 
     @property
     def styles(self) -> list[tuple[Curve, str]]:

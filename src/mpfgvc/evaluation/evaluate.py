@@ -91,7 +91,8 @@ def evaluate(
     if report is not None and Processes.here().is_first:
         folder_now = Path(root) if root is not None else dataset_root(config.data)
         photos = ReportPhotos(predictor=predictor, samples=choice.samples, root=folder_now)
-        write_report(evaluation, report, photos=photos)
+        dataset = str(manifest or folder_now or config.data.dataset)
+        write_report(evaluation, report, photos=photos, run=str(run), dataset=dataset)
     return evaluation
 
 
