@@ -1,7 +1,7 @@
 """A hub on this machine: what timm, open_clip and mpfgvc ask of huggingface.co, answered from a folder.
 
-A repository is a folder `user/name`. Anyone may read it; `me` may write it with TOKEN. Large files take the
-LFS route, as on the true hub; a push needs HF_HUB_DISABLE_XET=1.
+A repository is a folder `user/name`. Anyone may read it; `me` may write it with TOKEN. All files are sent
+within the commit, where the true hub would take large ones beforehand.
 """
 
 import base64
@@ -22,13 +22,11 @@ import pytest
 
 TOKEN = "hf_loopback"  # noqa: S105
 OWNER = "me"
-_SMALL = 100_000
-"""Bytes of a file that is sent inside the commit."""
 _NAME = r"(?P<repository>[^/]+/[^/]+)"
 _FILE = re.compile(rf"/{_NAME}/resolve/[^/]+/(?P<file>[^/?]+)")
 _ABOUT = re.compile(rf"/api/models/{_NAME}(?P<tree>/tree/[^/?]+)?(?:/revision/[^/?]+)?(?:\?.*)?")
 _WRITTEN = re.compile(rf"/api/models/{_NAME}/(?P<action>preupload|commit)/[^/?]+")
-_PRIVATE, _UPLOADS = ".private", ".uploads"
+_PRIVATE = ".private"
 
 
 def commit_of(repository: Path) -> str:
@@ -40,8 +38,8 @@ def commit_of(repository: Path) -> str:
 class _Answers(BaseHTTPRequestHandler):
     """The requests of the clients; anything else is not found."""
 
-    def __init__(self, folder: Path, on_upload: Callable[[], None], *arguments: object):
-        self.folder, self.on_upload = folder, on_upload
+    def __init__(self, folder: Path, on_push: Callable[[], None], *arguments: object):
+        self.folder, self.on_push = folder, on_push
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_HEAD(self) -> None:
@@ -64,23 +62,14 @@ class _Answers(BaseHTTPRequestHandler):
             self._refuse(401, "Invalid credentials")
         elif self.path == "/api/repos/create":
             self._create(json.loads(body))
-        elif self.path.endswith(".git/info/lfs/objects/batch"):
-            self._json({"transfer": "basic", "objects": [self._place(each) for each in json.loads(body)["objects"]]})
         elif match and match["action"] == "preupload":
+            self.on_push()
             repository = self.folder / match["repository"]
-            self._json({"files": [_mode(repository, each) for each in json.loads(body)["files"]]})
+            self._json({"files": [_mode(repository / file["path"]) for file in json.loads(body)["files"]]})
         elif match:
             self._commit(match["repository"], [json.loads(line) for line in body.splitlines()])
         else:
             self._refuse(404, "no such route")
-
-    def do_PUT(self) -> None:
-        """The bytes of a large file."""
-        self.on_upload()
-        uploads = self.folder / _UPLOADS
-        uploads.mkdir(exist_ok=True)
-        (uploads / Path(self.path).name).write_bytes(self._body())
-        self._json({})
 
     def _file(self) -> Path | None:
         """Answer all but the content of a file; the file itself, if it is one that was asked for."""
@@ -120,18 +109,11 @@ class _Answers(BaseHTTPRequestHandler):
                 (repository / _PRIVATE).touch()
             self._json({"url": f"{self._address}/{OWNER}/{repository.name}"})
 
-    def _place(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        address = f"{self._address}/uploads/{wanted['oid']}"
-        return {"oid": wanted["oid"], "size": wanted["size"], "actions": {"upload": {"href": address}}}
-
     def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
         repository = self.folder / name
         for line in lines:
-            value = line["value"]
             if line["key"] == "file":
-                (repository / value["path"]).write_bytes(base64.b64decode(value["content"]))
-            elif line["key"] == "lfsFile":
-                (self.folder / _UPLOADS / value["oid"]).replace(repository / value["path"])
+                (repository / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
         commit = commit_of(repository)
         self._json({"commitUrl": f"{self._address}/{name}/commit/{commit}", "commitOid": commit, "hookOutput": ""})
 
@@ -192,10 +174,10 @@ def ask(monkeypatch: pytest.MonkeyPatch, address: str, cache: Path) -> None:
 
 
 @contextmanager
-def serving(folder: Path, *, on_upload: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """The address of a hub that serves a folder within the block; `on_upload` comes before a large file."""
+def serving(folder: Path, *, on_push: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """The address of a hub that serves a folder within the block; `on_push` is called before a push."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Answers, folder, on_upload))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Answers, folder, on_push))
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -204,18 +186,13 @@ def serving(folder: Path, *, on_upload: Callable[[], None] = lambda: None) -> It
         server.server_close()
 
 
-def _mode(repository: Path, file: dict[str, Any]) -> dict[str, Any]:
-    """How a file is to be sent, and the name of the content that is there already."""
-    is_large, there = file["size"] > _SMALL, repository / file["path"]
+def _mode(file: Path) -> dict[str, Any]:
+    """How a file is to be sent, and git's name of the content that is there already."""
     oid = None
-    if there.is_file():
-        oid = _sha256(there) if is_large else _git_name(there.read_bytes())
-    mode = "lfs" if is_large else "regular"
-    return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid}
-
-
-def _git_name(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if file.is_file():
+        content = file.read_bytes()
+        oid = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return {"path": file.name, "uploadMode": "regular", "shouldIgnore": False, "oid": oid}
 
 
 def _files(repository: Path) -> list[Path]:

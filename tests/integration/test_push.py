@@ -12,11 +12,10 @@ from threading import Event
 
 import pytest
 import torch
-import yaml
 from huggingface_hub import ModelCard
 from tests.loopback_hub import ask, environment, serving
 
-from mpfgvc import Predictor, load_config, train
+from mpfgvc import Config, Predictor, train
 from mpfgvc.inference.saved_model import load_model
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -96,26 +95,31 @@ def test_the_card_tells_the_counts_and_the_accuracies_of_the_run(cli: Cli, finis
     assert " to " in next(line for line in card.text.splitlines() if line.startswith("| vision |"))
 
 
-def test_nothing_that_is_pushed_names_a_folder_of_this_machine(
-    cli: Cli, tiny: Callable[..., object], tmp_path: Path, photos: Path
+def test_nothing_that_is_pushed_names_a_folder_of_this_machine_and_its_command_trains_the_same(
+    cli: Cli, tiny: Callable[..., Config], tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also not of a run whose towers and sentences came from files."""
-    weights, words = tmp_path / "secret" / "tower.safetensors", tmp_path / "secret" / "words.csv"
-    words.parent.mkdir()
-    words.write_text("class,sentence\ndisc,a round thing\n")
-    _save_tower(weights)
-    small = {"model.image_tower.weights": str(weights), "model.descriptions": str(words), "stage1.epochs": 1}
-    run = train(tiny(small | {"stage2.epochs": 1}), out=tmp_path / "run").path  # type: ignore[arg-type]
-    out = tmp_path / "out"
+    """Also of a run whose tower, sentences and taxonomy came from files, which its owner lays beside the settings."""
+    own, out, empty = tmp_path / "secret", tmp_path / "out", tmp_path / "empty"
+    own.mkdir()
+    save_tower(own / "tower.safetensors")
+    (own / "words.csv").write_text("class,sentence\ndisc,a round thing\n")
+    (own / "tree.csv").write_text("class,kind\ncross,straight\ndisc,round\nstripe,straight\n")
+    files = {"model.image_tower.weights": "tower.safetensors", "model.descriptions": "words.csv"}
+    settings = {name: str(own / file) for name, file in {**files, "data.taxonomy": "tree.csv"}.items()}
+    run = train(tiny({**settings, "stage1.epochs": 1, "stage2.epochs": 1}), out=tmp_path / "run").path
     assert cli("push", run, "me/shapes", "--dry-run", "-o", out)[0] == 0
     for file in out.iterdir():
-        content = file.read_bytes()
-        assert str(tmp_path).encode() not in content, file.name
-        assert str(photos).encode() not in content, file.name
-    settings = yaml.safe_load((out / "config.yaml").read_text())
-    assert (settings["data"]["root"], settings["model"]["image_tower"]["weights"]) == (None, "tower.safetensors")
-    assert load_config(out / "config.yaml").model.descriptions == "words.csv"
-    assert load_model(out).network.classes == ("cross", "disc", "stripe")
+        assert str(tmp_path).encode() not in file.read_bytes(), file.name
+        assert str(photos).encode() not in file.read_bytes(), file.name
+    shutil.copytree(own, empty)
+    shutil.copy(out / "config.yaml", empty)  # what the first line of the card fetches
+    monkeypatch.chdir(empty)
+    card = (out / "README.md").read_text()
+    assert "which are not in this repository: tower.safetensors, words.csv, tree.csv:" in card
+    (command,) = [line for line in card.splitlines() if line.startswith("mpfgvc train")]
+    code, stdout, stderr = cli(*command.replace("PHOTOGRAPHS", str(photos)).split()[1:], "--json")
+    assert code == 0, stderr
+    assert load_model(json.loads(stdout)["run"]).digest == load_model(out).digest == load_model(run).digest
 
 
 def test_a_run_that_is_not_finished_is_refused(cli: Cli, hub: Path, run: Path) -> None:
@@ -181,7 +185,7 @@ def test_an_interrupted_push_leaves_one_line_and_an_empty_repository(finished: P
         arrived.set()
         go_on.wait(60)
 
-    with serving(tmp_path / "hub", on_upload=wait) as address:
+    with serving(tmp_path / "hub", on_push=wait) as address:
         variables = os.environ | environment(address, tmp_path / "cache") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         words = [sys.executable, "-m", "mpfgvc", "push", str(finished), "me/shapes"]
         process = subprocess.Popen(words, env=variables, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts)
@@ -198,7 +202,7 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def _save_tower(path: Path) -> None:
+def save_tower(path: Path) -> None:
     import timm
     from safetensors.torch import save_file
 

@@ -3,11 +3,12 @@
 import logging
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
 from mpfgvc.errors import ConfigError, printable
-from mpfgvc.progress import say
+from mpfgvc.inference.description import HUB, check_repository
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -35,23 +36,23 @@ def _run(options: Namespace) -> None:
     if options.dry_run != (options.out is not None):
         rule = "--dry-run needs --out, a new folder for the files" if options.dry_run else "--out goes with --dry-run"
         raise ConfigError(rule)
-    from mpfgvc.deploy.hub.push import check_token, hub_model, push_model, write_model
+    from mpfgvc.deploy.hub.push import PUSHED, check_token, push_model, write_model
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it warns of is said here
+    repository = check_repository(options.repository.removeprefix(HUB))
     if not options.dry_run:
         check_token()  # before torch is imported
-    model = hub_model(options.run, options.repository, license_name=options.license, dataset=options.dataset)
-    for note in model.notes:
-        say(note)
-    if options.dry_run:
-        write_model(model, Path(options.out))
-        document = {"repository": model.repository, "folder": options.out, "files": sorted(model.files)}
-        line = f"written  {printable(options.out)}: {', '.join(sorted(model.files))}"
-    else:
-        pushed = push_model(model, private=options.private, message=options.message)
-        document = {**vars(pushed), "files": sorted(model.files)}
-        what = "pushed" if pushed.changed else "unchanged"
-        line = f"{what}  {pushed.url}, commit {pushed.commit[:12]}"
+    with TemporaryDirectory() as temporary:
+        out = Path(options.out or Path(temporary) / "model")
+        write_model(options.run, repository, out, license_name=options.license, dataset=options.dataset)
+        if options.dry_run:
+            document: dict[str, object] = {"repository": repository, "folder": options.out, "files": PUSHED}
+            line = f"written  {printable(options.out)}: {', '.join(PUSHED)}"
+        else:
+            pushed = push_model(out, repository, private=options.private, message=options.message)
+            document = {**vars(pushed), "files": PUSHED}
+            what = "pushed" if pushed.changed else "unchanged"
+            line = f"{what}  {pushed.url}, commit {pushed.commit[:12]}"
     if options.json:
         output.write_json(document)
     else:

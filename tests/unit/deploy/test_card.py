@@ -19,7 +19,7 @@ from mpfgvc.data.photographs_file import save_photos
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.taxonomy import Taxonomy
-from mpfgvc.deploy.hub.card import Card, model_card
+from mpfgvc.deploy.hub.card import model_card
 from mpfgvc.errors import CheckpointError
 from mpfgvc.evaluation.metrics import save_answers
 from mpfgvc.inference.answering import Calibration, LevelScores, SourceCalibration
@@ -50,6 +50,7 @@ DESCRIPTION = ModelDescription(
     preprocessing=Preprocessing(image_size=(448, 400), mean=(0.5,) * 3, std=(0.5,) * 3, crop_ratio=0.75),
     model=ModelConfig(),
 )
+RANDOM_TEXT = {"model.text_tower.name": "mpfgvc-small", "model.text_tower.pretrained": None}
 Make = Callable[..., RunFolder]
 
 
@@ -72,12 +73,12 @@ def make(tmp_path: Path) -> Make:
     return write
 
 
-def card_of(folder: RunFolder, description: ModelDescription = DESCRIPTION, **options: Any) -> Card:
+def card_of(folder: RunFolder, description: ModelDescription = DESCRIPTION, **options: Any) -> str:
     return model_card(folder, description, repository="me/birds", **options)
 
 
-def front_of(card: Card) -> dict[str, Any]:
-    front: dict[str, Any] = yaml.safe_load(card.text.split("---\n")[1])
+def front_of(card: str) -> dict[str, Any]:
+    front: dict[str, Any] = yaml.safe_load(card.split("---\n")[1])
     return front
 
 
@@ -89,29 +90,36 @@ def answered(folder: RunFolder, right: int) -> None:
 
 
 def test_the_front_matter_has_what_the_hub_reads(make: Make) -> None:
-    card = card_of(make(), base_models=("timm/a", "timm/b"), license_name="mit", dataset="Moths of Jena")
+    card = card_of(make(), license_name="mit", dataset="Moths of Jena")
     front = front_of(card)
-    assert (front["library_name"], front["pipeline_tag"]) == ("mpfgvc", "image-classification")
-    assert (front["base_model"], front["license"]) == (["timm/a", "timm/b"], "mit")
-    found = ModelCard(card.text).data.eval_results
-    assert {result.dataset_name for result in found} == {"Moths of Jena"}
-    assert {result.metric_name: result.metric_value for result in found} == {
+    assert (front["library_name"], front["pipeline_tag"], front["license"]) == (
+        *("mpfgvc", "image-classification"),
+        "mit",
+    )
+    assert front["base_model"] == ["timm/vit_base_patch16_224.augreg_in21k", "timm/vit_base_patch16_clip_224.openai"]
+    found: Any = ModelCard(card).data
+    assert {result.dataset_name for result in found.eval_results} == {"Moths of Jena"}
+    assert {result.metric_name: result.metric_value for result in found.eval_results} == {
         "Top-1 accuracy": 0.8,
         "Top-5 accuracy": 0.875,
         "Mean accuracy per class": 0.25,
     }
+    unstated = card_of(make())
+    assert "license" not in front_of(unstated)
+    assert "- The owner has stated no licence." in unstated
+    assert "- The owner has stated no licence." not in card
 
 
 def test_the_tables_have_a_row_for_each_split_and_source_and_mark_the_one_that_answers(make: Make) -> None:
     folder = make()
-    lines = card_of(folder).text.splitlines()
+    lines = card_of(folder).splitlines()
     for line in (
         "Dataset: own photographs, 2 classes.",
         "| train | 4 | 1 to 3 |",
         "| test | 4 | 2 |",
         "| vision | 50.0 |  | 87.5 | 25.0 |",
         "- A photograph is brought to 448 x 400 pixels (`short`, crop ratio 0.75) and seen once.",
-        "- Some class has only 1 training photographs.",
+        "- Some class has only 1 training photograph.",
         "- The test has only 4 photographs, so its figures are uncertain.",
         "- Machine: a \\| processor, processes: 1, threads of each: 2, 32-true",
         "- Versions: Python 3.11.7, torch 2.11.0",
@@ -121,16 +129,9 @@ def test_the_tables_have_a_row_for_each_split_and_source_and_mark_the_one_that_a
     answered(folder, 4)
     row = {"stage": "stage1", "epoch": 1, "step": 4}
     folder.metrics.write_text(format_rows([row | {"seconds": 580}, row | {"seconds": 20}]))
-    lines = card_of(folder).text.splitlines()
+    lines = card_of(folder).splitlines()
     assert "| **fusion** | **80.0** | 100.0 to 100.0 | 87.5 | 25.0 |" in lines
     assert "- Time of the epochs: 10.0 minutes" in lines
-
-
-def test_the_licence_is_left_to_the_owner(make: Make) -> None:
-    card = card_of(make())
-    assert "license" not in front_of(card)
-    assert "- The owner has stated no licence." in card.text
-    assert "- The owner has stated no licence." not in card_of(make(), license_name="mit").text
 
 
 def test_without_a_test_the_card_claims_nothing(make: Make) -> None:
@@ -138,8 +139,8 @@ def test_without_a_test_the_card_claims_nothing(make: Make) -> None:
     folder.evaluation.unlink()
     card = card_of(folder)
     assert {"model-index", "metrics"}.isdisjoint(front_of(card))
-    assert "This run has no test" in card.text
-    assert "| source |" not in card.text
+    assert "This run has no test" in card
+    assert "| source |" not in card
 
 
 def test_what_is_known_about_the_probabilities_and_the_taxonomy_is_said(make: Make) -> None:
@@ -149,20 +150,34 @@ def test_what_is_known_about_the_probabilities_and_the_taxonomy_is_said(make: Ma
     taxonomy = Taxonomy(levels=("genus",), groups=(("Corvus", "Troglodytes"),))
     folder = make()
     plain, known = (
-        card_of(folder, replace(DESCRIPTION, **more)).text  # type: ignore[arg-type]
+        card_of(folder, replace(DESCRIPTION, **more))  # type: ignore[arg-type]
         for more in ({}, {"calibration": calibration, "taxonomy": taxonomy})
     )
     assert "- Probabilities are not calibrated." in plain
     assert "not calibrated" not in known
     assert "calibrated by 30 photographs (validation split), temperature 1.25:" in known
-    assert ("Above the classes the model knows genus" in known, "Above the classes" in plain) == (True, False)
+    assert "Above the classes the model knows genus: with `--abstain SHARE --back-off` it answers" in known
+    assert "Above the classes" not in plain
+    assert "Above the classes the model knows genus." in card_of(folder, replace(DESCRIPTION, taxonomy=taxonomy))
 
 
-def test_a_text_tower_with_random_weights_is_no_clip(make: Make) -> None:
-    small = {"model.text_tower.name": "mpfgvc-small", "model.text_tower.pretrained": None}
-    card = card_of(make(**small))
-    assert "text tower `mpfgvc-small` (random weights)" in card.text
-    assert "clip" not in front_of(card)["tags"]
+@pytest.mark.parametrize(
+    ("settings", "said", "tags"),
+    [
+        ({}, "keeps the 49 patches that its class token attends to", {"clip"}),
+        ({"model.selection": "random"}, "keeps the 49 patches that chance chooses", {"clip"}),
+        ({"model.kept_tokens": None}, "keeps all patches", {"clip"}),
+        (RANDOM_TEXT, "text tower `mpfgvc-small` (random weights)", set()),
+        (RANDOM_TEXT | {"model.image_tower.pretrained": False}, "- Biases of the photographs are in the model.", set()),
+        ({"model.text_tower.name": "mpfgvc-birds", "model.text_tower.pretrained": "bundled"}, "and of the pret", set()),
+    ],
+)
+def test_every_sentence_follows_from_the_settings(
+    make: Make, settings: dict[str, Any], said: str, tags: set[str]
+) -> None:
+    card = card_of(make(**settings))
+    assert said in card
+    assert set(front_of(card)["tags"]) & {"clip"} == tags
 
 
 @pytest.mark.parametrize(
@@ -172,7 +187,7 @@ def test_no_name_breaks_the_page(make: Make, hostile: str) -> None:
     folder = make()
     description = replace(DESCRIPTION, classes=("wren", hostile))
     cards = card_of(folder, description, dataset=hostile), card_of(folder, dataset="plain")
-    pages = [MarkdownIt("commonmark").enable("table").render(card.text.split("---\n", 2)[2]) for card in cards]
+    pages = [MarkdownIt("commonmark").enable("table").render(card.split("---\n", 2)[2]) for card in cards]
     tags = [re.findall(r"</?[a-z]\w*", page) for page in pages]
     assert tags[0] == tags[1]
     assert html.unescape(pages[0]).count(hostile.replace("\n", "\\n")) == 2
@@ -189,35 +204,38 @@ def test_no_name_breaks_the_page(make: Make, hostile: str) -> None:
     ],
 )
 def test_the_command_asks_for_what_the_training_needs(make: Make, dataset: str, command: str) -> None:
-    text = card_of(make(dataset)).text
+    text = card_of(make(dataset))
     assert command in text.splitlines()
     assert "files of the owner" not in text
-    text = card_of(make(dataset, **{"model.descriptions": "/home/ada/words.csv"})).text
-    assert "and files of the owner that are not in it (words.csv):" in text
+    text = card_of(make(dataset, **{"model.descriptions": "/home/ada/words.csv"}))
+    assert "files of the owner, which are not in this repository: words.csv:" in text
 
 
 def test_a_part_of_a_published_dataset_says_how_much_of_it(make: Make) -> None:
     parts = "2 of 200 classes, 4 of 5,994 training photographs, 4 of 5,794 test photographs"
-    assert f"Dataset: CUB-200-2011 (subset: {parts}), 2 classes." in card_of(make("cub")).text
+    assert f"Dataset: CUB-200-2011 (subset: {parts}), 2 classes." in card_of(make("cub"))
 
 
-def test_what_hinders_an_interval_is_a_note(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hinders_an_interval_is_said(
+    make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = make(result=RESULT | {"count": 5})
     answered(folder, 3)
+    card_of(folder)
     expected = f"intervals are left out, as {folder.predictions('test')} holds 4 photographs, evaluation.json 5"
-    assert card_of(folder).notes == (expected,)
+    assert capsys.readouterr().err == f"mpfgvc: {expected}\n"
     monkeypatch.setitem(sys.modules, "scipy", None)
-    assert "pip install 'mpfgvc[compare]'" in card_of(folder).notes[0]
+    card_of(folder)
+    assert "pip install 'mpfgvc[compare]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("result", "reason"),
     [
-        ({}, "count "),
-        (RESULT | {"count": "4"}, "count "),
-        (RESULT | {"prediction": "guess"}, "prediction should be"),
-        (RESULT | {"sources": {"text": SOURCES["text"]}}, "sources.vision is missing"),
-        (RESULT | {"sources": SOURCES | {"fusion": {"top1": 1.0}}}, "sources.fusion.top5 is missing"),
+        ({}, "count: Field required"),
+        (RESULT | {"count": "4"}, "count: Input should be a valid integer"),
+        (RESULT | {"sources": {"text": SOURCES["text"]}}, "sources.fusion is missing"),
+        (RESULT | {"sources": SOURCES | {"fusion": {"top1": 1.0}}}, "sources.fusion.top5: Field required"),
     ],
 )
 def test_a_damaged_result_is_refused_in_one_line(make: Make, result: dict[str, Any], reason: str) -> None:

@@ -6,29 +6,28 @@ folder of this machine. Names of classes and datasets are anyone's text, so they
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from pydantic import BaseModel, ValidationError
 
 import mpfgvc
 from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
 from mpfgvc.data.catalog import OFFICIAL
 from mpfgvc.data.photographs_file import load_photos
-from mpfgvc.data.samples import PhotoSet, Split
+from mpfgvc.data.samples import SPLITS, PhotoSet
 from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.metrics import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
-from mpfgvc.inference.description import ModelDescription, as_written, parse_json, read_text
+from mpfgvc.inference.description import ModelDescription
+from mpfgvc.model.towers.names import hub_repositories
+from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.terms import Precision, Source
 
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 OWN_DATASETS = ("folder", "manifest")
 """Datasets whose name is that of a folder or file of their owner, so it is not told."""
 TAGS = ("fine-grained", "fine-grained-visual-classification", "mp-fgvc", "vision-transformer")
@@ -37,16 +36,7 @@ _DATA_OPTIONS = {"synthetic": "", "manifest": " --data.manifest TABLE"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$])")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """The text of a card, and lines for people: what it could not tell, and why."""
-
-    text: str
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score:
+class Score(BaseModel):
     """How a source of logits did in the test, 0..1."""
 
     top1: float
@@ -54,29 +44,13 @@ class Score:
     mean_class: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """How every source did."""
-
-    vision: Score
-    text: Score
-    fusion: Score
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestResult:
-    """The test of a run: photographs, the source that the model answers with, and every source."""
+class TestResult(BaseModel):
+    """The test of a run: photographs, the source that the model answers with, and how every source did."""
 
     count: int
     prediction: Source
     precision: Precision
-    sources: Scores
-
-    @property
-    def main(self) -> Score:
-        """The score of what the model answers with."""
-        score: Score = getattr(self.sources, self.prediction)
-        return score
+    sources: dict[Source, Score]
 
 
 def model_card(
@@ -84,11 +58,10 @@ def model_card(
     description: ModelDescription,
     *,
     repository: str,
-    base_models: Sequence[str] = (),
     license_name: str | None = None,
     dataset: str | None = None,
-) -> Card:
-    """The card of a run whose model is `description`, as `user/name`.
+) -> str:
+    """The card of a run whose model is `description`, as `user/name`. What it cannot tell is said.
 
     `license_name` None leaves the licence to the owner; `dataset` is what the photographs are called. Raises
     CheckpointError for a run that is not finished, or files that are damaged.
@@ -97,44 +70,47 @@ def model_card(
     if config.final_test and photographs.subset("test") and not folder.evaluation.is_file():
         hint = f"it has no {folder.evaluation.name}; finish it with: mpfgvc train --resume {folder.path}"
         raise CheckpointError(f"the run {folder.path} is not finished: {hint}")
-    dataset, splits, notes = dataset or _dataset_name(config, photographs), _splits(photographs), list[str]()
+    dataset = dataset or _dataset_name(config, photographs)
     test = _test(folder.evaluation) if folder.evaluation.is_file() else None
-    text_tower, stored = config.model.text_tower, description.calibration
-    knows_text = text_tower.pretrained is not None or text_tower.weights is not None
-    front: dict[str, Any] = {
-        "library_name": "mpfgvc",
-        "pipeline_tag": "image-classification",
-        "tags": [*TAGS, *(["clip"] if knows_text else [])],
-        "license": license_name,
-        "base_model": list(base_models),
-        **({} if test is None else _test_metrics(test, repository, config.data.dataset, dataset)),
-    }
-    text = _template().render(
-        front=yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False, allow_unicode=True),
-        name=repository.partition("/")[2],
+    image, tower = config.model.image_tower, config.model.text_tower
+    stored, bases = description.calibration, hub_repositories(config.model)
+    splits = {split: photographs.subset(split).counts(len(photographs.classes)).tolist() for split in SPLITS}
+    name, knows_text = repository.partition("/")[2], tower.pretrained is not None or tower.weights is not None
+    results = [] if test is None else _hub_results(test, config.data.dataset, dataset)
+    front = ModelCardData(
+        library_name="mpfgvc",
+        pipeline_tag="image-classification",
+        tags=[*TAGS, *(["clip"] if knows_text and not tower.name.startswith("mpfgvc-") else [])],
+        license=license_name,
+        base_model=list(bases) or None,
+        metrics=["accuracy"] if results else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return _template().render(
+        front=front.to_yaml(),
+        name=name,
         repository=repository,
         version=mpfgvc.__version__,
         config=config.without_folders(),
         knows_text=knows_text,
+        pretrained=knows_text or image.pretrained or image.weights is not None,
         classes=description.classes,
         taxonomy=() if description.taxonomy is None else description.taxonomy.levels,
         preprocessing=description.preprocessing,
         calibration=stored and stored.of(config.model.prediction),
         calibrated_by=stored and stored.photographs,
         dataset=dataset,
-        splits=splits,
-        held_out=any(split["name"] == "validation" for split in splits),
-        fewest=min(split["fewest"] for split in splits if split["name"] == "train"),
+        splits={split: counts for split, counts in splits.items() if any(counts)},
         test=test,
-        intervals={} if test is None else _intervals(folder, test, notes),
-        base_models=base_models,
-        seconds=_seconds(folder, notes),
+        intervals={} if test is None else _intervals(folder, test),
+        base_models=bases,
+        seconds=_seconds(folder),
         made=folder.read_environment(),
         files=_own_files(config),
         data_option=_DATA_OPTIONS.get(config.data.dataset, " --data.root PHOTOGRAPHS"),
         license_name=license_name,
     )
-    return Card(text=text, notes=tuple(notes))
 
 
 def _template() -> jinja2.Template:
@@ -151,24 +127,26 @@ def _plain(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(text)).replace("\\<", "&lt;").replace("\\&", "&amp;")
 
 
-def _test_metrics(test: TestResult, repository: str, kind: str, dataset: str) -> dict[str, Any]:
+def _hub_results(test: TestResult, kind: str, dataset: str) -> list[EvalResult]:
     """The test in the hub's form: accuracies of what the model answers with, in 0..1."""
-    named = {
-        "Top-1 accuracy": test.main.top1,
-        "Top-5 accuracy": test.main.top5,
-        "Mean accuracy per class": test.main.mean_class,
-    }
-    result = {
-        "task": {"type": "image-classification", "name": "Image Classification"},
-        "dataset": {"type": kind, "name": printable(dataset), "split": "test"},
-        "metrics": [{"type": "accuracy", "name": name, "value": round(value, 6)} for name, value in named.items()],
-    }
-    index = [{"name": repository.partition("/")[2], "results": [result]}]
-    return {"metrics": ["accuracy"], "model-index": index}
+    score = test.sources[test.prediction]
+    named = {"Top-1 accuracy": score.top1, "Top-5 accuracy": score.top5, "Mean accuracy per class": score.mean_class}
+    return [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=kind,
+            dataset_name=printable(dataset),
+            dataset_split="test",
+            metric_type="accuracy",
+            metric_name=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in named.items()
+    ]
 
 
 def _dataset_name(config: Config, photographs: PhotoSet) -> str:
-    """The name of a published dataset, and how much of it this is if not all; else a word of our own."""
+    """The name of a published dataset, and how much of it this is if not all; else a general word."""
     name = config.data.dataset
     if name in OWN_DATASETS:
         return "own photographs"
@@ -184,17 +162,6 @@ def _dataset_name(config: Config, photographs: PhotoSet) -> str:
     return f"{official.title} (subset: {', '.join(parts)})" if parts else official.title
 
 
-def _splits(photographs: PhotoSet) -> list[dict[str, Any]]:
-    """Name and photographs of each split that has some, and those of its smallest and largest class."""
-    found = []
-    for split in SPLITS:
-        counts = photographs.subset(split).counts(len(photographs.classes)).tolist()
-        if sum(counts):
-            row = {"photographs": sum(counts), "fewest": min(counts), "most": max(counts)}
-            found.append({"name": split, **row})
-    return found
-
-
 def _own_files(config: Config) -> list[str]:
     """Names of the files of this machine that the settings name."""
     model = config.model
@@ -205,15 +172,19 @@ def _own_files(config: Config) -> list[str]:
 
 def _test(path: Path) -> TestResult:
     try:
-        document = parse_json(read_text(path))
-        if not isinstance(document, dict):
-            raise ConfigError("the document must be an object")
-        return as_written(TestResult, {entry.name: document.get(entry.name) for entry in fields(TestResult)})
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}; restore it from a copy") from None
+        result = TestResult.model_validate_json(path.read_bytes(), strict=True)
+        if result.prediction not in result.sources:
+            raise ValueError(f"sources.{result.prediction} is missing")
+        return result
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    raise CheckpointError(f"{path}: {reason}; restore it from a copy")
 
 
-def _intervals(folder: RunFolder, test: TestResult, notes: list[str]) -> dict[str, Interval]:
+def _intervals(folder: RunFolder, test: TestResult) -> dict[str, Interval]:
     """The interval of each source's top-1, where the answers about each photograph are known."""
     file = folder.predictions("test")
     if not file.is_file():
@@ -221,22 +192,22 @@ def _intervals(folder: RunFolder, test: TestResult, notes: list[str]) -> dict[st
     try:
         refuse_missing_scipy()
     except ConfigError:
-        notes.append("intervals are left out, as they need scipy: pip install 'mpfgvc[compare]'")
+        say("intervals are left out, as they need scipy: pip install 'mpfgvc[compare]'")
         return {}
     answers, seen = load_answers(file), np.ones(test.count, dtype=np.int64)
     if len(answers.paths) != test.count:
         what = f"{len(answers.paths)} photographs, {folder.evaluation.name} {test.count}"
-        notes.append(f"intervals are left out, as {file} holds {what}")
+        say(f"intervals are left out, as {file} holds {what}")
         return {}
     return {
         source: accuracy_interval(metrics.right.astype(np.int64), seen) for source, metrics in answers.sources.items()
     }
 
 
-def _seconds(folder: RunFolder, notes: list[str]) -> float:
+def _seconds(folder: RunFolder) -> float:
     """Wall time of all epochs and embedding passes, 0 if it is not known."""
     try:
         return training_seconds(read_rows(folder.metrics))
     except CheckpointError as error:
-        notes.append(f"the time of the training is left out: {error}")
+        say(f"the time of the training is left out: {error}")
         return 0.0

@@ -1,4 +1,4 @@
-"""A finished run as a model repository of the Hugging Face hub: pushed in one commit, or written to a folder.
+"""A finished run as a model repository of the Hugging Face hub: written to a folder, and pushed in one commit.
 
     README.md            the model card (card.py)
     model.safetensors    the weights
@@ -12,33 +12,18 @@ Nothing in it names a folder of this machine. The token is the one that huggingf
 
 import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mpfgvc.errors import MpfgvcError, OutputError, one_line
 from mpfgvc.files import DIGESTS, check_digest, digests_document, file_digest, new_folder, write_bytes
-from mpfgvc.inference.description import (
-    DESCRIPTION,
-    HUB,
-    WEIGHTS,
-    ModelDescription,
-    check_repository,
-    find_model_folder,
-)
+from mpfgvc.inference.description import DESCRIPTION, WEIGHTS, ModelDescription, find_model_folder
 from mpfgvc.recipes_io import dump_config
 from mpfgvc.run_folder import RunFolder
 
-
-@dataclass(frozen=True, kw_only=True)
-class HubModel:
-    """What a repository `user/name` will hold: by file name, its content or the file with it."""
-
-    repository: str
-    files: Mapping[str, bytes | Path]
-    notes: tuple[str, ...] = ()
-    """Lines for people: what the card could not tell."""
+PUSHED = ("README.md", "config.yaml", DIGESTS, DESCRIPTION, WEIGHTS)
+"""The files of a repository."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,53 +36,32 @@ class Pushed:
     changed: bool
 
 
-def hub_model(
-    run: str | Path, repository: str, *, license_name: str | None = None, dataset: str | None = None
-) -> HubModel:
-    """The repository of a finished run; `dataset` is what its card calls the photographs.
+def write_model(
+    run: str | Path, repository: str, out: Path, *, license_name: str | None = None, dataset: str | None = None
+) -> None:
+    """Write the repository of a finished run into a new folder; its card calls the photographs `dataset`.
 
-    Raises CheckpointError for a run that is not finished or is damaged, or a name that the hub does not take.
+    Raises CheckpointError for a run that is not finished or is damaged, OutputError if `out` holds something.
     """
     from mpfgvc.deploy.hub.card import model_card
-    from mpfgvc.model.towers.names import hub_repositories
 
-    repository = check_repository(repository.removeprefix(HUB))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} is not empty; name a new folder with --out")
     folder = RunFolder.open(run)
-    model, config = find_model_folder(folder.path), folder.read_config()
+    model = find_model_folder(folder.path)
     for name in (WEIGHTS, DESCRIPTION):
         check_digest(model / name)
     description = ModelDescription.read(model / DESCRIPTION)
     description = replace(description, model=description.model.without_folders())
-    card = model_card(
-        folder,
-        description,
-        repository=repository,
-        base_models=hub_repositories(config.model),
-        license_name=license_name,
-        dataset=dataset,
-    )
+    card = model_card(folder, description, repository=repository, license_name=license_name, dataset=dataset)
     content = description.to_bytes()
     digests = {DESCRIPTION: [hashlib.sha256(content).hexdigest()], WEIGHTS: [file_digest(model / WEIGHTS)]}
-    files: dict[str, bytes | Path] = {
-        "README.md": card.text.encode(errors="backslashreplace"),
-        WEIGHTS: model / WEIGHTS,
-        DESCRIPTION: content,
-        DIGESTS: digests_document(digests),
-        "config.yaml": dump_config(config.without_folders()).encode(),
-    }
-    return HubModel(repository=repository, files=files, notes=card.notes)
-
-
-def write_model(model: HubModel, out: Path) -> None:
-    """Write what would be pushed into a new folder. Raises OutputError if `out` holds something already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} is not empty; name a new folder with --out")
     with new_folder(out) as part:
-        for name, content in model.files.items():
-            if isinstance(content, bytes):
-                write_bytes(part / name, content)
-            else:
-                shutil.copyfile(content, part / name)
+        write_bytes(part / "README.md", card.encode(errors="backslashreplace"))
+        write_bytes(part / "config.yaml", dump_config(folder.read_config().without_folders()).encode())
+        write_bytes(part / DESCRIPTION, content)
+        write_bytes(part / DIGESTS, digests_document(digests))
+        shutil.copyfile(model / WEIGHTS, part / WEIGHTS)
 
 
 def check_token() -> None:
@@ -108,36 +72,29 @@ def check_token() -> None:
         raise OutputError("there is no token for the hub; log in with `hf auth login`, or set HF_TOKEN")
 
 
-def push_model(model: HubModel, *, private: bool = False, message: str | None = None) -> Pushed:
-    """Push it in one commit; a repository that does not exist is made, `private` if that is asked for.
+def push_model(folder: Path, repository: str, *, private: bool = False, message: str | None = None) -> Pushed:
+    """Push what `write_model` wrote, in one commit; a repository that does not exist is made.
 
-    Raises OutputError in one line for a missing or refused token, and whatever else the hub or the network
-    refuses. The repository then has no half of it.
+    Raises OutputError in one line for whatever the hub or the network refuses. The repository then has no half of it.
     """
-    check_token()
     from huggingface_hub import HfApi
 
     try:
-        return _push(HfApi(library_name="mpfgvc"), model, private=private, message=message)
+        return _push(HfApi(library_name="mpfgvc"), folder, repository, private=private, message=message)
     except MpfgvcError:
         raise
     except Exception as error:  # the hub client raises a dozen unrelated kinds
-        raise OutputError(f"cannot push to {model.repository}: {_refusal(error)}") from None
+        raise OutputError(f"cannot push to {repository}: {_refusal(error)}") from None
 
 
-def _push(api: Any, model: HubModel, *, private: bool, message: str | None) -> Pushed:
-    from huggingface_hub import CommitOperationAdd
-
-    repository = model.repository
+def _push(api: Any, folder: Path, repository: str, *, private: bool, message: str | None) -> Pushed:
     api.create_repo(repository, private=True if private else None, exist_ok=True)
     before = api.model_info(repository)
     if private and not before.private:
         hint = "make it private in its settings on the hub, or leave --private out"
         raise OutputError(f"{repository} is there already and public, so nothing was pushed; {hint}")
-    operations = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in model.files.items()
-    ]
-    commit = api.create_commit(repository, operations, commit_message=message or "Push a model of mpfgvc")
+    message = message or "Push a model of mpfgvc"
+    commit = api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message)
     url = f"{api.endpoint}/{repository}"
     return Pushed(repository=repository, url=url, commit=str(commit.oid), changed=commit.oid != before.sha)
 
