@@ -10,6 +10,7 @@ The paper predicts by the fusion logits; `model.prediction` may name another sou
 """
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import torch
@@ -65,10 +66,9 @@ class Output(NamedTuple):
 class MPFGVC(nn.Module):
     """Multimodal prompting for fine-grained visual classification.
 
-    `text` gives the text features of all classes: `ClassPrompts` in stage 1,
-    `ClassEmbeddings` afterwards. `classes` are the names behind the logits,
-    `prediction` is the source that it answers with. `start` says where the projection
-    started, and whether the text logits mean something before training.
+    `text` gives the text features of all classes: `ClassPrompts` in stage 1, `ClassEmbeddings` afterwards.
+    `classes` are the names behind the logits. `start` says where the projection started, and whether the
+    text logits mean something before training.
     """
 
     def __init__(
@@ -164,16 +164,7 @@ class MPFGVC(nn.Module):
 
     def classify(self, encoded: EncodedImages) -> Output:
         """All three sources of logits for images that the image encoder has seen."""
-        logits = self.logits(encoded.embedding)
-        return Output(
-            vision=logits.vision,
-            text=logits.text,
-            fusion=logits.fusion,
-            embedding=encoded.embedding,
-            kept=encoded.kept,
-            scores=encoded.scores,
-            prediction=self.prediction,
-        )
+        return Output(*self.logits(encoded.embedding), *encoded, self.prediction)
 
     def logits(self, embedding: Float[Tensor, "batch width"]) -> Logits:
         """All three sources of logits for image embeddings V."""
@@ -211,21 +202,12 @@ class MPFGVC(nn.Module):
         It shares all the other parts with this one; a deployed network gives itself. `text_features` are
         those of its prompts, from who has them already.
         """
-        text = self.text.deployed() if text_features is None else ClassEmbeddings(text_features)
-        if text is self.text:
+        if text_features is None and isinstance(self.text, ClassEmbeddings):
             return self
-        with seeded(0):  # its new layers are replaced below
-            twin = MPFGVC(
-                image_encoder=self.image_encoder,
-                text=text,
-                embed=self.embed,
-                fusion=self.fusion,
-                classes=self.classes,
-                temperature=self.temperature,
-                prediction=self.prediction,
-            )
-        twin.projection, twin.classifier = self.projection, self.classifier
-        return twin.train(self.training)
+        twin = copy(self)
+        text = ClassEmbeddings(self.text() if text_features is None else text_features)
+        twin._modules = {**self._modules, "text": text}
+        return twin
 
 
 def check_settings(
@@ -245,7 +227,7 @@ def check_settings(
     _refuse_without_sentences(config, sentences)
     notes = division_notes(text_tower, sentences)
     check_image_weights(config.image_tower, tower)
-    check_text_weights(config.text_tower)
+    check_text_weights(config.text_tower, text_tower)
     return notes
 
 

@@ -87,10 +87,6 @@ class ClassPrompts(nn.Module):
             return features
         return self.weight[classes] * F.normalize(features, dim=-1) + self.descriptions[classes]
 
-    def deployed(self) -> "ClassEmbeddings":
-        """The text features as constants, without the text tower."""
-        return ClassEmbeddings(self())
-
     def _encode_in_chunks(self, classes: Int[Tensor, " sampled"]) -> Float[Tensor, "sampled embed"]:
         if len(classes) <= self.chunk:
             return self._encode(classes)
@@ -115,10 +111,6 @@ class ClassEmbeddings(nn.Module):
     def forward(self) -> Float[Tensor, "classes embed"]:
         """The text features."""
         return self.features
-
-    def deployed(self) -> "ClassEmbeddings":
-        """Itself."""
-        return self
 
 
 def class_prompts(
@@ -153,9 +145,7 @@ def prompt_endings(config: ModelConfig, classes: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def class_descriptions(
-    tower: TextTower, sentences: Sequence[Sequence[str]], *, chunk: int = CHUNK
-) -> Float[Tensor, "classes embed"]:
+def class_descriptions(tower: TextTower, sentences: Sequence[Sequence[str]]) -> Float[Tensor, "classes embed"]:
     """d^c of each class's sentences, on the device of the tower. A sentence that several share is read once.
 
     Raises ConfigError for a word that is longer than the tower reads.
@@ -165,7 +155,7 @@ def class_descriptions(
     if not row:
         return torch.zeros(len(parts), tower.embed)
     texts = list(row)
-    chunks = [tower.encode(texts[first : first + chunk]) for first in range(0, len(texts), chunk)]
+    chunks = [tower.encode(texts[first : first + CHUNK]) for first in range(0, len(texts), CHUNK)]
     features = F.normalize(torch.cat(chunks), dim=-1)
     nothing = features.new_zeros(tower.embed)
     return torch.stack([features[[row[part] for part in own]].mean(dim=0) if own else nothing for own in parts])
@@ -203,16 +193,11 @@ def _divided(tower: TextTower, text: str, pattern: str, room: int) -> list[str]:
 
 
 def division_notes(tower: TextTower, sentences: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """A line for people about sentences that are longer than the tower reads, if there are any.
-
-    Raises ConfigError as `readable_parts` does.
-    """
-    every = [each for of_class in sentences for each in of_class]
-    long = [each for each in every if len(readable_parts(tower, each)) > 1]
-    if not long:
-        return ()
+    """A note about sentences that are longer than the tower reads. Raises ConfigError as `readable_parts` does."""
+    texts = [sentence for of_class in sentences for sentence in of_class]
+    long = [sentence for sentence in texts if len(readable_parts(tower, sentence)) > 1]
     what = f"descriptions longer than the {tower.context_length} tokens of the text tower, read in parts"
-    return (f"{what}: {len(long)} of {len(every)} (first: {long[0]:.60}...)",)
+    return (f"{what}: {len(long)} of {len(texts)} (first: {long[0]:.60}...)",) if long else ()
 
 
 def _initial_context(

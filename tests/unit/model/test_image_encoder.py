@@ -1,7 +1,6 @@
 """The image encoder's settings and what it returns; its numbers are in tests/parity."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -18,23 +17,6 @@ def test_images_of_another_size_are_refused(name: str, encoder_of: Callable[[str
     encoder, images = encoder_of(name)
     with pytest.raises(AssertionError, match="doesn't match model"):
         encoder(images.repeat(1, 1, 2, 2))
-
-
-def test_it_says_how_many_images_keep_the_widest_layer_in_the_cache(image_tower: ImageTower) -> None:
-    floats = 16 * (4 * 64)  # of 16 tokens in the MLP
-    assert ImageEncoder(tower=image_tower).images_at_once == 10 * 2**20 // (4 * floats)
-
-
-@torch.no_grad()
-def test_a_batch_goes_through_the_tower_whole(image_tower: ImageTower) -> None:
-    """Who calls the encoder on a CPU hands it parts; the model itself does not ask where it runs."""
-    encoder = ImageEncoder(tower=image_tower, kept_tokens=4)
-    encoder.images_at_once = 2
-    seen: list[int] = []
-    hook = image_tower.transformer.patch_embed.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
-    encoder(torch.randn(5, 3, 48, 80))
-    hook.remove()
-    assert seen == [5]
 
 
 def test_a_dropped_patch_still_speaks_in_the_second_to_last_block(image_tower: ImageTower) -> None:
@@ -80,12 +62,3 @@ def test_with_every_patch_kept_it_does_not_matter_what_chooses(image_tower: Imag
         ImageEncoder(tower=image_tower, selection=each)(images).embedding for each in ("attention", selection)
     ]
     torch.testing.assert_close(embeddings[0], embeddings[1], atol=1e-5, rtol=0)
-
-
-@torch.inference_mode()
-def test_a_packed_tower_rolls_out_the_same_attention(encoder_of: Callable[[str], Any]) -> None:
-    plain, images = encoder_of("vit_tiny_patch16_224")
-    plain.selection = "rollout"
-    packed = deepcopy(plain)
-    packed.tower.pack()
-    torch.testing.assert_close(packed(images).scores, plain(images).scores, atol=1e-6, rtol=0)

@@ -5,10 +5,9 @@ keeps timm's module and its parameter names. What cannot be split exactly is ref
 by name when the tower is built, never silently wrong.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -27,8 +26,7 @@ from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
 
 
-@dataclass(frozen=True, kw_only=True)
-class TowerInput:
+class TowerInput(NamedTuple):
     """What images a tower was trained on: size in pixels (height, width), statistics of 0..1 pixels."""
 
     image_size: tuple[int, int]
@@ -50,7 +48,10 @@ class ImageTower(nn.Module):
 
     def __init__(self, transformer: nn.Module):
         super().__init__()
-        _refuse_unsupported(transformer)
+        if (reason := _unsupported(transformer)) is not None:
+            name = getattr(transformer, "default_cfg", {}).get("architecture", type(transformer).__name__)
+            hint = "choose a ViT, CLIP, DINOv2, DINOv3 or EVA-02 tower"
+            raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}; {hint}")
         self.transformer = cast("Any", transformer)
         # Some towers take any size; kept tokens are counted for this one.
         self.transformer.patch_embed.strict_img_size = True
@@ -63,7 +64,10 @@ class ImageTower(nn.Module):
             size = tuple(self.transformer.patch_embed.img_size)
             raise ConfigError(f"model.image_tower.image_size must be at least one patch ({patch} pixels), got {size}")
         self.image_size: tuple[int, int] = tuple(self.transformer.patch_embed.img_size)
-        self.input = _tower_input(self.transformer, self.image_size)
+        known = resolve_data_config({}, model=transformer)
+        self.input = TowerInput(
+            self.image_size, tuple(known["mean"]), tuple(known["std"]), known["interpolation"], known["crop_pct"]
+        )
 
     def before_last_two_blocks(
         self,
@@ -212,26 +216,6 @@ def _check_tensors(path: Path, tower: ImageTower) -> None:
     if wrong:
         rule = f"lacks {len(wrong)} tensors of the tower, first {wrong[0]} of shape {wanted[wrong[0]]}"
         raise CheckpointError(f"model.image_tower.weights {path} {rule}; does it belong to this tower?")
-
-
-def _refuse_unsupported(transformer: Any) -> None:
-    """Raise a ConfigError that names what selection cannot do with this tower."""
-    name = getattr(transformer, "default_cfg", {}).get("architecture", type(transformer).__name__)
-    reason = _unsupported(transformer)
-    if reason is not None:
-        hint = "choose a ViT, CLIP, DINOv2, DINOv3 or EVA-02 tower"
-        raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}; {hint}")
-
-
-def _tower_input(transformer: nn.Module, image_size: tuple[int, int]) -> TowerInput:
-    known = resolve_data_config({}, model=transformer)
-    return TowerInput(
-        image_size=image_size,
-        mean=tuple(known["mean"]),
-        std=tuple(known["std"]),
-        interpolation=known["interpolation"],
-        crop_ratio=known["crop_pct"],
-    )
 
 
 def _unsupported(transformer: Any) -> str | None:

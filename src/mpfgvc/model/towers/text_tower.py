@@ -26,8 +26,6 @@ from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.files import read_header
 from mpfgvc.model.towers.names import BUNDLED, TEXT_TOWERS, bundled_text_weights, quick_gelu
 
-Shape = tuple[int, ...]
-
 
 class TextTower(nn.Module):
     """A causal text transformer, read at the end token.
@@ -139,84 +137,82 @@ def build_text_and_visual(
     The image part has open_clip's names, `visual.`; it is empty where the weights hold none.
     """
     settings = _settings(config.name)
-    _refuse_unsupported(config.name, settings["text_cfg"])
     with seeded(seed):
         transformer = _build_text_tower(
             settings["embed_dim"], CLIPTextCfg(**settings["text_cfg"]), quick_gelu(config, settings)
         )
-    state = _stored_weights(config, transformer.state_dict()) if load_weights else None
-    if state is not None:
-        _load(transformer, state, config)
-    visual = {name: value for name, value in (state or {}).items() if name.startswith("visual.")}
+    wanted = transformer.state_dict()
+    state = _stored_weights(config, wanted) if load_weights else {}
+    if state:
+        _check_shapes(config, wanted, {name: tuple(value.shape) for name, value in state.items()})
+        inner = {name.removeprefix("text."): value for name, value in state.items()}
+        transformer.load_state_dict({name: inner[name].to(value.dtype) for name, value in wanted.items()})
+    visual = {name: value for name, value in state.items() if name.startswith("visual.")}
     return TextTower(transformer).requires_grad_(False).eval(), visual
 
 
-def check_text_weights(config: TextTowerConfig) -> None:
+def check_text_weights(config: TextTowerConfig, tower: TextTower) -> None:
     """Refuse an unknown tag, or a local weights file that is not this tower's, before anything is fetched.
 
     Reads the file's header only. Raises ConfigError or CheckpointError.
     """
     if config.weights is None:
-        _refuse_unknown_tag(config)
+        _check_tag(config)
         return
     try:
         shapes = {name: tensor.shape for name, tensor in read_header(config.weights).items()}
     except (OSError, SafetensorError) as error:
         raise _unreadable(config.weights, error) from None
-    with torch.device("meta"):
-        wanted = build_text_tower(config, load_weights=False).transformer.state_dict()
-    _refuse_unfit(config, {name: tuple(value.shape) for name, value in wanted.items()}, shapes)
+    _check_shapes(config, tower.transformer.state_dict(), shapes)
 
 
 def _settings(name: str) -> dict[str, Any]:
+    """open_clip's settings of a tower. Raises ConfigError if class prompts cannot pass through it."""
     if name in TEXT_TOWERS:
         return TEXT_TOWERS[name]
     if name not in open_clip.list_models():
         hint = "open_clip.list_models() names them all"
         raise ConfigError(f"model.text_tower.name must be an open_clip model, got {name}; {hint}")
     settings: dict[str, Any] = open_clip.get_model_config(name)
+    text = settings["text_cfg"]
+    reasons = {
+        "its text model is of the transformers library, which takes token ids only": text.get("hf_model_name"),
+        "its attention is not causal": text.get("no_causal_mask"),
+        "it is not read at the end token": text.get("embed_cls")
+        or text.get("pool_type", "argmax") not in ("argmax", "eos"),
+        "its tokenizer is not CLIP's": text.get("hf_tokenizer_name"),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            hint = "choose a CLIP text tower such as ViT-B-16"
+            raise ConfigError(f"model.text_tower.name: {name} cannot be used, {reason}; {hint}")
     return settings
 
 
-def _refuse_unsupported(name: str, text: dict[str, Any]) -> None:
-    """Raise a ConfigError that says why class prompts cannot pass through this tower."""
-    reason = None
-    if text.get("hf_model_name"):
-        reason = "its text model is of the transformers library, which takes token ids only"
-    elif text.get("no_causal_mask"):
-        reason = "its attention is not causal"
-    elif text.get("embed_cls") or text.get("pool_type", "argmax") not in ("argmax", "eos"):
-        reason = "it is not read at the end token"
-    elif text.get("hf_tokenizer_name"):
-        reason = "its tokenizer is not CLIP's"
-    if reason is not None:
-        hint = "choose a CLIP text tower such as ViT-B-16"
-        raise ConfigError(f"model.text_tower.name: {name} cannot be used, {reason}; {hint}")
-
-
-def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """All the tensors that the config's file or pretrained tag holds, or None for a `random` tower."""
+def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[str, Tensor]:
+    """All the tensors that the config's file or pretrained tag holds; none for a `random` tower."""
     if config.weights is not None:
         try:
             return load_file(Path(config.weights))
         except (OSError, SafetensorError) as error:
             raise _unreadable(config.weights, error) from None
     if config.pretrained is None:
-        return None
+        return {}
     if (config.name, config.pretrained) == ("mpfgvc-birds", BUNDLED):
         return bundled_text_weights(random)
-    _refuse_unknown_tag(config)
+    _check_tag(config)
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
     try:
         state: dict[str, Tensor] = load_state_dict(open_clip.download_pretrained(tag))
     except (OSError, RuntimeError) as error:
-        reason = one_line(error)
-        reason += "; set model.text_tower.weights to a local file, or pretrained to null"
-        raise CheckpointError(f"cannot load the weights of text tower {config.name}: {reason}") from None
+        hint = "set model.text_tower.weights to a local file, or pretrained to null"
+        raise CheckpointError(
+            f"cannot load the weights of text tower {config.name}: {one_line(error)}; {hint}"
+        ) from None
     return state
 
 
-def _refuse_unknown_tag(config: TextTowerConfig) -> None:
+def _check_tag(config: TextTowerConfig) -> None:
     own = [BUNDLED] if config.name == "mpfgvc-birds" else []
     if config.pretrained is None or config.pretrained in own:
         return
@@ -230,20 +226,11 @@ def _unreadable(path: str, error: Exception) -> CheckpointError:
     return CheckpointError(f"model.text_tower.weights {rule} ({one_line(error)})")
 
 
-def _load(transformer: TextTransformer, state: dict[str, Tensor], config: TextTowerConfig) -> None:
-    """Load the text part of a whole CLIP: bare names, or names under `text.`."""
-    inner = {name.removeprefix("text."): value for name, value in state.items()}
-    wanted = transformer.state_dict()
-    shapes = {name: tuple(value.shape) for name, value in wanted.items()}
-    _refuse_unfit(config, shapes, {name: tuple(value.shape) for name, value in inner.items()})
-    transformer.load_state_dict({name: inner[name].to(value.dtype) for name, value in wanted.items()})
-
-
-def _refuse_unfit(config: TextTowerConfig, wanted: dict[str, Shape], stored: dict[str, Shape]) -> None:
-    """Raise CheckpointError if the `stored` tensors of a whole CLIP lack one of the `wanted` shapes."""
+def _check_shapes(config: TextTowerConfig, wanted: dict[str, Tensor], stored: dict[str, tuple[int, ...]]) -> None:
+    """Raise CheckpointError if the `stored` tensors lack a wanted one: bare names, or under `text.`."""
     inner = {name.removeprefix("text."): shape for name, shape in stored.items()}
-    wrong = [name for name, shape in wanted.items() if inner.get(name) != shape]
-    if wrong:
-        source = config.weights or f"tag {config.pretrained}"
-        rule = f"has no tensor {wrong[0]} of shape {wanted[wrong[0]]}"
-        raise CheckpointError(f"model.text_tower: {source} {rule}; does it belong to {config.name}?")
+    for name, value in wanted.items():
+        if inner.get(name) != (shape := tuple(value.shape)):
+            source = config.weights or f"tag {config.pretrained}"
+            rule = f"has no tensor {name} of shape {shape}"
+            raise CheckpointError(f"model.text_tower: {source} {rule}; does it belong to {config.name}?")

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +21,6 @@ from mpfgvc.recipes_io import load_config
 from zero_shot import all_sentences, attribute_accuracy
 
 
-def _model(overrides: dict[str, object]) -> ModelConfig:
-    return load_config(overrides={"data.root": "x"} | overrides).model
-
-
 def test_the_papers_towers_are_two_repositories() -> None:
     assert hub_repositories(load_config("cub").model) == (
         "timm/vit_base_patch16_224.augreg_in21k",
@@ -31,30 +28,21 @@ def test_the_papers_towers_are_two_repositories() -> None:
     )
 
 
-def test_both_halves_of_one_clip_are_one_repository() -> None:
-    towers = {"model.image_tower.name": "vit_base_patch16_clip_quickgelu_224.openai"}
-    assert hub_repositories(_model(towers)) == ("timm/vit_base_patch16_clip_224.openai",)
-
-
 @pytest.mark.parametrize(
-    "overrides",
+    ("image", "text", "repositories"),
     [
-        {"model.image_tower.pretrained": False, "model.text_tower.pretrained": None},
-        {"model.image_tower.weights": "a.safetensors", "model.text_tower.weights": "b.safetensors"},
-        {
-            "model.image_tower.name": "mpfgvc-birds",
-            "model.text_tower.name": "mpfgvc-birds",
-            "model.text_tower.pretrained": "bundled",
-        },
+        ({"name": "vit_base_patch16_clip_quickgelu_224.openai"}, {}, ["timm/vit_base_patch16_clip_224.openai"]),
+        ({"name": "hf-hub:me/tower"}, {"pretrained": None}, ["me/tower"]),
+        ({"pretrained": False}, {"pretrained": None}, []),
+        ({"weights": "a.safetensors"}, {"weights": "b.safetensors"}, []),
+        ({"name": "mpfgvc-birds"}, {"name": "mpfgvc-birds", "pretrained": "bundled"}, []),
     ],
 )
-def test_random_local_and_bundled_weights_have_none(overrides: dict[str, object]) -> None:
-    assert hub_repositories(_model(overrides)) == ()
-
-
-def test_a_name_of_the_hub_is_its_own_repository() -> None:
-    overrides = {"model.image_tower.name": "hf-hub:me/tower", "model.text_tower.pretrained": None}
-    assert hub_repositories(_model(overrides)) == ("me/tower",)
+def test_both_halves_of_a_clip_are_one_repository_and_local_weights_none(
+    image: dict[str, Any], text: dict[str, Any], repositories: list[str]
+) -> None:
+    towers = ModelConfig(image_tower=ImageTowerConfig(**image), text_tower=TextTowerConfig(**text))
+    assert list(hub_repositories(towers)) == repositories
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,7 @@ needs_bf16 = pytest.mark.skipif(not can_pack(torch.bfloat16), reason="this proce
 needs_onednn = pytest.mark.skipif(not can_pack(), reason="PyTorch has no oneDNN for this processor")
 LAYERS = {  # of three blocks
     "vit_tiny_patch16_224": 3 * 3 + 1,  # two of the MLP and a projection; the first block's qkv
-    "vit_small_patch14_reg4_dinov2": 3 * 3 + 1,
-    "vit_small_patch16_rope_mixed_224": 3 * 3 + 1,
     "eva02_tiny_patch14_224": 3 * 3,  # no qkv
-    "vit_small_patch16_dinov3": 3 * 3,
     "eva02_base_patch14_224": 3 * 7,  # three of the MLP, queries, keys, values and a projection apart
     "beit3_base_patch16_224": 3 * 3 + 1,
 }
@@ -50,8 +47,10 @@ def test_a_packed_tower_gives_the_same_embedding_and_keeps_the_same_patches(
 @needs_onednn
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_copy_a_pickle_and_a_state_dictionary_hold_the_plain_weight(bias: bool) -> None:
-    layer, tokens = nn.Linear(11, 5, bias=bias), torch.randn(2, 3, 11)
+    layer, tokens = nn.Linear(11, 5, bias=bias), torch.randn(2, 3, 11, requires_grad=True)
     packed = PackedLinear(layer)
+    gradients = [torch.autograd.grad(each(tokens).square().sum(), tokens)[0] for each in (packed, layer)]
+    torch.testing.assert_close(*gradients)
     state = packed.state_dict()
     assert set(state) == set(layer.state_dict())
     assert all(torch.equal(state[name], value) for name, value in layer.state_dict().items())
@@ -59,16 +58,6 @@ def test_a_copy_a_pickle_and_a_state_dictionary_hold_the_plain_weight(bias: bool
         expected = tokens @ layer.weight.T + (layer.bias if bias else 0)
         for each in (packed, copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):  # noqa: S301
             torch.testing.assert_close(each(tokens), expected)
-
-
-@needs_onednn
-def test_a_gradient_flows_to_the_tokens_and_autocast_rounds_as_ever() -> None:
-    layer, tokens = nn.Linear(11, 5), torch.randn(3, 11, requires_grad=True)
-    (gradient,) = torch.autograd.grad(PackedLinear(layer)(tokens).square().sum(), tokens)
-    (expected,) = torch.autograd.grad(layer(tokens).square().sum(), tokens)
-    torch.testing.assert_close(gradient, expected)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(PackedLinear(layer)(tokens), layer(tokens))
 
 
 @needs_bf16
@@ -84,19 +73,6 @@ def test_a_layer_packed_in_bf16_rounds_as_autocast_does_and_is_exact_outside_of_
         rounded = layer.weight.bfloat16().float()
         torch.testing.assert_close(each(tokens), F.linear(tokens, rounded, layer.bias))
     assert torch.equal(packed.state_dict()["weight"], layer.weight.bfloat16().float())
-
-
-@needs_bf16
-@torch.inference_mode()
-def test_a_tower_packed_in_bf16_is_as_near_to_the_exact_one_as_autocast_is(encoder_of: Callable[[str], Any]) -> None:
-    encoder, images = encoder_of("vit_tiny_patch16_224")
-    packed = copy.deepcopy(encoder)
-    packed.tower.pack(torch.bfloat16)
-    exact = encoder(images).embedding
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded, ours = encoder(images).embedding.float(), packed(images).embedding.float()
-    assert any(isinstance(module, PackedLinear) for module in packed.modules())
-    assert (ours - exact).norm() < 1.5 * (rounded - exact).norm()
 
 
 @pytest.mark.parametrize("lacks", ["platform.machine", "torch.backends.mkldnn.is_available"])
