@@ -132,7 +132,7 @@ def _cold_seconds(photos: PhotoSet, order: Sequence[int]) -> float:
 
     def read() -> None:
         for place in order:
-            with open_photo(photos.samples[place].source) as file:
+            with open_photo(photos.samples.path(place)) as file:
                 file.read()
 
     return seconds_of(read)

@@ -91,12 +91,17 @@ def test_the_run_is_evaluated_and_predicts_and_explains_by_the_paths_of_its_phot
     assert cli("explain", from_shards, first, "--out", tmp_path / "why.png")[0] == 0
 
 
-def test_a_run_whose_shard_is_gone_refuses_in_one_line(
+def test_a_run_whose_shard_is_gone_says_so_and_is_not_resumed(
     from_shards: Path, shards: Path, cli: Cli, tmp_path: Path
 ) -> None:
     moved = shutil.copytree(shards, tmp_path / "moved")
     gone = sorted(moved.glob("*.tar"))[3]
     gone.unlink()
-    code, out, err = cli("evaluate", from_shards, "--data.root", moved)
+    code, _, err = cli("evaluate", from_shards, "--data.root", moved)
+    assert code == 0
+    assert f"the shard {gone} does not exist" in err
+    run = shutil.copytree(from_shards, tmp_path / "run")
+    (run / "evaluation.json").unlink()
+    code, out, err = cli("train", "--resume", run, "--data.root", moved)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert f"{gone.name} does not exist" in err
+    assert f"that are missing in {moved}: 7 of " in err

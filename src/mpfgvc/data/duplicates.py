@@ -129,7 +129,7 @@ def _groups(digests: Iterable[tuple[Sample, str]]) -> list[list[Sample]]:
 
 
 def _whole_digest(sample: Sample) -> str:
-    with open_photo(sample.source) as file:
+    with open_photo(sample.path) as file:
         return hashlib.blake2b(file.read()).hexdigest()
 
 

@@ -24,13 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, JpegImagePlugin
 
-from mpfgvc.data.tars import locate
+from mpfgvc.data.tars import read_member
 from mpfgvc.errors import DataError, one_line
 
 MOST_MEMORY = 400_000_000
@@ -65,7 +65,7 @@ _HINT = "export it again, remove it, or set data.on_error=skip"
 
 
 class Bytes(Protocol):
-    """What gives the bytes of a photograph: an open file, a member of a tar file."""
+    """What gives the bytes of a photograph: such as an open file."""
 
     def read(self, most: int, /) -> bytes:
         """At most so many of them."""
@@ -122,19 +122,20 @@ def as_image(source: Image.Image | np.ndarray) -> Image.Image:
 @contextmanager
 def open_photo(source: Source) -> Iterator[BinaryIO]:
     """The bytes of a photograph as a file. Raises OSError or ValueError for what is no regular file."""
-    path = Path(source) if isinstance(source, str | Path) else None
-    packed = locate(path) if path else None
-    if path and not packed:
-        status = path.stat()  # a FIFO or a device would block for ever
+    if not isinstance(source, str | Path):
+        content = source.read(MOST_BYTES + 1)
+    elif (inside := read_member(Path(source), MOST_BYTES + 1)) is not None:
+        content = inside
+    else:
+        status = Path(source).stat()  # a FIFO or a device would block for ever
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
         _refuse_large(status.st_size)
-        with path.open("rb") as file:
+        with Path(source).open("rb") as file:
             yield file
-    else:
-        content = (packed or cast(Bytes, source)).read(MOST_BYTES + 1)
-        _refuse_large(len(content))
-        yield io.BytesIO(content)
+        return
+    _refuse_large(len(content))
+    yield io.BytesIO(content)
 
 
 def reason_only(failure: str, path: object) -> str:

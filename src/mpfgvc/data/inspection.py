@@ -60,12 +60,12 @@ def check_headers(photographs: Iterable[Photograph], on_error: OnError) -> Heade
 
     Raises DataError for the first broken file, with their count, if `on_error` is "raise".
     """
-    sources = {photograph.path: photograph.source for photograph in photographs if photograph.has_file}
+    paths = [photograph.path for photograph in photographs if photograph.has_file]
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
-        read = list(zip(sources, pool.map(_read, sources.values()), strict=True))
+        read = list(zip(paths, pool.map(_read, paths), strict=True))
     broken = {path: result for path, result in read if isinstance(result, str)}
     if broken and on_error == "raise":
-        count = f"{len(broken)} of {len(sources)} photographs are broken, this is the first"
+        count = f"{len(broken)} of {len(paths)} photographs are broken, this is the first"
         raise DataError(f"{next(iter(broken.values()))} ({count})")
     found = {path: result for path, result in read if isinstance(result, Header)}
     return Headers(found=found, broken=broken)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mpfgvc.data.samples import in_short
-from mpfgvc.data.tars import inside, locate, members, tar_of
+from mpfgvc.data.tars import inside, members, read_member, tar_of
 from mpfgvc.errors import DataError, one_line
 
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
@@ -243,7 +243,7 @@ def _in_order(paths: Iterable[Path]) -> tuple[Path, ...]:
 
 def _is_packed(path: Path) -> bool:
     try:
-        return locate(path) is not None
+        return read_member(path, 0) is not None
     except (OSError, ValueError):
         return False
 

@@ -29,7 +29,7 @@ from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.photographs_file import PHOTOGRAPHS, save_photos
 from mpfgvc.data.readers.shards import PLAN
 from mpfgvc.data.samples import PhotoSet, Sample
-from mpfgvc.data.tars import inside, members
+from mpfgvc.data.tars import inside, members, read_member
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.files import claim_folder, make_folder, new_file, remove, write_text
 from mpfgvc.processes import core_count
@@ -159,14 +159,14 @@ def _content(sample: Sample, size: int | None) -> tuple[bytes, str]:
     """The bytes of a photograph as its shard will hold them, and the suffix of its name."""
     if not sample.has_file:
         return _encoded(sample.read(), "PNG"), ".png"
-    height, width = image_size(sample.source)  # a broken photograph is named here
+    height, width = image_size(sample.path)  # a broken photograph is named here
     if size is not None and min(height, width) > size:
         image = sample.read()
         factor = size / min(image.size)
         smaller = [max(1, round(side * factor)) for side in image.size]
         return _encoded(image.resize(smaller, Image.Resampling.BICUBIC), "JPEG"), ".jpg"
     try:
-        with open_photo(sample.source) as file:
+        with open_photo(sample.path) as file:
             return file.read(), sample.path.suffix.lower()
     except OSError as error:
         raise DataError(f"cannot read the photograph {sample.path}: {error.strerror}") from None
@@ -181,9 +181,8 @@ def _encoded(image: Image.Image, kind: str) -> bytes:
 
 def _file_size(sample: Sample) -> int:
     """The bytes of a photograph; 0 for a drawn one, -1 where it cannot be said, which reading it will."""
-    if sample.member is not None:
-        return sample.member.size
     try:
-        return sample.path.stat().st_size if sample.has_file else 0
-    except OSError:
+        member = read_member(sample.path) if sample.has_file else b""
+        return len(member) if member is not None else sample.path.stat().st_size
+    except (OSError, ValueError):
         return -1

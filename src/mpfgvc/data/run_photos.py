@@ -27,6 +27,7 @@ from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.readers.folders import official_layout, read_labelled_folders
 from mpfgvc.data.readers.tables import read_labelled_manifest
 from mpfgvc.data.samples import LabelledPhoto, PhotoSet, Sample, Samples, Split, counted, in_short, relative_path
+from mpfgvc.data.tars import MARK
 from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError
 from mpfgvc.processes import core_count
 from mpfgvc.progress import say
@@ -87,18 +88,21 @@ class LabelledSet:
 def with_digests(photos: PhotoSet, on_error: OnError) -> PhotoSet:
     """The photographs with their digests, once the headers of all of them have been read.
 
-    Those of packed shards were read when they were packed, and their index has the digests. Raises DataError
+    Those of packed shards were read when they were packed, and their list has the digests. Raises DataError
     naming a broken photograph, unless these are skipped: then it is said.
     """
     samples = photos.samples
-    if samples.members is not None and samples.root and (samples.root / PHOTOGRAPHS).is_file():
-        return photos
-    headers = check_headers(samples, on_error)
-    if headers.broken:
-        what = "photographs are broken and will be skipped"
-        say(counted(what, [str(path) for path in headers.broken], len(samples)))
-    found = {path: header.digest for path, header in headers.found.items()}
-    digests = np.array([found.get(sample.path, "") for sample in samples], "S32")
+    packed = (samples.root or Path()) / PHOTOGRAPHS
+    if MARK in samples.paths[0] and packed.is_file():
+        known = load_photos(packed).samples
+        found = dict(zip(map(packed.parent.joinpath, known.paths), known.digests, strict=True))
+    else:
+        headers = check_headers(samples, on_error)
+        if headers.broken:
+            what = "photographs are broken and will be skipped"
+            say(counted(what, [str(path) for path in headers.broken], len(samples)))
+        found = {path: header.digest.encode() for path, header in headers.found.items()}
+    digests = np.array([found.get(sample.path, b"") for sample in samples], "S32")
     return replace(photos, samples=replace(samples, digests=digests))
 
 
@@ -122,16 +126,12 @@ def restore(stored: PhotoSet, config: DataConfig) -> RunPhotos:
     if root is None:
         return _drawn_again(stored, config)
     samples = replace(stored.samples, root=root)
-    shards = read_photos(config, seed=0).samples if config.dataset == "shards" else None
-    if shards is None:
-        gone = set(missing_files([samples.path(row) for row in range(len(samples))]))
-        missing = [name for row, name in enumerate(samples.paths) if samples.path(row) in gone]
-    else:
-        samples, missing = _found_in(shards, samples)
+    gone = set(missing_files([samples.path(row) for row in range(len(samples))]))
+    missing = [name for row, name in enumerate(samples.paths) if samples.path(row) in gone]
     if len(missing) == len(samples):
         count = f"none of the {len(samples)} photographs of the run is in {root}"
         raise DataError(f"{count}, first {missing[0]}; say where the dataset is with --data.root")
-    added, notes = _added(samples, config, shards)
+    added, notes = _added(samples, config)
     if missing:
         notes = [counted("photographs of the run that are missing", missing, len(samples)), *notes]
     return RunPhotos(
@@ -151,17 +151,8 @@ def is_dataset_of(
         return False
     data = moved(config, root=root, manifest=manifest)
     wanted = replace(stored.subset("test") or stored.samples, root=dataset_root(data))
-    if data.dataset == "shards":
-        here = dataset_root(data)
-        if here is not None and here.is_dir() and not any(here.glob("*.tar")):
-            return False  # class folders, such as those that were packed
-        shards = read_photos(data, seed=0).samples
-        digests = dict(zip(shards.paths, shards.digests, strict=True))
-        now = np.array([digests.get(path, b"") for path in wanted.paths], "S32")
-        there = np.array([path in digests for path in wanted.paths])
-    else:
-        now = current_digests(wanted)
-        there = now != b""
+    now = current_digests(wanted)
+    there = now != b""
     if manifest is not None and wanted.root is not None:
         rows = read_labelled_manifest(Path(manifest), wanted.root, check_files=False)
         named = {relative_path(row.path, wanted.root) for row in rows}
@@ -206,27 +197,9 @@ def read_labelled_set(
 
 def _digest(sample: Sample) -> str:
     try:
-        wait = sample.member is None and not sample.path.is_file()  # to open a pipe would wait forever
-        return "" if wait else photo_digest(sample.source)
+        return photo_digest(sample.path)
     except (OSError, ValueError):
         return ""
-
-
-def _found_in(shards: Samples, samples: Samples) -> tuple[Samples, list[str]]:
-    """The photographs of a run with their offsets in the shards, and the paths of those that are missing.
-
-    Raises DataError where the shards hold others under these names.
-    """
-    rows = {path: row for row, path in enumerate(shards.paths)}
-    there = np.array([path in rows for path in samples.paths])
-    found = shards.take([rows[path] for path in samples.paths[there]])
-    if differing(samples.digests[there], found.digests).any():
-        hint = "put those back, or say where they are with --data.root"
-        raise DataError(f"the shards of the run are not in {samples.root}; {hint}")
-    members = np.zeros((len(samples), 2), np.int64)
-    if found.members is not None:
-        members[there] = found.members
-    return replace(samples, members=members), samples.paths[~there].tolist()
 
 
 def _drawn_again(stored: PhotoSet, config: DataConfig) -> RunPhotos:
@@ -239,10 +212,10 @@ def _drawn_again(stored: PhotoSet, config: DataConfig) -> RunPhotos:
     return RunPhotos(photos=replace(stored, samples=replace(drawn.samples, splits=stored.samples.splits)))
 
 
-def _added(samples: Samples, config: DataConfig, shards: Samples | None) -> tuple[list[str], list[str]]:
+def _added(samples: Samples, config: DataConfig) -> tuple[list[str], list[str]]:
     """The photographs of the dataset today that are not in the list, and notes on them."""
     try:
-        today = shards if shards is not None else read_photos(config, seed=0, check_files=False).samples
+        today = read_photos(config, seed=0, check_files=False).samples
     except MpfgvcError as error:
         return [], [f"the dataset cannot be read as it is now, to look for added photographs: {error}"]
     listed = set(samples.paths)

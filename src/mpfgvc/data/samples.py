@@ -20,7 +20,6 @@ from PIL import Image
 
 from mpfgvc.data.images import read_image
 from mpfgvc.data.names import refuse_lookalikes
-from mpfgvc.data.tars import Member, Packed
 from mpfgvc.errors import DataError
 
 if TYPE_CHECKING:
@@ -52,14 +51,9 @@ class Photograph:
     """Whether there is a file at `path`; False for pictures that are drawn."""
     path: Path
 
-    @property
-    def source(self) -> Path | Packed:
-        """What its bytes are read from."""
-        return self.path
-
     def read(self, *, at_least: tuple[int, int] | None = None) -> Image.Image:
         """The photograph, RGB and upright; `at_least` as `read_image` takes it. Raises DataError."""
-        return read_image(self.source, at_least=at_least)
+        return read_image(self.path, at_least=at_least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +64,6 @@ class Sample(Photograph):
     split: Split
     digest: str = ""
     """What `photo_digest` gives; empty where it is not known."""
-    member: Member | None = None
-    """Where it is inside its tar file; None for a file of its own."""
-
-    @property
-    def source(self) -> Path | Packed:
-        """What its bytes are read from."""
-        return self.path if self.member is None else Packed(self.path, self.member)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,8 +83,6 @@ class Samples(Sequence[Sample]):
     """Indices into SPLITS."""
     digests: NDArray[np.bytes_]
     """32 hexadecimal digits of `photo_digest`, empty where they are not known."""
-    members: Integers | None = None
-    """The first byte and the size inside the tar file, (photographs, 2); None without tar files."""
 
     @classmethod
     def of(cls, root: Path | None, rows: Iterable[tuple[str, int, Split]]) -> Self:
@@ -128,7 +113,6 @@ class Samples(Sequence[Sample]):
             label=int(self.labels[index]),
             split=SPLITS[self.splits[index]],
             digest=self.digests[index].decode(),
-            member=None if self.members is None else Member(*self.members[index].tolist()),
         )
 
     def path(self, index: int) -> Path:
@@ -145,7 +129,6 @@ class Samples(Sequence[Sample]):
             labels=self.labels[chosen],
             splits=self.splits[chosen],
             digests=self.digests[chosen],
-            members=None if self.members is None else self.members[chosen],
         )
 
     def subset(self, split: Split) -> Self:
@@ -175,7 +158,6 @@ class LabelledPhoto(NamedTuple):
     path: Path
     class_name: str
     split: Split | None = None
-    member: Member | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

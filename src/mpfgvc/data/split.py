@@ -57,9 +57,6 @@ def photo_set(
     samples = Samples.of(
         root, [(relative_path(photo.path, root), labels[photo.class_name], photo.split or "train") for photo in photos]
     )
-    if any(photo.member for photo in photos):
-        members = [(photo.member.offset, photo.member.size) for photo in photos if photo.member]
-        samples = replace(samples, members=np.array(members, np.int64))
     divided, made = with_test(samples, names, test_share, seed)
     return PhotoSet(name=name, classes=tuple(names), samples=divided, notes=(*notes, *made))
 

@@ -1,8 +1,7 @@
 """A photograph inside a tar file: `birds-000001.tar!000000042.jpg` names it, wherever a path is taken.
 
 A tar file is its members one after the other, each behind a header of its own, so a photograph is read from
-its first byte on, whatever is before it. Who knows that byte (readers/shards.py) hands over a `Packed`; a
-path alone is looked up in the headers of its tar file, which are read once in each process.
+its first byte on, whatever is before it. The headers of a tar file are read once in each process.
 """
 
 from __future__ import annotations
@@ -10,46 +9,21 @@ from __future__ import annotations
 import os
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 MARK = ".tar!"
 """What stands between the tar file and the photograph in a path."""
-REMEMBERED = 64
+REMEMBERED = 256
 """Tar files whose headers a process remembers: about 0.2 MB for one with 1,000 photographs."""
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """Where a member of a tar file is: its first byte, and how many there are."""
 
     offset: int
     size: int
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A photograph in a tar file, and where it is in there; its text is its path."""
-
-    path: Path
-    member: Member
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def read(self, most: int | None = None, /) -> bytes:
-        """Its bytes, or `most` of them. Raises OSError, and ValueError where the tar file ends too early."""
-        tar = tar_of(self.path)
-        if tar is None:
-            raise FileNotFoundError(self.path)
-        size = self.member.size if most is None else min(most, self.member.size)
-        with tar.open("rb") as file:
-            file.seek(self.member.offset)
-            content = file.read(size)
-        if len(content) < size:
-            raise ValueError(f"{tar.name} ends in the middle of it; copy the shard again")
-        return content
 
 
 def inside(tar: Path, name: str) -> Path:
@@ -66,10 +40,10 @@ def tar_of(path: str | Path) -> Path | None:
     return None
 
 
-def locate(path: Path) -> Packed | None:
-    """Where a photograph is in its tar file; None for a path that leads into none.
+def read_member(path: Path, most: int | None = None) -> bytes | None:
+    """The bytes of a photograph in a tar file, or `most` of them; None for a path that leads into none.
 
-    Raises FileNotFoundError if it is not in there, and what `members` raises.
+    Raises FileNotFoundError if it is not in there, ValueError where it ends too early, and what `members` raises.
     """
     tar = tar_of(path)
     if tar is None:
@@ -77,7 +51,13 @@ def locate(path: Path) -> Packed | None:
     member = members(tar).get(str(path)[len(str(tar)) + 1 :])
     if member is None:
         raise FileNotFoundError(path)
-    return Packed(path, member)
+    size = member.size if most is None else min(most, member.size)
+    with tar.open("rb") as file:
+        file.seek(member.offset)
+        content = file.read(size)
+    if len(content) < size:
+        raise ValueError(f"{tar.name} ends in the middle of it; copy the shard again")
+    return content
 
 
 def members(tar: Path) -> Mapping[str, Member]:

@@ -365,7 +365,7 @@ def _embedding_table(
 
 
 def _error(photo: Photograph, failure: str) -> str | None:
-    return _text(reason_only(failure, photo.source)) if failure else None
+    return _text(reason_only(failure, photo.path)) if failure else None
 
 
 def _text(name: str) -> str:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from mpfgvc.data.catalog import existing_folder
 from mpfgvc.data.listing import find_images, list_folder, missing_files, natural_key, photo_names, photographs_below
-from mpfgvc.data.readers.tables import read_manifest
 from mpfgvc.errors import DataError
 
 
@@ -132,7 +131,7 @@ def test_missing_is_what_is_not_a_regular_file(tmp_path):
     assert missing_files([gone[0], tmp_path / "here" / "a.png", *gone[1:]]) == gone
 
 
-@pytest.mark.parametrize("what", ["root", "photographs", "manifest"])
+@pytest.mark.parametrize("what", ["root", "photographs"])
 def test_a_path_below_a_folder_that_may_not_be_searched_is_one_line(tmp_path, monkeypatch, what):
     """Root may search everything, so the refusal of the system is put in its place."""
 
@@ -141,11 +140,7 @@ def test_a_path_below_a_folder_that_may_not_be_searched_is_one_line(tmp_path, mo
 
     monkeypatch.setattr(Path, "stat", refuse)
     path = tmp_path / "closed" / "birds"
-    look = {
-        "root": lambda: existing_folder(path),
-        "photographs": lambda: find_images([str(path)]),
-        "manifest": lambda: read_manifest(path, tmp_path, test_share=0.2, seed=0),
-    }
+    look = {"root": lambda: existing_folder(path), "photographs": lambda: find_images([str(path)])}
     with pytest.raises(DataError, match=r"cannot list the folder .*closed: Permission denied"):
         look[what]()
 

@@ -284,8 +284,9 @@ def test_the_shards_of_a_run_are_found_where_they_are_now_and_no_others(stored, 
     pack(read_photos(DataConfig(root=str(class_folders)), seed=0), tmp_path / "other", per_shard=7)
     other = {"root": str(tmp_path / "other"), "manifest": None}
     assert not is_dataset_of(photos, shards, **other)
-    with pytest.raises(DataError, match=r"the shards of the run are not in .*; put those back, or say"):
-        restore(photos, moved(shards, **other))
+    restored = restore(photos, moved(shards, **other))
+    with pytest.raises(DataError, match=r"25 photographs changed after the run began, first .*other"):
+        restored.refuse_changed(with_digests(restored.photos, "raise"))
 
 
 CLASSES = ("auk", "house wren", "tern", "Café")

@@ -18,14 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
-
 from mpfgvc.data.listing import IMAGE_SUFFIXES, list_folder
 from mpfgvc.data.photographs_file import PHOTOGRAPHS, load_photos
 from mpfgvc.data.readers.index_files import read_lines
 from mpfgvc.data.samples import SPLIT_NAMES, LabelledPhoto, PhotoSet, Split, counted
 from mpfgvc.data.split import photo_set
-from mpfgvc.data.tars import Member, Packed, inside, members
+from mpfgvc.data.tars import Member, inside, members, read_member
 from mpfgvc.errors import DataError
 
 CLASSES = "classes.txt"
@@ -60,7 +58,7 @@ def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
             name = label if label in names or not names else numbers.get(label)
             if name is None:
                 raise DataError(f"{inside(tar, image)}: its class {label!r} is not in {root / CLASSES}; add it there")
-            photos.append(LabelledPhoto(inside(tar, image), name, split or _split_of(tar), held[image]))
+            photos.append(LabelledPhoto(inside(tar, image), name, split or _split_of(tar)))
     if not photos:
         rule = "no photograph has a label; each needs a .cls or .json of its name up to the last dot"
         raise DataError(f"{root}: {rule}")
@@ -70,17 +68,11 @@ def read_shards(root: Path, *, test_share: float, seed: int) -> PhotoSet:
 
 def _read_packed(root: Path) -> PhotoSet:
     photos = load_photos(root / PHOTOGRAPHS)
-    held: dict[str, Mapping[str, Member]] = {}
-    places = []
     for path in photos.samples.paths:
         tar, _, name = path.partition("!")
-        if tar not in held:
-            held[tar] = _members(root / Path(tar).name)
-        member = held[tar].get(name)
-        if member is None:
+        if name not in _members(root / Path(tar).name):
             _refuse(root / tar, f"it does not hold {name}, which {PHOTOGRAPHS} lists")
-        places.append((member.offset, member.size))
-    return replace(photos, samples=replace(photos.samples, root=root, members=np.array(places, np.int64)))
+    return replace(photos, samples=replace(photos.samples, root=root))
 
 
 def _members(tar: Path) -> Mapping[str, Member]:
@@ -115,7 +107,7 @@ def _text(tar: Path, name: str, held: Mapping[str, Member]) -> str:
     if held[name].size > _MOST_LABEL_BYTES:
         _refuse(tar, f"{name} has {held[name].size} bytes, too many for a label")
     try:
-        return Packed(inside(tar, name), held[name]).read().decode()
+        return (read_member(inside(tar, name)) or b"").decode()
     except (OSError, ValueError) as error:
         _refuse(tar, f"{name} cannot be read ({error})")
 
