@@ -1,16 +1,18 @@
 """The body of a bird as coloured polygons: from attributes and a pose to shapes in painter's order.
 
 Units: the bird is about 1 long from beak to tail; x points forward, y down; the origin is the middle of the
-body. The outlines are drawn by hand: points `x,y` as SVG writes them. Curves are closed splines through them,
-computed once; a pose moves their points. A shape names the part that it shows, whatever the attribute's
+body. The outlines (outlines.json) are drawn by hand: points `x,y` as SVG writes them. Curves are closed splines
+through them, computed once; a pose moves their points. A shape names the part that it shows, whatever the attribute's
 value: where a wing bar is missing is a region, too, as it tells the bird from one with a bar.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -36,63 +38,8 @@ COLORS: dict[str, Color] = {
 }
 """What the words for colours mean."""
 
-_SMOOTH = {
-    "body": (
-        "0.17,-0.33 0.02,-0.2 -0.16,-0.06 -0.29,0.07 -0.28,0.12 -0.15,0.2 0.02,0.25 0.18,0.22 "
-        "0.32,0.1 0.38,-0.05 0.38,-0.18 0.3,-0.3"
-    ),
-    "belly_shade": "-0.27,0.12 -0.1,0.14 0.1,0.18 0.26,0.13 0.18,0.22 0.02,0.25 -0.15,0.2",
-    "breast": "0.2,-0.06 0.36,-0.08 0.37,0.02 0.31,0.11 0.2,0.21 0.04,0.24 0.03,0.16 0.14,0.08",
-    "band": "0.2,0.04 0.37,-0.06 0.375,0 0.34,0.05 0.24,0.12 0.17,0.11",
-    "spot": "0,-0.017 0.017,0 0,0.017 -0.017,0",
-    "streak": "0.008,-0.05 0.014,0 -0.01,0.05 -0.014,0",
-    "back": ("0.16,-0.335 0.02,-0.205 -0.16,-0.065 -0.295,0.07 -0.28,0.115 -0.1,0.08 0.1,0.02 0.2,-0.1 0.27,-0.28"),
-    "back_light": "0.14,-0.29 0.02,-0.18 -0.14,-0.05 -0.02,-0.08 0.1,-0.16",
-    "head": ("0.41,-0.24 0.385,-0.33 0.31,-0.385 0.21,-0.375 0.14,-0.3 0.14,-0.2 0.22,-0.13 0.33,-0.14 0.39,-0.18"),
-    "throat": "0.4,-0.215 0.39,-0.165 0.36,-0.09 0.28,-0.07 0.23,-0.12 0.3,-0.175",
-    "crown": "0.395,-0.3 0.365,-0.355 0.3,-0.395 0.21,-0.383 0.14,-0.31 0.2,-0.315 0.3,-0.325",
-    "mask": ("0.405,-0.27 0.36,-0.288 0.28,-0.282 0.19,-0.25 0.2,-0.215 0.29,-0.222 0.36,-0.225 0.41,-0.235"),
-    "eyebrow": "0.405,-0.285 0.36,-0.318 0.27,-0.318 0.17,-0.275 0.165,-0.255 0.25,-0.288 0.36,-0.292",
-    "glint": "0.331,-0.268 0.337,-0.263 0.331,-0.258 0.325,-0.263",
-    "wing": ("0.19,-0.1 0.08,-0.15 -0.1,-0.05 -0.28,0.07 -0.42,0.175 -0.28,0.145 -0.1,0.13 0.06,0.11 0.17,0.03"),
-    "wing_edge": ("0.2,-0.1 0.08,-0.16 -0.1,-0.06 -0.28,0.06 -0.44,0.18 -0.28,0.16 -0.1,0.145 0.06,0.125 0.18,0.04"),
-    "coverts": "0.18,-0.1 0.08,-0.14 -0.02,-0.09 -0.05,0 0.02,0.06 0.13,0.03",
-    "feather0": "-0.06,0.03 -0.2,0.07 -0.36,0.145 -0.2,0.082",
-    "feather1": "-0.04,0.065 -0.18,0.095 -0.34,0.15 -0.18,0.108",
-    "feather2": "-0.02,0.095 -0.15,0.115 -0.3,0.148 -0.15,0.128",
-    "bar0": "-0.015,-0.105 -0.055,-0.02 -0.02,0.075 0.015,0.082 -0.012,-0.02 0.022,-0.11",
-    "bar1": "0.075,-0.135 0.045,-0.05 0.075,0.045 0.105,0.05 0.085,-0.04 0.11,-0.14",
-    "beak_conical": "0.385,-0.275 0.45,-0.262 0.505,-0.225 0.45,-0.205 0.39,-0.195",
-    "beak_conical_lower": "0.39,-0.225 0.45,-0.222 0.505,-0.225 0.45,-0.202 0.39,-0.193",
-    "shank": "-0.03,0.2 0,0.2 -0.01,0.3 0,0.405 -0.028,0.405 -0.036,0.3",
-    "toes": "-0.06,0.405 -0.01,0.385 0.06,0.4 0.075,0.418 -0.01,0.415 -0.05,0.422",
-}
-"""Points that a closed smooth curve passes through."""
-
-_STRAIGHT = {
-    "beak_thin": "0.385,-0.255 0.535,-0.226 0.39,-0.213",
-    "beak_thin_lower": "0.39,-0.228 0.535,-0.226 0.39,-0.213",
-    "beak_long": "0.385,-0.258 0.5,-0.24 0.7,-0.205 0.5,-0.213 0.39,-0.205",
-    "beak_long_lower": "0.39,-0.226 0.5,-0.228 0.7,-0.205 0.5,-0.213 0.39,-0.205",
-    "beak_hooked": ("0.385,-0.285 0.44,-0.287 0.49,-0.265 0.515,-0.225 0.51,-0.175 0.492,-0.215 0.45,-0.215 0.39,-0.2"),
-    "beak_hooked_lower": "0.39,-0.222 0.45,-0.222 0.475,-0.21 0.44,-0.188 0.39,-0.19",
-    "tail_square": "-0.22,0.06 -0.62,0.26 -0.585,0.345 -0.23,0.15",
-    "tail_square_tip0": "-0.545,0.2225 -0.62,0.26 -0.585,0.345 -0.515,0.306",
-    "tail_forked": "-0.22,0.06 -0.68,0.235 -0.53,0.275 -0.62,0.385 -0.23,0.15",
-    "tail_forked_tip0": "-0.565,0.191 -0.68,0.235 -0.56,0.267",
-    "tail_forked_tip1": "-0.545,0.257 -0.62,0.385 -0.52,0.325",
-    "tail_pointed": "-0.22,0.06 -0.5,0.2 -0.74,0.36 -0.47,0.275 -0.23,0.15",
-    "tail_pointed_tip0": "-0.6,0.267 -0.74,0.36 -0.585,0.311",
-    "tail_fan": "-0.22,0.06 -0.55,0.13 -0.615,0.21 -0.62,0.3 -0.575,0.38 -0.5,0.44 -0.23,0.15",
-    "tail_fan_tip0": (
-        "-0.47,0.113 -0.55,0.13 -0.615,0.21 -0.62,0.3 -0.575,0.38 -0.5,0.44 -0.43,0.365 -0.5,0.31 "
-        "-0.535,0.255 -0.53,0.2"
-    ),
-    "tail_line": "-0.3,0.125 -0.5,0.235 -0.3,0.133",
-    "spot_places": "0.33,-0.02 0.26,0.02 0.2,0.07 0.3,0.07 0.24,0.13 0.14,0.12 0.17,0.19 0.08,0.19",
-    "streak_places": "0.32,0.02 0.27,0.05 0.22,0.08 0.17,0.11 0.12,0.14 0.07,0.16",
-}
-"""Corners of polygons, and where marks sit."""
+_OUTLINES = json.loads(Path(__file__).with_name("outlines.json").read_text())
+"""`smooth`: points that a closed smooth curve passes through; `straight`: corners of polygons, and where marks sit."""
 
 _STEPS = 4  # from one point of a curve to the next
 
@@ -263,10 +210,9 @@ def _mixed(color: Color, other: Color, share: float) -> Color:
 
 @cache
 def outline(name: str) -> Points:
-    """The polygon of an outline. Raises KeyError for a name that is not above."""
-    if name in _STRAIGHT:
-        return _points(_STRAIGHT[name])
-    return _closed_curve(_points(_SMOOTH[name]))
+    """The polygon of an outline."""
+    straight = _OUTLINES["straight"]
+    return _points(straight[name]) if name in straight else _closed_curve(_points(_OUTLINES["smooth"][name]))
 
 
 @cache
