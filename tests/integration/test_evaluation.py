@@ -76,7 +76,7 @@ def test_a_dataset_that_grew_is_evaluated_on_the_photographs_of_its_old_test(hom
         _draw(home / "photos" / "disc" / f"new {index}.png", 900 + index)
     after = evaluate(home / "run", device="cpu")
     assert _chosen(home) == _listed(home, "test")
-    assert after.left_out.to_dict() == {"unreadable": 0, "missing": 0, "trained_on": 0, "added": 25}
+    assert after.left_out.to_dict() == {"unreadable": 0, "missing": 0, "trained_on": 0, "added": 25, "copies": 0}
     assert after.notes[0].startswith(
         "photographs added to the dataset after the run began, in no split and left out: 25 ("
     )
@@ -118,7 +118,7 @@ def test_all_of_another_labelled_set_is_evaluated(home: Path) -> None:
     assert (evaluation.set, evaluation.count) == ("external", 60)
     assert evaluation.to_dict()["absent_classes"] == ["stripe"]
     assert "all of it is evaluated" in evaluation.notes[0]
-    assert evaluation.notes[1] == "classes without a photograph that was evaluated: 1 of 3 (stripe)"
+    assert evaluation.notes[1] == "classes without a photograph: 1 of 3 (stripe)"
 
 
 def test_another_set_may_use_the_names_of_the_run_and_lie_below_test(home: Path) -> None:

@@ -116,25 +116,3 @@ def test_what_cannot_be_done_is_refused_in_one_line(
     assert (code, stdout) == (2, "")
     assert re.search(line, stderr)
     assert len([each for each in stderr.splitlines() if each.startswith("mpfgvc: ")]) == 1
-
-
-def test_evaluate_tells_recall_among_the_nearest_of_the_split(cli: Cli, run: Path) -> None:
-    cli("embed", run)
-    table = read_embeddings(run / "embeddings.parquet")
-    test = [place for place, split in enumerate(table.splits) if split == "test"]
-    cosines = cosine_similarity(
-        torch.tensor(table.values[test])[:, None], torch.tensor(table.values[test])[None], dim=-1
-    )
-    expected = {}
-    for count in (1, 3):
-        hits = 0
-        for place, row in enumerate(cosines):
-            others = sorted((other for other in range(len(test)) if other != place), key=lambda o: -row[o])
-            hits += any(table.labels[test[o]] == table.labels[test[place]] for o in others[:count])
-        expected[str(count)] = hits / len(test)
-    code, stdout, _ = cli("evaluate", run, "--recall", 1, 3, "--json")
-    assert code == 0
-    assert json.loads(stdout)["recall"] == expected
-    assert f"{100 * expected['1']:.1f} at 1" in cli("evaluate", run, "--recall", 1)[1]
-    assert "recall" not in json.loads(cli("evaluate", run, "--json")[1])
-    assert "--recall must be numbers of at least 1, got 0" in cli("evaluate", run, "--recall", 0)[2]

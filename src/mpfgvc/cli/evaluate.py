@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json
-from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
 from mpfgvc.terms import Device
 
@@ -29,21 +28,11 @@ def _add_options(parser: ArgumentParser) -> None:
         metavar="FOLDER",
         help="write a page here that shows the mistakes, index.html, and its tables as CSV",
     )
-    parser.add_argument(
-        "--recall",
-        metavar="K",
-        type=int,
-        nargs="+",
-        default=[],
-        help="also recall@K: how often one of the K nearest photographs has the same class, such as 1 2 4 8",
-    )
     add_dataset_place(parser)
     add_device(parser)
 
 
 def _evaluate(options: Namespace) -> None:
-    if any(count < 1 for count in options.recall):
-        raise ConfigError(f"--recall must be numbers of at least 1, got {' '.join(map(str, options.recall))}")
     from mpfgvc.evaluation.evaluate import evaluate
 
     evaluation = evaluate(
@@ -53,7 +42,6 @@ def _evaluate(options: Namespace) -> None:
         manifest=options.manifest,
         device=options.device,
         precision=options.precision,
-        recall=options.recall,
         report=options.report,
     )
     if not output.is_first_process():

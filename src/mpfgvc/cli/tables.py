@@ -51,9 +51,6 @@ def write_evaluation(evaluation: Evaluation, *, report: str | None = None) -> No
         if hierarchy.mistake_distance is not None:
             distance = f"{hierarchy.mistake_distance:.2f} levels of at most {hierarchy.farthest}"
             output.write_line(f"mean distance of a mistake in the taxonomy: {distance}")
-    if evaluation.recall:
-        shares = ", ".join(f"{100 * share:.1f} at {count}" for count, share in evaluation.recall.items())
-        output.write_line(f"recall among the nearest photographs, %: {shares}")
     _write_mistakes([printable(name) for name in evaluation.classes], evaluation.main)
     if report is not None:
         output.write_line(f"report      {printable(report)}")

@@ -4,9 +4,6 @@ Every photograph counts once: processes take shards without padding, and what th
 the index of the photograph, so two processes give the very same result as one. Network and precision are
 those of a prediction, so `evaluate` and `predict` agree. Whatever the user names, no photograph of the
 training or validation split gets into a test.
-
-Recall@k is the measure of metric learning (Oh Song et al., CVPR 2016): how often the k photographs that are
-nearest to one hold another of its class. One that is the only one of its class finds none, and counts.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -33,7 +30,6 @@ from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetric
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.answering import Calibration
-from mpfgvc.inference.embeddings import nearest_others
 from mpfgvc.inference.forward import Embeddings, Inference
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.model.network import MPFGVC, SOURCES, Output
@@ -52,13 +48,11 @@ def evaluate(
     manifest: str | Path | None = None,
     device: str = "auto",
     precision: Precision = "fp32",
-    recall: Sequence[int] = (),
     report: str | Path | None = None,
 ) -> Evaluation:
     """Evaluate the model of a run folder on a split of its photographs, as the run stored it.
 
-    `recall` are the k of recall@k, which compares each photograph with each other. `report` is a folder for a
-    page and tables of the mistakes (report.py); it needs scipy.
+    `report` is a folder for a page and tables of the mistakes (report.py); it needs scipy.
 
     `root` and `manifest` say where the dataset is now, if it moved. If they name another labelled set,
     all of it is evaluated. Raises CheckpointError for a run without model, DataError for photographs that
@@ -78,7 +72,6 @@ def evaluate(
         run_loader(predictor, choice.samples, config),
         labels_of(choice.samples),
         split=split,
-        recall=recall,
         calibration=predictor.backend.facts.calibration,
     )
     evaluation = replace(
@@ -103,7 +96,6 @@ def evaluate_photos(
     *,
     split: str,
     sources: Sequence[Source] = SOURCES,
-    recall: Sequence[int] = (),
     calibration: Calibration | None = None,
 ) -> Evaluation:
     """Evaluate a network on the photographs of a loader, over all processes together.
@@ -113,37 +105,34 @@ def evaluate_photos(
     """
     temperatures = {source: 1.0 if calibration is None else calibration.temperature_of(source) for source in sources}
 
-    def read(output: Output, indices: Sequence[int]) -> Iterable[tuple[NDArray[np.float64], NDArray[np.float32]]]:
-        """The answer of each source, (sources, 4), and the embedding for each photograph of a batch."""
-        answers = [
-            judged(logits, labels[list(indices)].to(logits.device), temperature=temperatures[source])
-            for source in sources
-            for logits in [getattr(output, source)]
-        ]
-        embeddings = output.embedding.float().cpu().numpy() if recall else np.zeros((len(indices), 0), np.float32)
-        return zip(np.stack(answers, axis=1), embeddings, strict=True)
+    def read(output: Output, indices: Sequence[int]) -> Float64[np.ndarray, "batch sources 4"]:
+        right = labels[list(indices)]
+        rows = (judged(getattr(output, name), right, temperature=temperature) for name, temperature in named)
+        return np.stack(list(rows), axis=1)
 
+    named = temperatures.items()
     found, unreadable = over_photos(inference, loader, read)
-    truth = labels[list(found)].numpy()
-    rows = np.stack([answers for answers, _ in found.values()]) if found else np.zeros((0, len(sources), 4))
     classes = tuple(inference.network.classes)
-    evaluation = Evaluation(
+    rows = np.stack(list(found.values())) if found else np.zeros((0, len(sources), 4))
+    truth = labels[list(found)].numpy()
+    answers = Answers(
+        paths=tuple(str(loader.photographs[index].path) for index in found),
+        classes=classes,
+        sources={name: SourceMetrics.of(rows[:, column], truth, len(classes)) for column, name in enumerate(sources)},
+    )
+    notes = []
+    if unreadable:
+        notes.append(counted("photographs that cannot be read, left out", unreadable, len(found) + len(unreadable)))
+        if not found:
+            raise DataError(f"{notes[0]}; replace them, there is nothing else to evaluate")
+    return Evaluation(
         split=split,
-        answers=Answers(
-            paths=tuple(str(loader.photographs[index].path) for index in found),
-            classes=classes,
-            sources={
-                source: SourceMetrics.of(rows[:, column], truth, len(classes)) for column, source in enumerate(sources)
-            },
-        ),
+        answers=answers,
         prediction=inference.network.prediction,
         precision=inference.compute.precision,
-        recall=recall_at(np.stack([embedding for _, embedding in found.values()]), truth, recall)
-        if found and recall
-        else {},
         left_out=LeftOut(unreadable=unreadable),
+        notes=(*notes, *absent_classes(classes, truth)),
     )
-    return replace(evaluation, notes=_notes(evaluation))
 
 
 def judged(
@@ -157,14 +146,14 @@ def judged(
     if not logits.isfinite().all():
         hint = "the model is damaged or its training diverged, restore it or train again"
         raise DataError(f"logits must be finite, got NaN or infinity; {hint}")
+    truth = labels.to(logits.device)[:, None]
     indices = torch.arange(logits.shape[1], device=logits.device)
     largest = logits == logits.amax(dim=1, keepdim=True)
     guesses = torch.where(largest, indices, logits.shape[1]).amin(dim=1, keepdim=True)  # argmax: any of them
-    right = logits.gather(1, labels[:, None])
-    before = (logits > right) | ((logits == right) & (indices < labels[:, None]))
+    right = logits.gather(1, truth)
+    before = (logits > right) | ((logits == right) & (indices < truth))
     shares = (logits.float() / temperature).softmax(dim=-1)
-    columns = [guesses, before.sum(dim=1, keepdim=True) + 1]
-    columns += [shares.gather(1, guesses), shares.gather(1, labels[:, None])]
+    columns = [guesses, before.sum(dim=1, keepdim=True) + 1, shares.gather(1, guesses), shares.gather(1, truth)]
     return np.concatenate([column.cpu().double().numpy() for column in columns], axis=1)
 
 
@@ -205,39 +194,18 @@ def evaluate_embeddings(
     `labels` are those of all the photographs that were to be embedded.
     """
     network.eval()
-    device = network.classifier.weight.device
-    logits = network.logits(embeddings.values.to(device))
-    truth = labels[embeddings.indices]
+    logits = network.logits(embeddings.values.to(network.classifier.weight.device))
+    truth, classes = labels[embeddings.indices], tuple(network.classes)
     metrics = {
-        source: SourceMetrics.of(judged(getattr(logits, source), truth.to(device)), truth.numpy(), len(network.classes))
-        for source in sources
+        name: SourceMetrics.of(judged(getattr(logits, name), truth), truth.numpy(), len(classes)) for name in sources
     }
-    answers = Answers(paths=(), classes=tuple(network.classes), sources=metrics)
+    answers = Answers(paths=(), classes=classes, sources=metrics)
     return Evaluation(split=split, answers=answers, prediction=network.prediction)
 
 
-def recall_at(values: NDArray[np.float32], labels: NDArray[np.int64], counts: Sequence[int]) -> dict[int, float]:
-    """The share of photographs, 0..1, with one of their class among the k nearest, for each k of `counts`.
-
-    `values` is (photographs, width). With fewer than k other photographs, all of them are looked at.
-    """
-    nearest, _ = nearest_others(values, max(counts))
-    found = labels[nearest] == labels[:, None]
-    return {count: float(found[:, :count].any(axis=1).mean()) for count in counts}
-
-
-def _notes(evaluation: Evaluation) -> tuple[str, ...]:
-    """What was left out. Raises DataError if nothing is left."""
-    notes, unreadable = [], evaluation.left_out.unreadable
-    if unreadable:
-        whole = evaluation.count + len(unreadable)
-        notes.append(counted("photographs that cannot be read, left out", unreadable, whole))
-        if evaluation.count == 0:
-            raise DataError(f"{notes[0]}; replace them, there is nothing else to evaluate")
-    if absent := evaluation.absent_classes:
-        what = "classes without a photograph that was evaluated"
-        notes.append(counted(what, absent, len(evaluation.classes)))
-    return tuple(notes)
+def absent_classes(classes: Sequence[str], labels: NDArray[np.int64]) -> list[str]:
+    """A line that names the classes without a photograph; none if there are none."""
+    return _note("classes without a photograph", np.delete(np.array(classes, dtype=object), labels), len(classes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,29 +247,29 @@ def choose_photos(
     root: str | Path | None,
     manifest: str | Path | None,
     external_split: Split | None = None,
+    hint: str = "choose another --split",
 ) -> Choice:
     """The photographs of a split of the run, or of the labelled set at `root` or in `manifest`.
 
-    `external_split` is the split to take of such a set, None = the same.
-    Raises DataError for a split without photographs and a set with unknown classes, CheckpointError for a
-    damaged list of photographs.
+    `external_split` is the split to take of such a set, None = the same; `hint` is the way out for a run
+    without the split. Raises DataError for a split without photographs and a set with unknown classes,
+    CheckpointError for a damaged list of photographs.
     """
     stored = load_photos(folder.photographs)
     given = root is not None or manifest is not None
     if given and not is_dataset_of(stored, config.data, root=root, manifest=manifest):
         choice = _external(stored, config, split=external_split or split, root=root, manifest=manifest)
+    elif not stored.subset(split):
+        raise DataError(f"the dataset of {folder.path} has no {split} split; {hint}")
     else:
-        restored = restore(stored, moved(config.data, root=root, manifest=manifest))
-        choice = _of_run(restored, split, folder.path)
+        choice = _of_run(restore(stored, moved(config.data, root=root, manifest=manifest)), split)
     if not choice.samples:
         raise DataError(f"no photograph is left to evaluate: {'; '.join(choice.notes)}")
     return choice
 
 
-def _of_run(restored: RunPhotos, split: Split, run: Path) -> Choice:
+def _of_run(restored: RunPhotos, split: Split) -> Choice:
     listed, found = restored.photos.subset(split), restored.found(split)
-    if not listed:
-        raise DataError(f"the dataset of {run} has no {split} split; choose another --split")
     now = current_digests(found)
     changed = differing(found.digests, now)
     learned = np.isin(now, restored.photos.samples.learned().digests)
@@ -333,41 +301,40 @@ def _external(
     labelled = read_labelled_set(
         root=root, manifest=manifest, classes=stored.classes, split=split, nested=config.data.taxonomy == NESTED_FOLDERS
     )
-    learned = replace(stored.samples.learned(), root=dataset_root(config.data))
-    trained_on = _trained_on(labelled.samples, learned)
-    samples = labelled.samples.take(~trained_on)
-    paths = tuple(sorted(_paths(labelled.samples.take(trained_on))))
-    same_name = _note(
-        "photographs under the path of one that was trained on, with other content",
-        sorted({*samples.paths} & {*learned.paths}),
+    samples, learned = labelled.samples, replace(stored.samples.learned(), root=dataset_root(config.data))
+    digests = current_digests(samples)
+    files = {learned.path(row).absolute() for row in range(len(learned))}
+    trained_on = np.isin(digests, learned.digests) & (digests != b"")
+    trained_on |= [each.path.absolute() in files for each in samples]
+    copy, seen = np.zeros(len(samples), bool), set[tuple[bytes, int]]()
+    for row, content in enumerate(zip(digests.tolist(), samples.labels.tolist(), strict=True)):
+        copy[row] = content[0] != b"" and content in seen and not trained_on[row]
+        seen.add(content)
+    left_out = LeftOut(
+        trained_on=tuple(sorted(_paths(samples.take(trained_on)))), copies=tuple(_paths(samples.take(copy)))
     )
+    samples = samples.take(~trained_on & ~copy)
+    what = "photographs under the path of one that was trained on, with other content"
+    same_name = _note(what, sorted({*samples.paths} & {*learned.paths}))
     return Choice(
         set="external",
         classes=stored.classes,
         samples=samples,
-        left_out=LeftOut(trained_on=paths),
+        left_out=left_out,
         notes=(
             *labelled.notes,
-            *_note("photographs that the run was trained on, left out", paths),
+            *_note("photographs that the run was trained on, left out", left_out.trained_on),
+            *_note("copies of another photograph of the set, left out", left_out.copies),
             *(f"{note}; if they show the same things, this is not a test" for note in same_name),
         ),
     )
-
-
-def _trained_on(samples: Samples, learned: Samples) -> NDArray[np.bool_]:
-    """Which photographs the run has learned from: the same content, or the very same file."""
-    digests = current_digests(samples)
-    files = {learned.path(row).absolute() for row in range(len(learned))}
-    same_file = [each.path.absolute() in files for each in samples]
-    same: NDArray[np.bool_] = np.isin(digests, learned.digests) & (digests != b"") | same_file
-    return same
 
 
 def _paths(samples: Samples) -> list[str]:
     return [str(each.path) for each in samples]
 
 
-def _note(what: str, paths: Iterable[str]) -> list[str]:
-    """A line that counts photographs; none without any."""
-    names = list(paths)
-    return [counted(what, names)] if names else []
+def _note(what: str, names: Iterable[str], whole: int | None = None) -> list[str]:
+    """A line that counts what has these names; none without any."""
+    listed = list(names)
+    return [counted(what, listed, whole)] if listed else []

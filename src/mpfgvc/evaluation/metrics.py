@@ -182,6 +182,8 @@ class LeftOut:
     """The run was trained on them, or chosen by them."""
     added: tuple[str, ...] = ()
     """They came to the dataset after the run had begun, so they are in none of its splits."""
+    copies: tuple[str, ...] = ()
+    """They are the same file as another photograph of the set, which is evaluated."""
 
     def to_dict(self) -> dict[str, int]:
         """The number of photographs for each reason."""
@@ -201,8 +203,6 @@ class Evaluation:
     labelled set."""
     precision: Precision = "fp32"
     taxonomy: Taxonomy | None = None
-    recall: Mapping[int, float] = field(default_factory=dict)
-    """Recall@k by k, 0..1; empty if it was not asked for."""
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     """Lines for people: what was left out and why, how the photographs were chosen."""
@@ -269,7 +269,6 @@ class Evaluation:
             "precision": self.precision,
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
             **({} if hierarchy is None else {"hierarchy": asdict(hierarchy)}),
-            **({"recall": {str(k): share for k, share in self.recall.items()}} if self.recall else {}),
             "left_out": self.left_out.to_dict(),
             "absent_classes": list(self.absent_classes),
             "notes": list(self.notes),

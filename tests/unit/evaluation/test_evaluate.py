@@ -16,7 +16,7 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.samples import Samples
 from mpfgvc.data.transforms import eval_transform as make_transform
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.evaluate import evaluate_photos, recall_at
+from mpfgvc.evaluation.evaluate import evaluate_photos
 from mpfgvc.inference.forward import Compute
 from mpfgvc.processes import Processes
 
@@ -29,11 +29,6 @@ BROKEN = (2, 5, 9)
 @dataclass
 class Logits:
     fusion: torch.Tensor
-    embedding: torch.Tensor
-
-    @property
-    def logits(self) -> torch.Tensor:
-        return self.fusion
 
 
 @dataclass
@@ -54,7 +49,7 @@ class Brightest(nn.Module):
     prediction = "fusion"
 
     def forward(self, images: torch.Tensor) -> Logits:
-        return Logits(images.mean(dim=(2, 3)), images[:, :, 0, 0])
+        return Logits(images.mean(dim=(2, 3)))
 
 
 @pytest.fixture
@@ -72,12 +67,12 @@ def samples(tmp_path: Path) -> Samples:
     return Samples.of(tmp_path, made)
 
 
-def evaluated(samples, *, processes=None, recall=()):
+def evaluated(samples, *, processes=None):
     loader = EvaluationLoader(
         samples, make_transform(PREPROCESSING), batch_size=2, on_error="skip", processes=processes or Processes()
     )
     inference = Runs(Brightest())
-    return evaluate_photos(inference, loader, labels_of(samples), split="test", sources=("fusion",), recall=recall)
+    return evaluate_photos(inference, loader, labels_of(samples), split="test", sources=("fusion",))
 
 
 def test_what_cannot_be_read_is_left_out_counted_and_said(samples):
@@ -97,7 +92,7 @@ def test_if_nothing_can_be_read_there_is_nothing_to_evaluate(samples):
 
 def evaluate_a_share(rank, port, samples, queue):
     distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    queue.put(facts(evaluated(samples, processes=Processes(rank=rank, world=2), recall=(1, 3))))
+    queue.put(facts(evaluated(samples, processes=Processes(rank=rank, world=2))))
     distributed.barrier()
     distributed.destroy_process_group()
 
@@ -118,17 +113,4 @@ def test_two_processes_leave_out_and_count_what_one_does(samples, free_port):
     results = [queue.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
-    assert results == [facts(evaluated(samples, recall=(1, 3)))] * 2
-
-
-def test_recall_counts_the_photographs_with_one_of_their_class_among_the_nearest():
-    values = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
-    labels = np.random.default_rng(1).integers(0, 9, 50)
-    units = values / np.linalg.norm(values, axis=1, keepdims=True)
-    cosines = units @ units.T
-    np.fill_diagonal(cosines, -2)
-    order = np.argsort(-cosines, axis=1)[:, :-1]
-    for count, share in recall_at(values, labels, [1, 4, 100]).items():
-        expected = [np.isin(labels[row], labels[near[:count]]) for row, near in enumerate(order)]
-        assert share == pytest.approx(np.mean(expected))
-    assert recall_at(values[:1], labels[:1], [2]) == {2: 0.0}
+    assert results == [facts(evaluated(samples))] * 2

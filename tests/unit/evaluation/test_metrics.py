@@ -113,9 +113,8 @@ def test_the_document_counts_what_was_left_out_and_names_absent_classes() -> Non
         notes=("a note",),
     )
     document = evaluation.to_dict()
-    assert document["left_out"] == {"unreadable": 1, "missing": 0, "trained_on": 0, "added": 2}
+    assert document["left_out"] == {"unreadable": 1, "missing": 0, "trained_on": 0, "added": 2, "copies": 0}
     assert document["absent_classes"] == ["b", "c"]
     assert (document["set"], document["precision"], document["notes"]) == ("external", "bf16", ["a note"])
     assert (document["count"], document["top1"], document["sources"]["vision"]["top1"]) == (2, 0.5, 0.0)
     assert "hierarchy" not in document
-    assert "recall" not in document
