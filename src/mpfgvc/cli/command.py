@@ -7,13 +7,17 @@ runs, so `mpfgvc --help` and a refused option are instant.
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.errors import ConfigError
-from mpfgvc.terms import Device, Precision
+from mpfgvc.terms import Device, Engine, Precision
+
+if TYPE_CHECKING:
+    from mpfgvc.inference.answering import AnswerRules
+    from mpfgvc.inference.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +57,33 @@ class Parser(ArgumentParser):
 
 def add_model(parser: ArgumentParser) -> None:
     """The model, as the first word."""
-    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, or hf://user/name for one on the hub")
+    parser.add_argument("model", metavar="MODEL", help="run folder, model folder, .onnx file, or hf://user/name")
+
+
+def add_photos(parser: ArgumentParser, *, default: str | None = None) -> None:
+    """The photographs, as the other words; `default` says what is taken if there are none."""
+    words = "files, folders or globs" + ("" if default is None else f" (default: {default})")
+    parser.add_argument("photos", metavar="PHOTO", nargs="+" if default is None else "*", help=words)
+
+
+def add_engine(parser: ArgumentParser, *, more: Sequence[str] = (), more_help: str = "") -> None:
+    """`--engine` and `--threads`, for exported models; `more` are engines that run others."""
+    parser.add_argument(
+        "--engine",
+        choices=(*get_args(Engine), *more),
+        help="what runs an exported model; openvino is faster on CPUs with bf16, and a little less exact "
+        f"(default: onnxruntime){more_help}",
+    )
+    parser.add_argument("--threads", type=int, help="threads of an exported model (default: one per core)")
+
+
+def load_predictor(options: Namespace, rules: AnswerRules | None = None) -> Predictor:
+    """The model that is named, ready to answer. Raises CheckpointError, and ConfigError for its options."""
+    from mpfgvc.inference.predictor import Predictor
+
+    names = ("device", "precision", "source", "engine", "threads")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return Predictor.from_pretrained(options.model, rules=rules, **given)
 
 
 def add_json(parser: ArgumentParser) -> None:

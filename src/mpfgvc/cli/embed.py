@@ -7,8 +7,17 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json, add_model, check_positive
-from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
+from mpfgvc.cli.command import (
+    Command,
+    add_dataset_place,
+    add_device,
+    add_json,
+    add_model,
+    add_photos,
+    check_positive,
+    load_predictor,
+)
+from mpfgvc.cli.many import add_many, check_options_of_many, run_many
 from mpfgvc.errors import ConfigError, printable
 from mpfgvc.progress import say
 from mpfgvc.terms import RAY
@@ -16,12 +25,7 @@ from mpfgvc.terms import RAY
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument(
-        "photos",
-        metavar="PHOTO",
-        nargs="*",
-        help="files, folders or globs (default: all photographs of the run, with their classes)",
-    )
+    add_photos(parser, default="all photographs of the run, with their classes")
     parser.add_argument(
         "-o",
         "--out",
@@ -41,7 +45,7 @@ def _run(options: Namespace) -> int:
     check_positive(options, "batch-size")
     if options.photos and options.out is None:
         raise ConfigError("--out must name a file for the embeddings, such as -o embeddings.parquet")
-    refuse_options_of_many(options)
+    check_options_of_many(options)
     if options.engine == RAY or _is_folder(options.out):
         return _run_many(options)
     from mpfgvc.files import pyarrow_for
@@ -49,13 +53,13 @@ def _run(options: Namespace) -> int:
     pyarrow_for("embeddings")
     from mpfgvc.data.listing import find_images
     from mpfgvc.inference.embeddings import embed_photos, embed_run
-    from mpfgvc.inference.predictor import Predictor
 
     notes: tuple[str, ...] = ()
     if options.photos:
         listing = find_images(options.photos)
-        predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
-        embedded = embed_photos(predictor, listing.photographs, out=Path(options.out), batch_size=options.batch_size)
+        embedded = embed_photos(
+            load_predictor(options), listing.photographs, out=Path(options.out), batch_size=options.batch_size
+        )
         notes = tuple(listing.ignored())
     else:
         embedded = embed_run(

@@ -6,7 +6,16 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_json, add_model, check_positive
+from mpfgvc.cli.command import (
+    Command,
+    add_dataset_place,
+    add_device,
+    add_json,
+    add_model,
+    add_photos,
+    check_positive,
+    load_predictor,
+)
 from mpfgvc.errors import ConfigError, DataError, printable
 from mpfgvc.progress import say
 
@@ -23,9 +32,7 @@ ROWS, SHEET = 4, 60
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument(
-        "photos", metavar="PHOTO", nargs="*", help="files, folders or globs (default: some test photographs of the run)"
-    )
+    add_photos(parser, default="some test photographs of the run")
     parser.add_argument("-o", "--out", metavar="PNG", required=True, help="picture to write")
     add_json(parser)
     parser.add_argument("--top", type=int, default=3, help="guesses for each photograph (default: 3)")
@@ -85,9 +92,8 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
 def _explain(options: Namespace, named: list[tuple[str, Path | Image]]) -> tuple[list[TitledExplanation], list[str]]:
     """The explanations, and a line for each photograph that cannot be read. Raises DataError if none can."""
     from mpfgvc.inference.explain import TrainingPhotos, explain
-    from mpfgvc.inference.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
+    predictor = load_predictor(options)
     photos = (
         TrainingPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
         if options.nearest

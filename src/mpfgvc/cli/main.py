@@ -12,7 +12,7 @@ import re
 import sys
 import warnings
 from argparse import Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from mpfgvc.cli import output
@@ -21,7 +21,9 @@ from mpfgvc.errors import ConfigError, MpfgvcError
 from mpfgvc.progress import close_bars, say
 from mpfgvc.terms import VERSION
 
-COMMANDS = {
+Commands = Mapping[str, tuple[str, str]]
+"""The commands of a program, as they are typed: the file beside this one that defines each, and what it does."""
+COMMANDS: Commands = {
     "train": ("train", "train both stages, or continue a run"),
     "evaluate": ("evaluate", "accuracies of a run on its test split"),
     "predict": ("predict", "guess the classes of photographs"),
@@ -39,7 +41,6 @@ COMMANDS = {
     "data pack": ("data", "write a dataset as tar shards (WebDataset), if wished as smaller copies"),
     "data synthesize": ("data", "draw the synthetic birds into a folder, in the layout of CUB"),
 }
-"""Every command, as it is typed: the file beside this one that defines it, and what it does."""
 GROUPS = {"data": "check a dataset, pack it, or draw a synthetic one"}
 """Commands of two words, by their first."""
 EXIT_USER_ERROR = 2
@@ -47,8 +48,8 @@ EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(arguments: Sequence[str] | None = None, *, program: str = "mpfgvc", commands: Commands = COMMANDS) -> int:
+    """Run one of the commands of a program; returns the exit code."""
     logging.basicConfig(level=logging.ERROR, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:  # libraries lower the level of their own loggers
         handler.setLevel(logging.ERROR)
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     interrupted = "interrupted"
     try:
         try:
-            options = _parse(arguments)
+            options = _parse(sys.argv[1:] if arguments is None else arguments, program, commands)
         except SystemExit:  # --help has been printed
             return 0
         interrupted = options.command.interrupted
@@ -90,26 +91,25 @@ def _say_error(error: MpfgvcError) -> None:
         say(str(error))
 
 
-def _parse(arguments: Sequence[str] | None) -> Namespace:
+def _parse(words: Sequence[str], program: str, commands: Commands) -> Namespace:
     """The options of one command, with the command itself as `command`; the rest is in `settings`.
 
     Raises ConfigError for words that the command does not know. `--help` prints and exits.
     """
-    words = sys.argv[1:] if arguments is None else arguments
-    options, rest = _parser(words).parse_known_args(words)
+    options, rest = _parser(words, program, commands).parse_known_args(words)
     options.settings = rest
-    _refuse_early_option(options.command, words)
+    _refuse_early_option(options.command, options.parser, words)
     for word in rest:
         _refuse_unknown_option(options.command, options.parser, word)
     return options
 
 
-def _refuse_early_option(command: Command, words: Sequence[str]) -> None:
+def _refuse_early_option(command: Command, parser: Parser, words: Sequence[str]) -> None:
     """Refuse an option before the command, known or not."""
     for word in words[: words.index(command.name.split()[-1])]:
         name = word.partition("=")[0]
         if name.startswith("-"):
-            raise ConfigError(f"{name} belongs behind the command: mpfgvc {command.name} ... {name}")
+            raise ConfigError(f"{name} belongs behind the command: {parser.prog} ... {name}")
 
 
 def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
@@ -118,35 +118,35 @@ def _refuse_unknown_option(command: Command, parser: Parser, word: str) -> None:
     known = re.findall(r"--[\w.-]+", parser.format_usage())
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     if not command.takes_settings or (near and word.startswith("--") and "." not in name):
-        hint = f"did you mean {near[0]}?" if near else f"see mpfgvc {command.name} --help"
+        hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"
         raise ConfigError(f"unknown option {word}; {hint}")
 
 
-def command_named(name: str) -> Command:
+def command_named(name: str, commands: Commands = COMMANDS) -> Command:
     """The command as its file defines it."""
-    module = import_module(f"mpfgvc.cli.{COMMANDS[name][0]}")
-    commands: tuple[Command, ...] = getattr(module, "COMMANDS", None) or (module.COMMAND,)
-    return next(command for command in commands if command.name == name)
+    module = import_module(f"mpfgvc.cli.{commands[name][0]}")
+    defined: tuple[Command, ...] = getattr(module, "COMMANDS", None) or (module.COMMAND,)
+    return next(command for command in defined if command.name == name)
 
 
-def _parser(words: Sequence[str]) -> Parser:
+def _parser(words: Sequence[str], program: str, commands: Commands) -> Parser:
     """The parser of all commands; only the one that is asked for has its options."""
     description = "Fine-grained visual classification with MP-FGVC."
-    parser = Parser(prog="mpfgvc", description=description, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"mpfgvc {VERSION}")
+    parser = Parser(prog=program, description=description, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"{program} {VERSION}")
     top = parser.add_subparsers(required=True, metavar="COMMAND")
     groups = {}
-    for name, summary in GROUPS.items():
+    for name, summary in GROUPS.items() if commands is COMMANDS else ():
         group = top.add_parser(name, help=summary, description=_sentence(summary), allow_abbrev=False)
         groups[name] = group.add_subparsers(required=True, metavar="ACTION")
     typed = [word for word in words if not word.startswith("-")]
-    for name, (_, summary) in COMMANDS.items():
+    for name, (_, summary) in commands.items():
         group_name, _, action = name.rpartition(" ")
         parsers = groups[group_name] if group_name else top
         if typed[: len(name.split())] != name.split():
             parsers.add_parser(action, help=summary)
             continue
-        command = command_named(name)
+        command = command_named(name, commands)
         sub = parsers.add_parser(
             action,
             help=summary,

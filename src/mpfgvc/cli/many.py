@@ -47,8 +47,8 @@ def add_many(parser: ArgumentParser) -> None:
     )
 
 
-def refuse_options_of_many(options: Namespace) -> None:
-    """Refuse the options of a folder and of a cluster where they mean nothing. Raises ConfigError."""
+def check_options_of_many(options: Namespace) -> None:
+    """Raise ConfigError for options of a folder or of a cluster where they mean nothing."""
     is_ray = options.engine == RAY
     for name in ("part_size", *_OF_RAY):
         if getattr(options, name) is not None and not (is_ray or (name == "part_size" and options.out)):

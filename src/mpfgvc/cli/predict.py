@@ -1,28 +1,41 @@
-"""`mpfgvc predict`: the classes of photographs, written as they are predicted.
+"""`mpfgvc predict`: the classes of photographs, written as they are predicted; `mpfgvc-runtime predict`, too.
 
 Each photograph is written as soon as it has its guesses, so memory does not grow with their number,
 and the output is whole after Ctrl-C. A photograph that cannot be read is written with the
 reason, in its turn; their number is said at the end, and the exit code is 2.
 
-A file of `mpfgvc export` is run by the same code as in mpfgvc-runtime; torch is not imported then.
-
 With `-o` the guesses go into a folder of Parquet files, by this machine or by a cluster (many.py).
 """
 
-from argparse import ArgumentParser, Namespace
-from typing import get_args
+from __future__ import annotations
 
-from mpfgvc.cli.command import Command, add_device, add_model, check_positive
-from mpfgvc.cli.many import add_many, refuse_options_of_many, run_many
-from mpfgvc.cli.predictions import add_engine, add_photos, add_rules, predict, rules_of
-from mpfgvc.errors import ConfigError
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+from mpfgvc.cli import output
+from mpfgvc.cli.command import Command, add_device, add_engine, add_model, add_photos, check_positive, load_predictor
+from mpfgvc.cli.many import add_many, check_options_of_many, run_many
+from mpfgvc.data.images import reason_only
+from mpfgvc.data.listing import find_images
+from mpfgvc.errors import ConfigError, DataError, printable
+from mpfgvc.inference.answering import Answer, AnswerRules, Prediction
 from mpfgvc.progress import say
-from mpfgvc.terms import RAY, Source
+from mpfgvc.terms import CLASS, RAY, Source
+
+Write = Callable[[Prediction], None]
 
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
     add_photos(parser)
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print one JSON array")
+    formats.add_argument("--jsonl", action="store_true", help="print one JSON object per line")
+    formats.add_argument("--csv", action="store_true", help="print CSV: path, rank, label, probability, error")
+    parser.add_argument("--top", type=int, default=5, help="guesses for each photograph (default: 5)")
     parser.add_argument(
         "--source",
         choices=get_args(Source),
@@ -34,19 +47,50 @@ def _add_options(parser: ArgumentParser) -> None:
     )
     add_engine(parser, more=(RAY,), more_help="; ray runs a trained model on a cluster, with -o")
     add_device(parser)
-    add_rules(parser)
+    _add_rules(parser)
     add_many(parser)
+
+
+def _add_rules(parser: ArgumentParser) -> None:
+    rules = parser.add_argument_group(
+        "answers that keep a promise", "they need a model that was calibrated (mpfgvc calibrate)"
+    )
+    rules.add_argument(
+        "--abstain",
+        metavar="SHARE",
+        type=float,
+        help="answer unsure where more than this share of such answers would be wrong, such as 0.05",
+    )
+    rules.add_argument(
+        "--back-off",
+        action="store_true",
+        help="with --abstain: answer with the genus, or a higher group of the taxonomy, where that is sure",
+    )
+    rules.add_argument(
+        "--set",
+        metavar="SHARE",
+        type=float,
+        help="also the classes that hold the right one in this share of the photographs, such as 0.9",
+    )
+    rules.add_argument(
+        "--within",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="only these classes: the name of a class or of a group, such as 'genus Larus', or a text file "
+        "with a name on each line; may be repeated",
+    )
 
 
 def _run(options: Namespace) -> int:
     check_positive(options, "top", "batch-size")
-    refuse_options_of_many(options)
-    if options.out:
-        return _run_many(options)
-    return predict(options, say=say)
+    check_options_of_many(options)
+    within = [name for word in options.within for name in _names(word)]
+    rules = AnswerRules(abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within))
+    return _write_folder(options, rules) if options.out else _print(options, rules)
 
 
-def _run_many(options: Namespace) -> int:
+def _write_folder(options: Namespace, rules: AnswerRules) -> int:
     if options.jsonl or options.csv:
         raise ConfigError("--jsonl and --csv print guesses, but -o writes them as Parquet; leave one out")
     if options.threads is not None:
@@ -60,9 +104,111 @@ def _run_many(options: Namespace) -> int:
         precision=options.precision,
         engine=None if options.engine == RAY else options.engine,
         top=options.top,
-        rules=rules_of(options),
+        rules=rules,
     )
     return run_many(options, task)
+
+
+def _print(options: Namespace, rules: AnswerRules) -> int:
+    listing = find_images(options.photos)
+    predictor = load_predictor(options, rules)
+    for note in predictor.answering.notes:
+        say(note)
+    total = broken = unsure = 0
+    top = len(predictor.classes) if options.csv and options.set is not None else options.top  # a set is written whole
+    with _writer(options) as write:
+        for prediction in predictor.predict_files(listing.photographs, top=top, batch_size=options.batch_size):
+            write(prediction)
+            total += 1
+            broken += bool(prediction.failure)
+            unsure += prediction.answer is not None and prediction.answer.label is None
+    for note in listing.ignored():
+        say(note)
+    say(f"{total - broken} of {total} photographs predicted in {predictor.backend.how}")
+    if options.abstain is not None:
+        say(f"{unsure} of {total - broken} answers are unsure")
+    if broken:
+        say(f"{broken} of {total} photographs cannot be read, for the reasons given; export them again")
+    return 2 if broken else 0
+
+
+@contextmanager
+def _writer(options: Namespace) -> Iterator[Write]:
+    """What writes a prediction in the format that was asked for."""
+    if options.json:
+        with output.JsonArray() as array:
+            yield lambda prediction: array.add(_document(prediction))
+    elif options.jsonl:
+        yield lambda prediction: output.write_json_line(_document(prediction))
+    elif options.csv:
+        yield _csv(options)
+    else:
+        yield _write_lines
+
+
+def _csv(options: Namespace) -> Write:
+    """A row for each guess, and for every class of the set; the answer and its level stand on each."""
+    asked = [*(["answer", "level"] if options.abstain is not None else []), *(["in_set"] if options.set else [])]
+    heading = [["path", "rank", "label", "probability", "error", *asked]]
+
+    def write(prediction: Prediction) -> None:
+        while heading:  # comes with the first row, so a refusal prints nothing
+            output.write_csv_row(heading.pop())
+        if prediction.failure:
+            output.write_csv_row([prediction.path, "", "", "", _reason(prediction), *[""] * len(asked)])
+        answer = prediction.answer or Answer(label=None)
+        classes = answer.classes or ()
+        cells = [answer.label or "", answer.level if answer.label else ""] if options.abstain is not None else []
+        for rank, guess in enumerate(prediction.guesses[: max(options.top, len(classes))], start=1):
+            in_set = ["yes" if guess.label in classes else "no"] if options.set else []
+            output.write_csv_row([prediction.path, rank, guess.label, f"{guess.probability:.6f}", "", *cells, *in_set])
+
+    return write
+
+
+def _write_lines(prediction: Prediction) -> None:
+    """For people: the photograph on a line, its answer and its guesses below it."""
+    lines = [str(prediction.path)]
+    if (answer := prediction.answer) is not None:
+        label = "unsure" if answer.label is None else answer.label
+        lines.append(f"  answer: {label}" + ("" if answer.level == CLASS else f" ({answer.level})"))
+        if answer.classes is not None:
+            lines.append(f"  set of {len(answer.classes)}: {', '.join(answer.classes)}")
+    if prediction.failure:
+        lines.append(f"  cannot be read: {_reason(prediction)}")
+    lines += [f"  {guess.probability:.3f}  {guess.label}" for guess in prediction.guesses]
+    output.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _document(prediction: Prediction) -> dict[str, Any]:
+    guesses = [{"label": guess.label, "probability": guess.probability} for guess in prediction.guesses]
+    document: dict[str, Any] = {"path": str(prediction.path), "guesses": guesses}
+    if prediction.answer is not None:
+        document["answer"] = prediction.answer.label
+        document["level"] = None if prediction.answer.label is None else prediction.answer.level
+        if prediction.answer.classes is not None:
+            document["set"] = list(prediction.answer.classes)
+    return document | ({"error": _reason(prediction)} if prediction.failure else {})
+
+
+def _names(word: str) -> list[str]:
+    """The names on the lines of a text file, or the word itself."""
+    path = Path(word)
+    if path.suffix != ".txt":
+        return [word]
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise DataError(f"cannot read {path}: {reason}; --within needs a text file of names") from None
+    if not any(names):
+        raise DataError(f"{path} holds no name; write one on each line")
+    return [name for name in names if name and not name.startswith("#")]
+
+
+def _reason(prediction: Prediction) -> str:
+    """Why the photograph cannot be read, without its path, which is printed beside it."""
+    return reason_only(prediction.failure, prediction.path)
 
 
 COMMAND = Command(

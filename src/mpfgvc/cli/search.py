@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_device, add_json, add_model, check_positive
+from mpfgvc.cli.command import Command, add_device, add_json, add_model, add_photos, check_positive, load_predictor
 from mpfgvc.errors import DataError, printable
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _add_options(parser: ArgumentParser) -> None:
     add_model(parser)
-    parser.add_argument("photos", metavar="PHOTO", nargs="+", help="files, folders or globs")
+    add_photos(parser)
     parser.add_argument(
         "--in",
         dest="index",
@@ -32,11 +32,10 @@ def _run(options: Namespace) -> None:
     check_positive(options, "top")
     from mpfgvc.data.listing import find_images
     from mpfgvc.inference.embeddings import index_for
-    from mpfgvc.inference.predictor import Predictor
 
     photographs = find_images(options.photos).photographs
     index_file = _index_file(options)
-    predictor = Predictor.from_pretrained(options.model, device=options.device, precision=options.precision)
+    predictor = load_predictor(options)
     index = index_for(predictor, index_file)
     queries = predictor.embed(photographs)
     found = list(zip(photographs, index.nearest(queries, top=options.top), strict=True))

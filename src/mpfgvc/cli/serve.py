@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, get_args
 from urllib.parse import quote
 
 from mpfgvc.cli import output
-from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_model
-from mpfgvc.cli.predictions import add_engine, load_predictor
+from mpfgvc.cli.command import Command, add_dataset_place, add_device, add_engine, add_model, load_predictor
 from mpfgvc.deploy.server.settings import LOOPBACK, Limits, checked_origins, checked_token
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
@@ -58,13 +57,7 @@ def add_server_options(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
-def serve_model(
-    options: Namespace,
-    *,
-    say: Callable[[str], None] = say,
-    package: str = "mpfgvc",
-    add_page: Callable[[FastAPI, Predictor], None] | None = None,
-) -> None:
+def serve_model(options: Namespace, *, add_page: Callable[[FastAPI, Predictor], None] | None = None) -> None:
     """Serve a model until the server is stopped; `add_page` gives the application a page for people.
 
     Raises ConfigError for a wrong option, a missing package or an address that is taken, before the model is
@@ -75,7 +68,7 @@ def serve_model(
     origins = checked_origins(options.origin)
     for name in _NEEDED:
         if find_spec(name) is None:
-            raise ConfigError(f"a server needs {name}: pip install '{package}[serve]'")
+            raise ConfigError(f"a server needs {name}: pip install {name.replace('_', '-')}, or the extra serve")
     from mpfgvc.deploy.server.run import address, listen, run
 
     with listen(options.host, options.port) as bound:

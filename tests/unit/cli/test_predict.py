@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpfgvc.cli import predictions
+from mpfgvc.cli import predict
 from mpfgvc.data import listing
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
@@ -41,7 +41,7 @@ def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
                 return made()
 
         monkeypatch.setattr(predictor.Predictor, "from_pretrained", lambda *words, **options: Fake())
-        monkeypatch.setattr(predictions, "find_images", find)
+        monkeypatch.setattr(predict, "find_images", find)
 
     return use
 
