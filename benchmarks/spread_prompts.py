@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from mpfgvc.training.spread_prompts import Spread
 
 from common import CLIP_TEXT
 from mpfgvc.distributed import start_fabric
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.text_tower import build_text_tower
-from mpfgvc.training.spread_prompts import Spread
 from side_by_side import Comparison, comparison, report
 
 PROCESSES = (1, 2, 4)

@@ -13,6 +13,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 
 import torch
+from mpfgvc.training.loaders import EmbeddingLoader
 from torch import Tensor
 
 from common import Overrides, parse_settings, settings_of
@@ -24,7 +25,6 @@ from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import start_fabric
 from mpfgvc.inference.forward import Compute, embed_photos, encode_in_parts, preprocessing_of
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.loaders import EmbeddingLoader
 from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.stages import Stage2
 from side_by_side import comparison, report, seconds_of

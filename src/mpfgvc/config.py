@@ -320,8 +320,6 @@ class StageConfig(Settings):
     """Weight decay of matrices; biases, norms, tokens and position embeddings have none."""
     warmup_epochs: Advanced[NotNegative] = 1.0
     """Epochs of linear warm-up, before a cosine to zero."""
-    ema: Advanced[Annotated[float, Field(ge=0, le=0.999999)] | None] = None
-    """Decay, per step, of an exponential moving average of the weights, used for evaluation; null = none."""
     patience: AtLeastOne | None = None
     """Stop after this many epochs without a better validation accuracy, and take the best weights;
     null = never. Without validation photographs it has no effect."""
@@ -352,14 +350,10 @@ class Stage1Config(StageConfig):
     """Weight of the loss of the linear classifier, L_v; 0 = without it."""
     text_weight: Advanced[NotNegative] = 1.0
     """Weight of the loss over the class texts, L_i2t; 0 = without them."""
-    pretrained_share: Advanced[Share | Literal["validation"]] = 0.0
-    """Share of the pretrained image tower in its average with the trained one (WiSE-FT). 0..1; validation:
-    the best of 0, 0.1 .. 0.9 on the validation photographs, at the cost of at most 10 evaluations."""
+    pretrained_share: Advanced[Share] = 0.0
+    """Share of the pretrained image tower in its average with the trained one (WiSE-FT). 0..1"""
     accumulate: AtLeastOne = 1
     """Micro-batches in one optimiser step; more of them need less memory."""
-    sampled_classes: Advanced[AtLeastOne | None] = None
-    """Classes whose prompts a micro-batch encodes: its own and a random sample of the others; null = all.
-    For thousands of classes; the loss over texts is then slightly too low (training/stages.py)."""
 
     @model_validator(mode="after")
     def _check_stage1(self) -> Self:
@@ -368,12 +362,6 @@ class Stage1Config(StageConfig):
         whole = self.batch_size % self.accumulate == 0
         rule = f"must be a multiple of stage1.accumulate ({self.accumulate})"
         check(whole, "stage1.batch_size", rule, self.batch_size)
-        if self.sampled_classes is not None:
-            fewest = self.batch_size // self.accumulate + 1
-            enough = self.sampled_classes >= fewest
-            check(enough, "stage1.sampled_classes", f"must be at least {fewest}", self.sampled_classes)
-            rule = "must be 0 with stage1.sampled_classes"
-            check(self.label_smoothing == 0, "stage1.label_smoothing", rule, self.label_smoothing)
         return self
 
     @property
@@ -400,9 +388,6 @@ class Stage2Config(StageConfig):
     text_gain: Advanced[NotNegative] = 1.0
     """With start `stage1`: how loud the class texts are beside the image when the fusion starts. 1: equally;
     9 suited descriptions that know more than the photographs teach."""
-    views: Advanced[AtLeastOne] = 1
-    """Views of each training photograph that are embedded and stored: first the one that a test would see,
-    then random ones as in stage 1. Each costs a pass of the image tower; an epoch goes over all of them."""
 
 
 class Config(Settings):

@@ -84,6 +84,8 @@ class Scale:
 
     low: float
     high: float
+    whole: bool = False
+    """Whether only whole numbers are marked."""
 
     def share(self, value: float) -> float:
         """Where a value is: 0 at `low`, 1 at `high`."""
@@ -95,6 +97,7 @@ class Scale:
         quarter = (self.high - self.low) / 4
         power = 10.0 ** math.floor(math.log10(quarter))
         step = max(factor * power for factor in _STEPS if factor * power <= quarter)
+        step = max(1.0, step) if self.whole else step
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [round(number * step, 10) for number in range(first, last + 1)]
 

@@ -53,7 +53,7 @@ COLUMNS = (
     *("validation_vision", "validation_text", "validation_fusion", "images_per_second", "seconds"),
 )
 """The columns of `metrics.csv`; epoch 0 is the pass that embeds photographs."""
-Row = Mapping[str, str | int | float]
+Row = Mapping[str, Any]
 
 
 class Environment(BaseModel):
@@ -253,14 +253,16 @@ def read_rows(path: Path) -> list[Row]:
         heading, *lines = [tuple(line.split(",")) for line in path.read_text("utf-8").splitlines()]
         if heading != COLUMNS:
             raise ValueError(f"its columns are not {','.join(COLUMNS)}")
-        rows: list[Row] = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
-        training_seconds(rows)
+        rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+        return [{name: _number(name, text) for name, text in row.items() if text} for row in rows]
     except (OSError, ValueError) as error:
-        hint = f"mpfgvc train --resume {path.parent} writes it again"
-        raise CheckpointError(f"{path} cannot be read ({one_line(error)}); {hint}") from None
-    return rows
+        raise CheckpointError(f"{path} cannot be read ({one_line(error)}); restore it from a copy") from None
 
 
 def training_seconds(rows: Iterable[Row]) -> float:
     """The wall time of all epochs and embedding passes."""
     return sum(float(row.get("seconds") or 0) for row in rows)
+
+
+def _number(column: str, text: str) -> str | int | float:
+    return text if column == "stage" else int(text) if column in ("epoch", "step") else float(text)

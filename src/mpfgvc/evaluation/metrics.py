@@ -295,8 +295,8 @@ def save_answers(answers: Answers, path: Path) -> None:
     write_with_digest(path, text.getvalue().encode(errors="surrogateescape"))
 
 
-def load_answers(path: Path) -> Answers:
-    """What `save_answers` wrote; its classes are those that occur, sorted by name.
+def load_answers(path: Path, classes: Sequence[str] = ()) -> Answers:
+    """What `save_answers` wrote, of a model with these classes; () = those that occur, sorted by name.
 
     Raises CheckpointError for a file that is missing or damaged.
     """
@@ -305,18 +305,18 @@ def load_answers(path: Path) -> Answers:
         text = path.read_bytes().decode(errors="surrogateescape")
         heading, *rows = csv.reader(io.StringIO(text, newline=""))
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(heading)
-        return _answers_of(dict(zip(heading, columns, strict=True)))
+        return _answers_of(dict(zip(heading, columns, strict=True)), classes)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}; restore the file") from None
     except (ValueError, KeyError, csv.Error) as error:
         raise CheckpointError(f"{path} is not a table of predictions: {error}; restore the file") from None
 
 
-def _answers_of(cells: Mapping[str, Sequence[str]]) -> Answers:
+def _answers_of(cells: Mapping[str, Sequence[str]], classes: Sequence[str]) -> Answers:
     names = [name.removesuffix("_rank") for name in cells if name.endswith("_rank")]
     if not names:
         raise ValueError("it has no column such as fusion_rank")
-    classes = sorted({label for name in ("label", *names) for label in cells[name]})
+    classes = classes or sorted({label for name in ("label", *names) for label in cells[name]})
     number = {name: label for label, name in enumerate(classes)}
 
     def read(source: str) -> SourceMetrics:

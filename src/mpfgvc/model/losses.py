@@ -24,10 +24,6 @@ class Objective(NamedTuple):
     label_smoothing: float = 0.0
     class_weights: Float[Tensor, " classes"] | None = None
 
-    def of_classes(self, classes: Int[Tensor, " sampled"]) -> "Objective":
-        """The same for only some of the classes."""
-        return self if self.class_weights is None else self._replace(class_weights=self.class_weights[classes])
-
 
 def classification_loss(
     logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"], objective: Objective

@@ -65,7 +65,6 @@ class TrainingState:
     """What the tensors belong to."""
     weights: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_accuracy: float = -1.0
     stale_epochs: int = 0

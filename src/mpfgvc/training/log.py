@@ -9,14 +9,13 @@ training: what cannot be written is said once. Only rank 0 has a log.
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mpfgvc.errors import one_line
 from mpfgvc.files import write_with_digest
 from mpfgvc.progress import Bar, say
-from mpfgvc.run_folder import format_rows
+from mpfgvc.run_folder import Row, format_rows
 
 
 class MetricLog:
@@ -25,7 +24,7 @@ class MetricLog:
     `rows` are those of the checkpoint from which the training goes on.
     """
 
-    def __init__(self, csv_file: Path, tensorboard: Path, rows: Iterable[dict[str, Any]] = ()):
+    def __init__(self, csv_file: Path, tensorboard: Path, rows: Iterable[Row] = ()):
         self.csv_file, self.tensorboard, self.rows = csv_file, tensorboard, list(rows)
         self.failed: set[str] = set()
         self.board: SummaryWriter | None = None
@@ -56,7 +55,7 @@ class MetricLog:
         if self.bar is not None:
             self.bar.show(**values)
 
-    def epoch(self, row: dict[str, Any]) -> None:
+    def epoch(self, row: Row) -> None:
         """Write the row of an epoch."""
         self.rows.append(row)
         self._write()
@@ -82,7 +81,7 @@ class MetricLog:
         if self.board is not None:
             self.board.close()
 
-    def _draw(self, row: dict[str, Any]) -> None:
+    def _draw(self, row: Row) -> None:
         """Show the row of an epoch in TensorBoard; the pass before a stage, epoch 0, is not one."""
         if self.board is not None and row["epoch"] > 0:
             for name, value in row.items():

@@ -9,15 +9,14 @@ a pure function of the step, so it needs no state.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from mpfgvc.config import StageConfig
@@ -29,13 +28,15 @@ from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import TrainingState, save_state
 from mpfgvc.training.log import MetricLog
 from mpfgvc.training.sharding import Placement, copy_into, gathered, local, shares_of_state
-from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
+from mpfgvc.training.signs import EarlySigns, EpochFacts
 from mpfgvc.training.stages import ParameterGroup, Stage
 
 LARGEST_NORM = 1.0
 """Of the gradient; a larger one is scaled down."""
 Validate = Callable[[], Evaluation]
 """Evaluates the weights as they are."""
+Batch = tuple[Tensor, Tensor]
+"""Inputs and labels."""
 
 
 class TrainingBatches(Protocol):
@@ -45,7 +46,7 @@ class TrainingBatches(Protocol):
     def steps(self) -> int:
         """Batches of a whole epoch."""
 
-    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Inputs and labels of an epoch's batches from `first_step` on."""
 
 
@@ -88,9 +89,6 @@ class Loop:
         self.weights = placed.trained()
         optimizer = build_optimizer(placed.parameter_groups(), self.settings)
         self.optimizer = cast("Optimizer", self.fabric.setup_optimizers(optimizer))
-        self.average = None
-        if self.settings.ema is not None:
-            self.average = WeightAverage(self.weights, self.settings.ema)
         self.total_steps = self.settings.epochs * batches.steps
         precise = torch.float32 if self.fabric.device.type == "mps" else torch.float64
         self.sums = torch.zeros(3, device=self.fabric.device, dtype=precise)
@@ -103,7 +101,8 @@ class Loop:
         with self._progress():
             while self.state.step < self.total_steps and not self._is_stale():
                 self._train_epoch(*divmod(self.state.step, self.batches.steps))
-        self._take_final_weights()
+        if self.state.best:
+            copy_into(self.weights, self.state.best)
         self.placement.put_back()
         return {name: weight.detach().cpu().clone() for name, weight in self.stage.trained().items()}
 
@@ -129,8 +128,8 @@ class Loop:
 
     def _train_epoch(self, epoch: int, first_step: int) -> None:
         self.wrapped.train()
-        started, waiting = time.perf_counter(), Waiting()
-        for inputs, labels in waiting.over(self.batches.epoch(epoch, first_step)):
+        started, waits = time.perf_counter(), list[float]()
+        for inputs, labels in _watched(self.batches.epoch(epoch, first_step), waits):
             self._train_step(send(inputs, self.fabric.device), send(labels, self.fabric.device))
             self.state.step += 1
             self._show_progress()
@@ -140,18 +139,18 @@ class Loop:
         self._refuse_divergence()  # waits for the device, so the clock stops when its work is done
         seconds = time.perf_counter() - started
         steps = self.batches.steps - first_step
-        predicted = self._predicted(is_whole=first_step == 0)
-        loss, accuracy = self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
+        predicted = self._predicted()
+        row = self._end_epoch(epoch, seconds, steps * self.settings.batch_size / seconds)
         if self.session.signs is not None and self.log is not None:
             facts = EpochFacts(
                 stage=self.stage.name,
                 epoch=epoch + 1,
                 first_loss=self.log.first_loss(self.stage.name),
-                loss=loss,
-                accuracy=accuracy,
-                predicted=predicted,
-                waited=waiting.seconds,
-                seconds=seconds - waiting.first,
+                loss=row["loss"],
+                accuracy=row["accuracy"],
+                predicted=predicted if first_step == 0 else None,
+                waited=sum(waits[1:]),
+                seconds=seconds - waits[0],
                 steps=steps,
             )
             self.session.signs.look(facts, self.settings)
@@ -178,20 +177,18 @@ class Loop:
         self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=LARGEST_NORM, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.state.step)
 
-    def _predicted(self, *, is_whole: bool) -> list[int] | None:
-        """How often each class was predicted in the epoch, by all processes; None if it was resumed."""
+    def _predicted(self) -> list[int]:
+        """How often each class was predicted in the epoch, by all processes."""
         counts = torch.cat(self.guesses).cpu().bincount(minlength=self.classes)
         self.guesses.clear()
         total = self.fabric.all_reduce(counts.to(self.fabric.device), reduce_op="sum")
-        return total.tolist() if is_whole else None  # type: ignore[union-attr]
+        return total.tolist()  # type: ignore[union-attr]
 
-    def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> tuple[float, float]:
-        """Validate, log and save; returns the loss and the accuracy of the epoch."""
+    def _end_epoch(self, epoch: int, seconds: float, images_per_second: float) -> dict[str, Any]:
+        """Validate, log and save; returns the row of the epoch."""
         loss, right, seen = self.fabric.all_reduce(self.sums.clone(), reduce_op="sum").tolist()  # type: ignore[union-attr]
-        row: dict[str, str | int | float] = {
+        row: dict[str, Any] = {
             "stage": self.stage.name,
             "epoch": epoch + 1,
             "step": self.state.step,
@@ -201,18 +198,15 @@ class Loop:
             "seconds": seconds,
         }
         if self.validate is not None:
-            with self.average.swapped_in() if self.average is not None else nullcontext():
-                with self.placement.gathered():
-                    sources = self.validate().sources
-                row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
-                self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
-                by_class = np.mean([metrics.per_class() for metrics in sources.values()], axis=0)
-                row["class_accuracy"] = " ".join(f"{accuracy:.3g}" for accuracy in by_class)
+            with self.placement.gathered():
+                sources = self.validate().sources
+            row |= {f"validation_{source}": metrics.top1 for source, metrics in sources.items()}
+            self._keep_if_best(sum(metrics.top1 for metrics in sources.values()) / len(sources))
         self.sums.zero_()
         if self.log is not None:
             self.log.epoch(row)
         self._save()
-        return loss / seen, right / seen
+        return row
 
     def _keep_if_best(self, accuracy: float) -> None:
         """Remember the weights if early stopping may want them back."""
@@ -225,13 +219,6 @@ class Loop:
 
     def _is_stale(self) -> bool:
         return self.settings.patience is not None and self.state.stale_epochs >= self.settings.patience
-
-    def _take_final_weights(self) -> None:
-        """The best on validation where early stopping watched, else the average, else the last."""
-        if self.state.best:
-            copy_into(self.weights, self.state.best)
-        elif self.average is not None:
-            copy_into(self.weights, self.average.average)
 
     def _refuse_divergence(self) -> None:
         """Raise ConfigError if a weight is NaN or infinite; the last checkpoint stays as it is."""
@@ -252,10 +239,9 @@ class Loop:
         return replace(
             self.state,
             weights={name: weight.detach() for name, weight in self.weights.items()},
-            average={} if self.average is None else self.average.average,
             optimizer=self.optimizer.state_dict(),
             sums=sums.tolist(),  # type: ignore[union-attr]
-            rows=[] if self.log is None else self.log.rows,
+            rows=[] if self.log is None else [dict(row) for row in self.log.rows],
         )
 
     def _restore(self) -> None:
@@ -263,11 +249,9 @@ class Loop:
             return
         copy_into(self.weights, self.state.weights)
         self.optimizer.load_state_dict(shares_of_state(self.optimizer, self.state.optimizer))
-        if self.average is not None:
-            self.average.load(self.state.average)
         if self.fabric.global_rank == 0:
             self.sums += torch.tensor(self.state.sums, device=self.sums.device)
-        self.state.weights, self.state.optimizer, self.state.average = {}, {}, {}
+        self.state.weights, self.state.optimizer = {}, {}
 
     def _show_progress(self) -> None:
         """Advance the bar; read the sums from the device, which waits for it, only now and then."""
@@ -277,6 +261,17 @@ class Loop:
         if self.state.step % 10 == 0 or self.fabric.device.type == "cpu":
             loss, right, seen = self.sums.tolist()
             self.log.show(loss=f"{loss / seen:.3f}", accuracy=f"{right / seen:.3f}")
+
+
+def _watched(batches: Iterator[Batch], waits: list[float]) -> Iterator[Batch]:
+    """The same batches; the seconds that each was waited for are added to `waits`."""
+    while True:
+        asked = time.perf_counter()
+        batch = next(batches, None)
+        waits.append(time.perf_counter() - asked)
+        if batch is None:
+            return
+        yield batch
 
 
 def build_optimizer(groups: Sequence[ParameterGroup], settings: StageConfig) -> Optimizer:
@@ -304,36 +299,3 @@ def set_learning_rate(optimizer: Optimizer, scale: float) -> None:
     """Set every group to `scale` times its peak rate."""
     for group in optimizer.param_groups:
         group["lr"] = scale * group["peak_lr"]
-
-
-class WeightAverage:
-    """Exponential moving average of some parameters: average = decay * average + (1 - decay) * weight.
-
-    The decay starts low, (1 + n) / (10 + n) at update n, so that early weights are soon forgotten.
-    """
-
-    def __init__(self, parameters: dict[str, nn.Parameter], decay: float):
-        self.parameters = parameters
-        self.decay = decay
-        self.average = {name: weight.detach().clone() for name, weight in parameters.items()}
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step`, counted from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        weights = [weight.detach() for weight in self.parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
-
-    def load(self, average: dict[str, Tensor]) -> None:
-        """Continue from a stored average."""
-        copy_into(self.average, average)
-
-    @contextmanager
-    def swapped_in(self) -> Iterator[None]:
-        """Within the block the parameters hold the average."""
-        weights = {name: weight.detach().clone() for name, weight in self.parameters.items()}
-        copy_into(self.parameters, self.average)
-        try:
-            yield
-        finally:
-            copy_into(self.parameters, weights)

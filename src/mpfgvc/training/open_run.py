@@ -4,35 +4,35 @@ The order is that of cost: settings first, then the photographs, then towers tha
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 
-from mpfgvc.config import Config, StageConfig
+from mpfgvc.config import Config
 from mpfgvc.data.descriptions import NO_DESCRIPTIONS, Descriptions
-from mpfgvc.data.loading import worker_count
+from mpfgvc.data.loading import EvaluationLoader, TrainingLoader, worker_count
 from mpfgvc.data.photographs_file import save_photos
+from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.run_photos import with_digests
-from mpfgvc.data.samples import PhotoSet
+from mpfgvc.data.samples import PhotoSet, Samples
 from mpfgvc.data.taxonomy_file import save_taxonomy
+from mpfgvc.data.transforms import eval_transform, train_transform
 from mpfgvc.distributed import from_first, why_not_compile
-from mpfgvc.errors import ConfigError
+from mpfgvc.errors import CheckpointError, ConfigError
 from mpfgvc.files import make_folder
 from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.processes import Processes
 from mpfgvc.progress import say
-from mpfgvc.run_folder import Environment, RunFolder
+from mpfgvc.run_folder import Environment, Row, RunFolder, read_rows
 from mpfgvc.training.checkpoint import Identity, TrainingState, load_state
 from mpfgvc.training.environment import describe_environment
-from mpfgvc.training.loaders import Loaders
 from mpfgvc.training.log import MetricLog
 from mpfgvc.training.loop import Session
 from mpfgvc.training.signs import EarlySigns
-from mpfgvc.training.spread_prompts import Spread
-
-Tell = Callable[[str], None]
+from mpfgvc.training.stages import text_features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,29 +41,51 @@ class OpenRun:
 
     config: Config
     photos: PhotoSet
-    fabric: Fabric
     folder: RunFolder
     network: MPFGVC
+    preprocessing: Preprocessing
     identity: Identity
     state: TrainingState | None
-    loaders: Loaders
     session: Session
-    spread: Spread
+    processes: Processes
+    tell: Callable[[str], None]
+    """Says a line, once for all processes."""
 
     @property
-    def is_first(self) -> bool:
-        """Whether this is the process that speaks and writes."""
-        return self.loaders.processes.is_first
+    def fabric(self) -> Fabric:
+        """Device, precision and processes."""
+        return self.session.fabric
 
     @torch.no_grad()
     def deployed(self) -> MPFGVC:
         """The network as it is now, on its device; all processes compute its text features together."""
         network = self.network.to(self.fabric.device)
-        return network.deployed(self.spread.text_features(network.prompts))
+        return network.deployed(text_features(network.prompts, self.processes))
 
-    def tell(self, line: str) -> None:
-        """Say a line, once for all processes."""
-        self.loaders.tell(line)
+    def training_batches(self, *, workers: int | None) -> TrainingLoader:
+        """Random crops of the training photographs in random order, for stage 1."""
+        return TrainingLoader(
+            self.photos.subset("train"),
+            train_transform(self.preprocessing, self.config.data.augment),
+            batch_size=self.config.stage1.batch_size,
+            seed=self.config.seed,
+            processes=self.processes,
+            workers=workers,
+            on_error=self.config.data.on_error,
+            tell=self.tell,
+        )
+
+    def in_order(self, samples: Samples) -> EvaluationLoader:
+        """Photographs as in the test, in order."""
+        return EvaluationLoader(
+            samples,
+            eval_transform(self.preprocessing),
+            batch_size=self.config.stage1.batch_size,
+            processes=self.processes,
+            workers=self.config.data.workers,
+            model_on_cpu=self.fabric.device.type == "cpu",
+            on_error=self.config.data.on_error,
+        )
 
 
 def list_photographs(config: Config, photos: PhotoSet, fabric: Fabric) -> PhotoSet:
@@ -90,75 +112,63 @@ def open_run(
     processes = Processes.here()
     tell = say if processes.is_first else _keep_quiet
     for stage in (config.stage1, config.stage2):
-        _refuse_uneven_batch(stage, processes.world)
+        if stage.batch_size % processes.world:
+            rule = f"must be a multiple of the {processes.world} processes"
+            raise ConfigError(f"{stage.prefix}batch_size {rule}, got {stage.batch_size}")
     sentences = descriptions.sentences
     network = MPFGVC.from_config(config.model, photos.classes, sentences=sentences, seed=config.seed)
     for note in network.start.notes:
         tell(note)
     if config.sharding == "full" and processes.world == 1:
         tell("sharding: full changes nothing, as this process has no other to share with")
+    reason = why_not_compile(fabric) if config.compile else None
+    if reason is not None:  # compiling changes only the speed
+        tell(f"compile: the step runs uncompiled, {reason}")
     identity = Identity.of(network, photos, sentences)
     state = load_state(folder.checkpoint, identity)
-    rows = [] if state is None else state.rows
+    log = signs = None
     if processes.is_first:
+        rows = _rows_of_stage1(folder) if state is None else state.rows
         _record(config, photos, descriptions, fabric, folder, stored)
+        log = MetricLog(folder.metrics, folder.tensorboard, rows)
+        signs = EarlySigns(
+            classes=photos.classes,
+            photographs=photos.subset("train").counts(len(photos.classes)).tolist(),
+            workers=worker_count(config.data.workers, processes=processes.local),
+            tell=tell,
+        )
     return OpenRun(
         config=config,
         photos=photos,
-        fabric=fabric,
         folder=folder,
         network=network,
+        preprocessing=preprocessing_of(network.image_encoder.tower.input, config.data),
         identity=identity,
         state=state,
-        loaders=Loaders(
-            settings=config.data,
-            preprocessing=preprocessing_of(network.image_encoder.tower.input, config.data),
-            batch_size=config.stage1.batch_size,
-            seed=config.seed,
-            processes=processes,
-            model_on_cpu=fabric.device.type == "cpu",
-            tell=tell,
-        ),
+        processes=processes,
+        tell=tell,
         session=Session(
             fabric=fabric,
             folder=folder,
-            log=MetricLog(folder.metrics, folder.tensorboard, rows) if processes.is_first else None,
+            log=log,
             seed=config.seed,
             checkpoint_steps=config.checkpoint_steps,
-            compile=config.compile and _can_compile(fabric, tell),
-            signs=_signs(config, photos, tell) if processes.is_first else None,
+            compile=config.compile and reason is None,
+            signs=signs,
         ),
-        spread=Spread.here(),
     )
 
 
-def _signs(config: Config, photos: PhotoSet, tell: Tell) -> EarlySigns:
-    counts = photos.subset("train").counts(len(photos.classes))
-    return EarlySigns(
-        classes=photos.classes,
-        photographs=counts.tolist(),
-        workers=worker_count(config.data.workers, processes=Processes.here().local),
-        tell=tell,
-    )
-
-
-def _can_compile(fabric: Fabric, tell: Tell) -> bool:
-    """Compiling changes only the speed, so a machine that cannot goes on without."""
-    reason = why_not_compile(fabric)
-    if reason is not None:
-        tell(f"compile: the step runs uncompiled, {reason}")
-    return reason is None
+def _rows_of_stage1(folder: RunFolder) -> list[Row]:
+    """The rows of a run whose checkpoint is gone: its stage 1 may have ended, its stage 2 begins anew."""
+    rows: list[Row] = []
+    with suppress(CheckpointError):  # the file is written again
+        rows = read_rows(folder.metrics) if folder.stage1.exists() else []
+    return [row for row in rows if row["stage"] != "stage2"]
 
 
 def _keep_quiet(_: str) -> None:
     """What the other processes say."""
-
-
-def _refuse_uneven_batch(settings: StageConfig, processes: int) -> None:
-    """Refuse a batch that cannot be divided among the processes. Raises ConfigError."""
-    if settings.batch_size % processes:
-        rule = f"must be a multiple of the {processes} processes"
-        raise ConfigError(f"{settings.prefix}batch_size {rule}, got {settings.batch_size}")
 
 
 def _record(

@@ -17,20 +17,22 @@ from mpfgvc.config import Config
 from mpfgvc.data.catalog import dataset_root, moved, read_photos
 from mpfgvc.data.descriptions import Descriptions, descriptions_of_run, read_descriptions
 from mpfgvc.data.loading import labels_of
+from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.distributed import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
 from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
-from mpfgvc.evaluation.evaluate import evaluate_photos
-from mpfgvc.evaluation.metrics import Evaluation, save_answers
+from mpfgvc.evaluation.evaluate import evaluate
+from mpfgvc.evaluation.metrics import Evaluation, load_answers, save_answers
 from mpfgvc.files import write_text
 from mpfgvc.inference.answering import Calibration
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.inference.saved_model import SavedModel, save_model
 from mpfgvc.model.network import check_settings
-from mpfgvc.processes import refuse_unguarded_script
+from mpfgvc.processes import Processes, refuse_unguarded_script
+from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.open_run import OpenRun, list_photographs, open_run
 from mpfgvc.training.train_stages import check_pretrained_share, train_stage1, train_stage2
@@ -59,7 +61,7 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
 
     Raises ConfigError, DataError, CheckpointError or OutputError for a user error.
     """
-    refuse_unfit(config)
+    check_config(config)
     if auto_resume and out is None:
         raise ConfigError("--auto-resume needs --out, the folder of the run that may be there already")
     config, photos = resolve(config)
@@ -75,7 +77,7 @@ def train(config: Config, *, out: str | Path | None = None, auto_resume: bool = 
         return _carry_out(open_run(config, photos, fabric, folder, descriptions=descriptions))
 
 
-def refuse_unfit(config: Config) -> None:
+def check_config(config: Config) -> None:
     """Raise ConfigError for what is no Config, and in a loader process that imports the script again."""
     refuse_unguarded_script()
     if not isinstance(config, Config):
@@ -98,7 +100,7 @@ def checked(config: Config, photos: PhotoSet) -> tuple[PhotoSet, Descriptions]:
 
     Raises ConfigError or DataError.
     """
-    check_pretrained_share(config, photos)
+    check_pretrained_share(config)
     descriptions = read_descriptions(config.model.descriptions, photos.classes)
     photos = with_taxonomy(photos, config.data.taxonomy)
     notes = check_settings(config.model, photos.classes, descriptions.sentences)
@@ -115,6 +117,8 @@ def resume(
 ) -> Run:
     """Continue a run that was stopped, with its own settings, from its last checkpoint.
 
+    A model that is there already stays as it is: it may have been calibrated since.
+
     `root` and `manifest` say where the photographs are now, if they moved; `device` and `sharding` replace
     those settings.
 
@@ -124,6 +128,8 @@ def resume(
     folder = RunFolder.open(run)
     given = {"device": device, "sharding": sharding}
     config = folder.read_config({name: value for name, value in given.items() if value is not None})
+    if folder.model.exists():
+        return _finished(folder, config, root=root, manifest=manifest)
     config = config.replaced(data=moved(config.data, root=root, manifest=manifest))
     stored = folder.read_environment()
     if stored is not None:
@@ -169,17 +175,54 @@ def _carry_out(run: OpenRun) -> Run:
     train_stage2(run, network)
     saved = SavedModel(
         network=network,
-        preprocessing=run.loaders.preprocessing,
+        preprocessing=run.preprocessing,
         config=run.config.model,
         name=str(run.folder.model),
         taxonomy=run.photos.taxonomy,
     )
     saved = replace(saved, calibration=_calibration(run, saved))
-    if run.is_first:
-        save_model(saved, run.folder.model)
+    if run.processes.is_first:
         _write_page(run)
-    metrics = _test(run, Predictor.of(saved, device=run.fabric.device))
-    return Run(path=run.folder.path, model_dir=run.folder.model, metrics=metrics)
+        save_model(saved, run.folder.model)
+    run.fabric.barrier()
+    return _tested(run.folder, run.config)
+
+
+def _finished(folder: RunFolder, config: Config, *, root: str | Path | None, manifest: str | Path | None) -> Run:
+    """A run whose model is there: only its test may be missing."""
+    if folder.evaluation.exists() or not config.final_test:
+        if Processes.here().is_first:
+            say(f"{folder.path} is finished, and stays as it is")
+        return Run(path=folder.path, model_dir=folder.model, metrics=_stored_test(folder, config))
+    with claimed(folder, fabric_of(config)):
+        return _tested(folder, config, root=root, manifest=manifest)
+
+
+def _stored_test(folder: RunFolder, config: Config) -> Evaluation | None:
+    if not folder.evaluation.exists():
+        return None
+    classes = load_photos(folder.photographs).classes
+    return Evaluation(
+        split="test",
+        answers=load_answers(folder.predictions("test"), classes),
+        prediction=config.model.prediction,
+        taxonomy=taxonomy_of_run(folder, classes),
+    )
+
+
+def _tested(
+    folder: RunFolder, config: Config, *, root: str | Path | None = None, manifest: str | Path | None = None
+) -> Run:
+    """The run with its test, as `mpfgvc evaluate` makes it, if it has test photographs and is to be tested."""
+    run = Run(path=folder.path, model_dir=folder.model, metrics=None)
+    if not (config.final_test and load_photos(folder.photographs).subset("test")):
+        return run
+    evaluation = evaluate(folder.path, root=root, manifest=manifest, device=config.device)
+    if Processes.here().is_first:
+        data = moved(config.data, root=root, manifest=manifest)
+        save_answers(evaluation.answers.below(dataset_root(data)), folder.predictions("test"))
+        folder.save_evaluation(evaluation.to_dict())
+    return replace(run, metrics=evaluation)
 
 
 def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
@@ -191,7 +234,7 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     predictor = Predictor.of(saved, device=run.fabric.device, packed=False)
     calibration = calibrate_photos(
         predictor.inference,
-        run.loaders.evaluation(chosen),
+        run.in_order(chosen),
         labels_of(chosen),
         taxonomy=saved.taxonomy,
         photographs="the validation split",
@@ -211,29 +254,9 @@ def _write_page(run: OpenRun) -> None:
     if page.exists() and signs.epochs == 0:
         return
     try:
-        write_text(page, training_page(log.rows, run.photos.classes, list(signs.said.values())))
+        write_text(page, training_page(log.rows, list(signs.said.values())))
     except (MpfgvcError, OSError) as error:
         run.tell(f"{page} is not written: {one_line(error)}")
-
-
-def _test(run: OpenRun, predictor: Predictor) -> Evaluation | None:
-    """Evaluate on the test split as `mpfgvc evaluate` does, in fp32."""
-    samples = run.photos.subset("test")
-    if not (run.config.final_test and samples):
-        return None
-    evaluation = evaluate_photos(
-        predictor.inference,
-        run.loaders.evaluation(samples),
-        labels_of(samples),
-        split="test",
-        calibration=predictor.backend.facts.calibration,
-    )
-    evaluation = replace(evaluation, taxonomy=run.photos.taxonomy)
-    if run.is_first:
-        answers = evaluation.answers.below(dataset_root(run.config.data))
-        save_answers(answers, run.folder.predictions("test"))
-        run.folder.save_evaluation(evaluation.to_dict())
-    return evaluation
 
 
 def _free_folder(config: Config, fabric: Fabric) -> RunFolder:

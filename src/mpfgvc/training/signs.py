@@ -12,10 +12,8 @@
 A stage of one epoch is too short for the first two. The start from features is one long epoch and has none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import TypeVar
 
 from mpfgvc.config import StageConfig
 from mpfgvc.data.samples import counted
@@ -25,8 +23,7 @@ CHANCE = 0.01
 FALL = 0.01
 """Of the first epoch's loss."""
 WAITING, LEAST_WAIT, LEAST_STEPS = 0.5, 10.0, 5
-
-Item = TypeVar("Item")
+_RATES = {"stage1": "stage1.lr and stage1.tower_lr", "stage2": "stage2.lr"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,7 @@ class EpochFacts:
     predicted: Sequence[int] | None
     """How many training photographs were taken for each class; None if the epoch was not seen whole."""
     waited: float
-    """Seconds in which a step waited for its batch, without the first of the epoch."""
+    """Seconds in which a step waited for its batch, without the first of the epoch, which starts the loaders."""
     seconds: float
     """Of the epoch without that first wait."""
     steps: int
@@ -50,7 +47,7 @@ class EpochFacts:
 
 @dataclass
 class EarlySigns:
-    """Looks at each epoch of a run and tells what it sees. `photographs` counts those of each class."""
+    """Looks at the epochs of a run and tells what it sees. `photographs` counts those of each class."""
 
     classes: Sequence[str]
     photographs: Sequence[int]
@@ -64,90 +61,34 @@ class EarlySigns:
     def look(self, facts: EpochFacts, settings: StageConfig) -> None:
         """Say what is new about an epoch of a stage with these settings."""
         self.epochs += 1
-        if facts.stage not in _RATES:
+        if facts.stage in _RATES:
+            for kind, line in self._signs(facts, settings):
+                if kind not in self.said:
+                    self.said[kind] = line
+                    self.tell(line)
+
+    def _signs(self, facts: EpochFacts, settings: StageConfig) -> Iterator[tuple[str, str]]:
+        """Every sign of an epoch: its kind and its line."""
+        stage, epoch = facts.stage, facts.epoch
+        if facts.waited > max(WAITING * facts.seconds, LEAST_WAIT) and facts.steps >= LEAST_STEPS:
+            cores, what = core_count(), f"{100 * facts.waited / facts.seconds:.0f} % of its time"
+            more = f"set data.workers higher: it is {self.workers}, and there are {cores} cores"
+            smaller = "store smaller photographs, about twice model.image_tower.image_size: data.workers is "
+            way = more if self.workers < cores else f"{smaller}{self.workers} on {cores} cores"
+            yield "loader", f"{stage} waits for photographs {what}; {way}"
+        if epoch < 2 or epoch <= settings.warmup_epochs + 1:
             return
-        is_settled = facts.epoch >= 2 and facts.epoch > settings.warmup_epochs + 1
-        found: Mapping[str, str | None] = {
-            "loader": self._loader(facts),
-            "loss": self._loss(facts, settings) if is_settled else None,
-            "never predicted": self._never_predicted(facts) if is_settled else None,
-        }
-        for kind, line in found.items():
-            if line is not None and kind not in self.said:
-                self.said[kind] = line
-                self.tell(line)
-
-    def _never_predicted(self, facts: EpochFacts) -> str | None:
+        first, halfway = facts.first_loss, (1 + max(self.photographs) / sum(self.photographs)) / 2
+        if first is not None and facts.accuracy < halfway and facts.loss >= (1 - FALL) * first:
+            what = f"the loss does not fall, {first:.4g} in epoch 1 and {facts.loss:.4g} in epoch {epoch}"
+            rates = f"{_RATES[stage]} ({stage}.lr is {settings.lr:g})"
+            way = f"lower {rates}" if facts.loss > (1 + FALL) * first else f"try ten times more, or less, of {rates}"
+            yield "loss", f"{stage}: {what}; {way}"
         if facts.predicted is None:
-            return None
+            return
+        counts = zip(self.classes, facts.predicted, self.photographs, strict=True)
         likely = CHANCE / len(self.classes)
-        names = [
-            name
-            for name, guesses, count in zip(self.classes, facts.predicted, self.photographs, strict=True)
-            if guesses == 0 and (1 - facts.accuracy) ** count < likely
-        ]
-        if not names:
-            return None
-        what = f"{facts.stage}, epoch {facts.epoch}: classes that are never predicted"
-        way = "look at their photographs (mpfgvc data check)"
-        return (
-            f"{counted(what, names, len(self.classes))}; {way}, "
-            f"or set {facts.stage}.class_weights to balanced if they have fewer than others"
-        )
-
-    def _loss(self, facts: EpochFacts, settings: StageConfig) -> str | None:
-        first = facts.first_loss
-        halfway = (1 + max(self.photographs) / sum(self.photographs)) / 2
-        if first is None or facts.accuracy >= halfway or facts.loss < (1 - FALL) * first:
-            return None
-        what = f"{facts.stage}: the loss does not fall, {first:.4g} in epoch 1 and {facts.loss:.4g} in epoch"
-        rates = f"{_RATES[facts.stage]} ({facts.stage}.lr is {settings.lr:g})"
-        way = f"lower {rates}" if facts.loss > (1 + FALL) * first else f"try ten times more, or less, of {rates}"
-        return f"{what} {facts.epoch}; {way}"
-
-    def _loader(self, facts: EpochFacts) -> str | None:
-        is_slow = facts.waited > WAITING * facts.seconds and facts.waited >= LEAST_WAIT
-        if not is_slow or facts.steps < LEAST_STEPS:
-            return None
-        share, cores = facts.waited / facts.seconds, core_count()
-        what = f"{facts.stage} waits for photographs {100 * share:.0f} % of its time"
-        if self.workers < cores:
-            return f"{what}; set data.workers higher: it is {self.workers}, and there are {cores} cores"
-        return (
-            f"{what}, with {self.workers} loader processes (data.workers) on {cores} cores; "
-            "store smaller photographs, about twice model.image_tower.image_size"
-        )
-
-
-_RATES = {"stage1": "stage1.lr and stage1.tower_lr", "stage2": "stage2.lr"}
-
-
-class Waiting:
-    """Passes on the batches of an epoch, and keeps the seconds in which they were waited for.
-
-    The first stands apart: it waits for loader processes that start.
-    """
-
-    def __init__(self) -> None:
-        self.waits: list[float] = []
-
-    @property
-    def first(self) -> float:
-        """Seconds until the first batch."""
-        return self.waits[0]
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of all later batches."""
-        return sum(self.waits[1:])
-
-    def over(self, batches: Iterable[Item]) -> Iterator[Item]:
-        """The same batches."""
-        batches = iter(batches)
-        while True:
-            asked = perf_counter()
-            batch = next(batches, None)
-            self.waits.append(perf_counter() - asked)
-            if batch is None:
-                return
-            yield batch
+        if names := [name for name, guesses, n in counts if guesses == 0 and (1 - facts.accuracy) ** n < likely]:
+            what = counted(f"{stage}, epoch {epoch}: classes that are never predicted", names, len(self.classes))
+            way = f"or set {stage}.class_weights to balanced if they have fewer than others"
+            yield "never predicted", f"{what}; look at their photographs (mpfgvc data check), {way}"

@@ -12,9 +12,10 @@ the parameters.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
+import torch.distributed as distributed
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -22,12 +23,15 @@ from mpfgvc.config import Stage1Config, Stage2Config, StageConfig
 from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
+from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.image_tower import ImageTower
+from mpfgvc.processes import Processes
 from mpfgvc.terms import Source
-from mpfgvc.training.spread_prompts import ALONE, Spread
 
 UNDECAYED = ("cls_token", "reg_token", "pos_embed", "context")
 """Parameters with more than one dimension that are not weight matrices: tokens and positions."""
+ALONE = Processes()
+"""One process, which encodes all prompts."""
 
 
 class ParameterGroup(NamedTuple):
@@ -36,14 +40,6 @@ class ParameterGroup(NamedTuple):
     parameters: list[nn.Parameter]
     lr: float
     decays: bool
-
-
-class ClassSample(NamedTuple):
-    """Some classes, what to add to their logits, and where the labels of the batch are among them."""
-
-    classes: Int[Tensor, " sampled"]
-    correction: Float[Tensor, " sampled"]
-    labels: Int[Tensor, " batch"]
 
 
 class StepResult(NamedTuple):
@@ -89,14 +85,14 @@ class Stage(nn.Module, ABC):
 
 
 class Stage1(Stage):
-    """Stage 1 of a network that still has its class prompts; `spread`: who encodes which of them."""
+    """Stage 1 of a network that still has its class prompts, which `processes` encode together."""
 
     name = "stage1"
     compiles = True
     remedy = "stage1.lr and stage1.tower_lr must be lower"
     settings: Stage1Config
 
-    def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective, spread: Spread = ALONE):
+    def __init__(self, network: MPFGVC, settings: Stage1Config, objective: Objective, processes: Processes = ALONE):
         super().__init__()
         self.sources = settings.sources
         network.requires_grad_(False)
@@ -107,7 +103,7 @@ class Stage1(Stage):
         self.network = network
         self.settings = settings
         self.objective = objective
-        self.spread = spread
+        self.processes = processes
 
     @property
     def micro_batches(self) -> int:
@@ -126,38 +122,18 @@ class Stage1(Stage):
         """
         if "text" not in self.sources:
             return self._vision(self.network.image_encoder(images).embedding, labels)
-        sample = self._sample(labels)
-        classes = None if sample is None else sample.classes
-        text_features = self.spread.text_features(self.network.prompts, classes)
+        features = text_features(self.network.prompts, self.processes)
         embedding = self.network.image_encoder(images).embedding
         vision = self._vision(embedding, labels) if "vision" in self.sources else None
-        text = self._text(self.network.text_logits(embedding, text_features), labels, sample)
-        return text if vision is None else StepResult(vision.loss + text.loss, vision.logits)
+        logits = self.network.text_logits(embedding, features)
+        loss = self.settings.text_weight * classification_loss(logits, labels, self.objective)
+        return StepResult(loss, logits) if vision is None else StepResult(vision.loss + loss, vision.logits)
 
     def _vision(self, embedding: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_v times its weight."""
         logits = self.network.classifier(embedding)
         loss = classification_loss(logits, labels, self.objective)
         return StepResult(self.settings.vision_weight * loss, logits)
-
-    def _sample(self, labels: Int[Tensor, " batch"]) -> ClassSample | None:
-        """The classes whose prompts this step encodes; None = all."""
-        count, classes = self.settings.sampled_classes, len(self.network.classes)
-        if count is None or count >= classes:
-            return None
-        return sample_classes(labels, count=count, classes=classes, spread=self.spread)
-
-    def _text(
-        self, logits: Float[Tensor, "batch sampled"], labels: Int[Tensor, " batch"], sample: ClassSample | None
-    ) -> StepResult:
-        """L_i2t times its weight; the logits of classes that were not sampled are minus infinity."""
-        weight = self.settings.text_weight
-        if sample is None:
-            return StepResult(weight * classification_loss(logits, labels, self.objective), logits)
-        objective = self.objective.of_classes(sample.classes)
-        loss = classification_loss(logits + sample.correction, sample.labels, objective)
-        everything = logits.new_full((len(logits), len(self.network.classes)), -torch.inf)
-        return StepResult(weight * loss, everything.index_copy(1, sample.classes, logits.detach()))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """The image tower by depth at its own rate unless it is frozen, the new parts at another."""
@@ -221,28 +197,35 @@ def groups_by_depth(tower: ImageTower, settings: Stage1Config) -> list[Parameter
     return [group for rate, named in by_rate.items() for group in split_by_decay(named, rate)]
 
 
-def sample_classes(labels: Int[Tensor, " batch"], *, count: int, classes: int, spread: Spread = ALONE) -> ClassSample:
-    """`count` of `classes` classes: all that occur in `labels`, the others at random (beyond the paper).
+def text_features(prompts: ClassPrompts, processes: Processes) -> Float[Tensor, "classes embed"]:
+    """T^c of all classes; of several processes each encodes its share, and all get the features of all.
 
-        L_i2t over all C classes       -s_y + log( sum_c exp(s_c) )
-        over a sample                  -s_y + log( sum over the batch's own classes exp(s_c)
-                                                   + (C - P) / n  sum over n of the others exp(s_c) )
+        process r of R encodes the classes r n .. (r + 1) n - 1,  n = ceil(C / R)
 
-    P of the C classes occur in the batch. The sum inside the logarithm is estimated without bias, so the
-    loss is on average slightly too low (Jensen), by about the estimate's relative variance over 2: 1 / n.
-
-    Draws from torch's global generator. `count` must be larger than the batch and at most
-    `classes`. Shapes do not depend on the labels, and nothing waits for the device.
-
-    Processes that encode the prompts together draw one sample, for the batch of all of them.
+    It is exact: dL/dT of every process goes back to the one that encoded them, and DDP divides their sum by R,
+    as it would if each had encoded them all. Every process must call this.
     """
-    keys = spread.of_first(torch.rand(classes, device=labels.device))
-    present = torch.zeros(classes, dtype=torch.bool, device=labels.device)
-    present = present.index_fill(0, spread.of_all(labels), True)
-    chosen = (keys + present).topk(count).indices
-    own = present.sum()
-    stands_for = torch.log((classes - own) / (count - own))
-    correction = torch.where(present[chosen], 0.0, stands_for)
-    index_of = torch.zeros(classes, dtype=torch.long, device=labels.device)
-    index_of[chosen] = torch.arange(count, device=labels.device)
-    return ClassSample(chosen, correction, index_of[labels])
+    if processes.world == 1:
+        return cast("Tensor", prompts())
+    classes = len(prompts.context)
+    share = -(-classes // processes.world)
+    indices = torch.arange(share, device=prompts.context.device) + processes.rank * share
+    # The last process may have fewer; it encodes the last class again, and nobody reads it.
+    own = prompts(indices.clamp(max=classes - 1))
+    return torch.cat(_Gather.apply(own))[:classes]
+
+
+class _Gather(torch.autograd.Function):
+    """torch.distributed.nn has the same, but is deprecated in torch 2.13 for names that 2.11 has not."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> tuple[Tensor, ...]:
+        found = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(found, own.contiguous())
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = torch.stack(gradients)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]

@@ -19,11 +19,9 @@ from torch import Tensor, nn
 from mpfgvc.config import StageConfig
 from mpfgvc.model.losses import Objective, classification_loss
 from mpfgvc.model.network import MPFGVC
-from mpfgvc.training.spread_prompts import ALONE, Spread
-from mpfgvc.training.stages import ParameterGroup, Stage, StepResult, split_by_decay
+from mpfgvc.processes import Processes
+from mpfgvc.training.stages import ALONE, ParameterGroup, Stage, StepResult, split_by_decay, text_features
 
-PLAIN = Objective()
-"""Every photograph weighs the same, and no smoothing."""
 PENALTY = 1e-2
 """Chosen on held-out photographs of CUB_50 (benchmarks/LOG.md)."""
 MOST_STEPS = 300
@@ -34,13 +32,13 @@ def fit_logistic_regression(
     embeddings: Float[Tensor, "photographs width"],
     labels: Int[Tensor, " photographs"],
     *,
-    objective: Objective = PLAIN,
+    objective: Objective | None = None,
     penalty: float = PENALTY,
     most_steps: int = MOST_STEPS,
 ) -> None:
     """Set a linear classifier to the logistic regression on `embeddings`, in place."""
-    weights = None if objective.class_weights is None else objective.class_weights.cpu().double()
-    objective = objective._replace(class_weights=weights)
+    smoothing, weights = objective or Objective()
+    objective = Objective(smoothing, None if weights is None else weights.cpu().double())
     vectors = embeddings.detach().cpu().double()
     mean, std = vectors.mean(dim=0), vectors.std(dim=0).clamp(min=1e-6)
     standardised = (vectors - mean) / std
@@ -85,7 +83,7 @@ class FeatureStart(Stage):
     compiles = False
     remedy = "stage1.start must be random"
 
-    def __init__(self, network: MPFGVC, objective: Objective, spread: Spread = ALONE):
+    def __init__(self, network: MPFGVC, objective: Objective, processes: Processes = ALONE):
         super().__init__()
         network.requires_grad_(False)
         network.projection.requires_grad_(True)
@@ -93,7 +91,7 @@ class FeatureStart(Stage):
         self.network = network
         self.settings = SETTINGS
         self.objective = objective
-        self.spread = spread
+        self.processes = processes
 
     def units(self) -> list[nn.Module]:
         """The blocks of the towers; those of the image tower stay spread."""
@@ -101,7 +99,7 @@ class FeatureStart(Stage):
 
     def forward(self, embeddings: Float[Tensor, "batch width"], labels: Int[Tensor, " batch"]) -> StepResult:
         """L_i2t of a batch of embeddings."""
-        logits = self.network.text_logits(embeddings, self.spread.text_features(self.network.prompts))
+        logits = self.network.text_logits(embeddings, text_features(self.network.prompts, self.processes))
         return StepResult(classification_loss(logits, labels, self.objective), logits)
 
     def parameter_groups(self) -> list[ParameterGroup]:

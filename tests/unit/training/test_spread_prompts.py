@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from mpfgvc.training.spread_prompts import ALONE, Spread
 from torch import Tensor
 
 from mpfgvc import load_config
 from mpfgvc.model.network import MPFGVC
 from mpfgvc.model.prompts import ClassPrompts
-from mpfgvc.training.spread_prompts import ALONE, Spread
 from mpfgvc.training.stages import sample_classes
 
 CLASSES = 7

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch
 from torch import nn
 
 from mpfgvc.model.losses import Objective
-from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch
 from mpfgvc.training.starts import batch_size_of, fit_logistic_regression
 
 PHOTOGRAPHS, WIDTH, CLASSES, PENALTY = 40, 5, 3, 0.02
