@@ -61,7 +61,6 @@ def fine_tune(config: Config, folder: Path) -> FineTuning:
     with seeded(config.seed):
         head = nn.Linear(tower.width, len(photos.classes))
     stage = FineTuning(tower, head, config.stage1)
-    state = run.state or TrainingState(stage=stage.name, identity=run.identity.to_dict())
-    batches = run.loaders.training(photos.subset("train"))
-    Loop(stage, batches, run.session, validate=None, state=state).run()
+    state = run.state or TrainingState(stage=stage.name, identity=vars(run.identity))
+    Loop(stage, run.training_batches(workers=config.data.workers), run.session, validate=None, state=state).run()
     return stage

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mpfgvc.training.spread_prompts import Spread
 
 from common import CLIP_TEXT
 from mpfgvc.distributed import start_fabric
 from mpfgvc.model.prompts import ClassPrompts
 from mpfgvc.model.towers.text_tower import build_text_tower
+from mpfgvc.processes import Processes
+from mpfgvc.training.stages import text_features
 from side_by_side import Comparison, comparison, report
 
 PROCESSES = (1, 2, 4)
@@ -69,16 +70,16 @@ def _measure(options: Namespace) -> None:
     """In one of the processes: memory first, as the peak of the process is only ever raised."""
     fabric = start_fabric("cpu", "fp32")
     tower = build_text_tower(CLIP_TEXT)
-    spread = Spread.here()
+    processes = Processes.here()
     embeddings = F.normalize(torch.randn(BATCH, tower.embed), dim=-1)
 
     def step(classes: int, chunk: int) -> None:
         prompts = ClassPrompts(tower=tower, endings=["bird"] * classes, context_tokens=4, chunk=chunk)
-        features = F.normalize(spread.text_features(prompts), dim=-1)
+        features = F.normalize(text_features(prompts, processes), dim=-1)
         labels = torch.arange(BATCH) % classes
         F.cross_entropy(embeddings @ features.T / 0.07, labels).backward()
 
-    step(8 * spread.processes, CHUNK)  # loads what a first step loads
+    step(8 * processes.world, CHUNK)  # loads what a first step loads
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _megabytes("VmRSS")
@@ -88,7 +89,7 @@ def _measure(options: Namespace) -> None:
     started = time.process_time()
     step(options.classes, CHUNK)
     seconds = time.process_time() - started
-    result = Path(options.result, f"{spread.rank}.json")
+    result = Path(options.result, f"{processes.rank}.json")
     result.write_text(json.dumps({"seconds": seconds, "megabytes": megabytes}))
 
 

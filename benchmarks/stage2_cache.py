@@ -13,7 +13,6 @@ from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 
 import torch
-from mpfgvc.training.loaders import EmbeddingLoader
 from torch import Tensor
 
 from common import Overrides, parse_settings, settings_of
@@ -27,6 +26,7 @@ from mpfgvc.inference.forward import Compute, embed_photos, encode_in_parts, pre
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.loop import build_optimizer
 from mpfgvc.training.stages import Stage2
+from mpfgvc.training.train_stages import EmbeddingLoader
 from side_by_side import comparison, report, seconds_of
 
 EPOCHS, TURNS = 20, 3

@@ -73,8 +73,8 @@ def finished(tiny: Callable[..., Config], once: Once) -> Path:
 
 @pytest.fixture(scope="session")
 def plain(tiny: Callable[..., Config], once: Once) -> Path:
-    """A run of `tiny` with two random views in stage 2. Tests that change it work on a copy."""
-    return once("plain", lambda folder: train(tiny({"stage2.views": 2}), out=folder))
+    """A run of `tiny` from random numbers. Tests that change it work on a copy."""
+    return once("plain", lambda folder: train(tiny(), out=folder))
 
 
 @pytest.fixture

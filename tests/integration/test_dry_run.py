@@ -16,7 +16,7 @@ from mpfgvc.training import dry_run as module
 from mpfgvc.training.dry_run import dry_run
 
 Tiny = Callable[..., Config]
-EVERYTHING = {"stage1.start": "features", "data.validation": 0.2, "stage2.views": 2, "stage1.accumulate": 2}
+EVERYTHING = {"stage1.start": "features", "data.validation": 0.2, "stage1.accumulate": 2}
 
 
 def _entries(*folders: Path) -> set[Path]:
@@ -40,7 +40,7 @@ def test_it_has_the_steps_of_the_training_and_leaves_nothing_behind(
     assert {stage: planned[stage] for stage in done} == done
     assert result.photographs["train"] == 27
     passes = [part.count for part in result.parts if part.name == "embedding for stage 2"]
-    assert passes == [27 * (2 if settings else 1) + result.photographs["validation"]]
+    assert passes == [27 + result.photographs["validation"]]
 
 
 def test_its_figures_are_plausible(tiny: Tiny, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_its_figures_are_plausible(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_said_with_the_setting_that_helps(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_machine_memory", lambda: 10**8)
+    monkeypatch.setattr(module, "_capacity", lambda _: {"memory": 10**8})
     result = dry_run(tiny())
     assert not result.fits
     assert "this machine's memory is too small for " in result.advice[0]

@@ -37,7 +37,6 @@ def make(tiny: Callable[..., Config]) -> Callable[..., Config]:
         "model.text_tower.name": "mpfgvc-birds",
         "stage1.epochs": 3,
         "stage1.accumulate": 2,
-        "stage1.ema": 0.6,
         "stage1.patience": 9,
         "stage1.tower_lr": 3e-3,
         "stage1.warmup_epochs": 0.5,

@@ -84,9 +84,9 @@ def test_without_epochs_the_starts_are_the_method_on_a_frozen_tower(tiny: Make, 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tiny: Make, plain: Path, tmp_path: Path) -> None:
     """Whatever reads the photographs."""
-    again = train(tiny({"stage2.views": 2, "data.workers": 2}), out=tmp_path / "again").path
+    again = train(tiny({"data.workers": 2}), out=tmp_path / "again").path
     assert model_of(again) == model_of(plain)
-    other = train(tiny({"stage2.views": 2, "seed": 4}), out=tmp_path / "other").path
+    other = train(tiny({"seed": 4}), out=tmp_path / "other").path
     assert model_of(other) != model_of(plain)
 
 
@@ -193,12 +193,6 @@ def test_a_broken_training_photograph_ends_the_run_by_name_or_is_skipped(
     assert "3.png" in capsys.readouterr().err
 
 
-def test_a_damaged_environment_is_said_once_by_a_resume(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run / "environment.json").write_text("{")
-    resume(run)
-    assert capsys.readouterr().err.count("environment.json cannot be used") == 1
-
-
 @pytest.mark.parametrize("settings", [None, "folder", {"seed": 1}])
 def test_training_takes_only_settings(settings: object) -> None:
     with pytest.raises(ConfigError, match="train takes the settings that load_config gives"):
@@ -256,14 +250,13 @@ def test_a_healthy_training_ends_with_its_page_and_no_sign(plain: Path) -> None:
     page = (plain / "training.html").read_text()
     assert "None was seen" in page
     assert page.count("<polyline") >= 4  # loss and accuracy of two stages
-    assert "After the last epoch." in page
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
     tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Also in the page, which says that there was no validation."""
+    """Also in the page."""
     for name, count, channel in (("disc", 40, 0), ("twin", 4, 0), ("stripe", 40, 1)):
         (tmp_path / "set" / name).mkdir(parents=True)
         for index in range(count):
@@ -277,7 +270,6 @@ def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
     assert "classes that are never predicted: 1 of 3 (twin)" in line
     page = (run / "training.html").read_text()
     assert "classes that are never predicted" in page
-    assert "There are none, so worst classes are not known" in page
 
 
 def test_a_rate_that_is_too_low_is_said_once(tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,19 +280,14 @@ def test_a_rate_that_is_too_low_is_said_once(tiny: Make, tmp_path: Path, capsys:
     assert "stage1.lr is 1e-09" in line
 
 
-def test_the_image_tower_sees_a_view_once_however_long_stage_2_trains(tiny: Make, tmp_path: Path) -> None:
-    def images_seen(views: int, epochs: int) -> int:
-        settings = {"stage1.epochs": 0, "stage2.views": views, "stage2.epochs": epochs, "final_test": False}
-        seen: list[int] = []
+def test_the_image_tower_sees_a_photograph_once_however_long_stage_2_trains(tiny: Make, tmp_path: Path) -> None:
+    seen: dict[int, int] = {}
+    for epochs in (1, 4):
 
-        def count(module: nn.Module, images: tuple[Tensor, ...], _: object) -> None:
-            seen.extend([len(images[0])] if isinstance(module, ImageEncoder) else [])
+        def count(module: nn.Module, images: tuple[Tensor, ...], _: object, epochs: int = epochs) -> None:
+            if isinstance(module, ImageEncoder):
+                seen[epochs] = seen.get(epochs, 0) + len(images[0])
 
         with register_module_forward_hook(count):
-            train(tiny(settings), out=tmp_path / f"{views}-{epochs}")
-        return sum(seen)
-
-    once = images_seen(1, 1)
-    assert once >= 27
-    assert images_seen(1, 4) == once
-    assert images_seen(3, 2) == once + 2 * 27  # two more views of the training photographs
+            train(tiny({"stage1.epochs": 0, "stage2.epochs": epochs, "final_test": False}), out=tmp_path / f"{epochs}")
+    assert seen[1] == seen[4] >= 27

@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from tests.killed import run_to_the_end, run_until
 
 from mpfgvc import Config, ConfigError, train
 
@@ -60,35 +59,8 @@ def test_the_tower_is_the_weighted_mean_and_the_rest_stays_trained(
     assert torch.equal(model[one.removeprefix("network.")], after[one])
 
 
-@pytest.mark.slow("three trainings")
-def test_a_run_killed_while_it_chooses_chooses_alike_when_resumed(settings: Tiny, tmp_path: Path) -> None:
-    """Ten evaluations of 6 photographs follow two epochs of 27 + 6."""
-    config, whole, run = settings(pretrained_share="validation"), tmp_path / "whole", tmp_path / "run"
-    events = run_to_the_end(config, whole)
-    run_until(events * 5 // 8, config, run)
-    assert (run / "checkpoint.pt").exists()
-    assert not (run / "stage1.safetensors").exists()
-    run_to_the_end(None, run)
-    for name in ("stage1.safetensors", "model/model.safetensors"):
-        tensors, expected = load_file(run / name), load_file(whole / name)
-        assert tensors.keys() == expected.keys()
-        assert all(torch.equal(tensors[each], expected[each]) for each in expected)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "line"),
-    [
-        ({"stage1.pretrained_share": 0.2}, "must be 0 for an image tower without pretrained weights, got 0.2"),
-        (
-            {"stage1.pretrained_share": "validation", "model.image_tower.pretrained": True}
-            | {"data.dataset": "synthetic", "data.root": None, "data.validation": 0.0},
-            "must be a number without validation photographs, got validation; set data.validation above 0",
-        ),
-    ],
-)
-def test_a_share_of_nothing_is_refused_at_the_start(
-    tiny: Tiny, tmp_path: Path, overrides: dict[str, Any], line: str
-) -> None:
-    with pytest.raises(ConfigError, match=f"stage1.pretrained_share {line}"):
-        train(tiny(overrides), out=tmp_path / "run")
+def test_a_share_of_nothing_is_refused_at_the_start(tiny: Tiny, tmp_path: Path) -> None:
+    line = "stage1.pretrained_share must be 0 for an image tower without pretrained weights, got 0.2"
+    with pytest.raises(ConfigError, match=line):
+        train(tiny({"stage1.pretrained_share": 0.2}), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

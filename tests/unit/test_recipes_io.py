@@ -165,7 +165,6 @@ def test_no_word_is_special_for_a_folder(word: str) -> None:
         (["--compile", "false"], False),
         (["--stage1.lr", "1e-3"], 0.001),
         (["--stage1.lr", ".5"], 0.5),
-        (["--stage1.pretrained_share=validation"], "validation"),
         (["--model.image_tower.image_size", "[48, 80]"], [48, 80]),
         (["--data.dataset", "cub"], "cub"),
     ],

@@ -6,7 +6,7 @@ import pytest
 
 from mpfgvc.config import StageConfig
 from mpfgvc.processes import core_count
-from mpfgvc.training.signs import EarlySigns, EpochFacts, Waiting
+from mpfgvc.training.signs import EarlySigns, EpochFacts
 
 SETTINGS = StageConfig(epochs=8, batch_size=8, lr=1e-3, warmup_epochs=1.0)
 FINE = EpochFacts(
@@ -85,11 +85,3 @@ def test_a_loader_slower_than_the_model_names_the_workers_or_the_photographs() -
 @pytest.mark.parametrize("changes", [{"seconds": 91.0}, {"waited": 9.0, "seconds": 10.0}, {"steps": 3}])
 def test_a_short_wait_is_no_sign(changes: dict[str, object]) -> None:
     assert said(replace(replace(FINE, waited=45.0), **changes)) == []  # type: ignore[arg-type]
-
-
-def test_waiting_leaves_out_the_first_batch_and_passes_all_of_them_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([1.0, 8.0, 10.0, 12.0, 20.0, 23.0, 30.0, 30.5])
-    monkeypatch.setattr("mpfgvc.training.signs.perf_counter", lambda: next(clock))
-    waiting = Waiting()
-    assert list(waiting.over(iter("abc"))) == ["a", "b", "c"]
-    assert (waiting.first, waiting.seconds) == (7.0, 5.5)

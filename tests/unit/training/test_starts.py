@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from mpfgvc.training.loaders import EmbeddingLoader, OneLongEpoch
 from torch import nn
 
 from mpfgvc.model.losses import Objective
 from mpfgvc.training.starts import batch_size_of, fit_logistic_regression
+from mpfgvc.training.train_stages import EmbeddingLoader
 
 PHOTOGRAPHS, WIDTH, CLASSES, PENALTY = 40, 5, 3, 0.02
 
@@ -71,8 +71,8 @@ def _embeddings() -> tuple[torch.Tensor, torch.Tensor]:
 
 def _batches(first_step: int) -> list[torch.Tensor]:
     embeddings = torch.arange(10.0)[:, None]
-    loader = EmbeddingLoader(embeddings, torch.arange(10), batch_size=4, seed=5)
-    return [values for values, _ in OneLongEpoch(loader, steps=7).epoch(0, first_step)]
+    loader = EmbeddingLoader(embeddings, torch.arange(10), batch_size=4, seed=5, steps=7)
+    return [values for values, _ in loader.epoch(0, first_step)]
 
 
 def test_one_long_epoch_goes_on_where_it_was_left() -> None:
