@@ -292,7 +292,7 @@ class ModelConfig(Settings):
     prompt_ending: Literal["supercategory", "class", "class_supercategory"] = "supercategory"
     """What ends a class prompt: the supercategory (the paper), the class's own name, or both."""
     descriptions: OptionalPath = None
-    """CSV or YAML file with sentences about the classes, which the text tower reads (docs/descriptions.md);
+    """CSV file with sentences about the classes, which the text tower reads (docs/descriptions.md);
     bundled = those of the synthetic birds; null = none (the paper)."""
     prompt_weight: Advanced[Positive] = 0.05
     """Weight of a class's prompt beside its descriptions, whose weight is 1; no effect without them.

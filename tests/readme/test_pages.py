@@ -37,7 +37,6 @@ FILES = {
     ("recipes.md", "yaml"): "mine.yaml",
     ("certainty.md", "csv"): "tree.csv",
     ("descriptions.md", "csv"): "mushrooms.csv",
-    ("descriptions.md", "yaml"): "mushrooms.yaml",
 }
 COPIES = {
     "explain.md": ("new_photos/bolete.jpg", "new_photos/morel.jpg", "collection/1.jpg", "before.jpg", "after.jpg")

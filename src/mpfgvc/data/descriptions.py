@@ -1,42 +1,34 @@
-"""Sentences about the classes, from a CSV or YAML file: `model.descriptions` (beyond the paper).
+"""Sentences about the classes, from a CSV file: `model.descriptions` (beyond the paper).
 
-    class,sentence                          Rock Wren:
-    Rock Wren,a bird with a thin beak         - a bird with a thin beak
-    Rock Wren,a bird with a white belly       - a bird with a white belly
-                                            Barn Owl: a bird with a pale face
+    class,sentence
+    Rock Wren,a bird with a thin beak
+    Rock Wren,a bird with a white belly
 
-CSV has one row for each sentence, YAML one sentence or a list of them. `bundled` stands for the sentences of
-the synthetic birds: one for each attribute. Class names are compared by how they look (names.py).
-A class without sentences is allowed, and so are sentences about classes that the dataset does not
-have: a field guide describes more birds than a subset holds. Both are counted and said.
+`bundled` stands for the sentences of the synthetic birds: one for each attribute. Class names are compared by
+how they look (names.py). A class without sentences is allowed, and so are sentences about classes that the
+dataset does not have: a field guide describes more birds than a subset holds. Both are counted and said.
 
-A run keeps the sentences of its classes as CSV, so it can be resumed without the file.
+A run keeps the sentences of its classes, so it can be resumed without the file.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from mpfgvc.birds.plumage import ATTRIBUTES, Species, all_species, caption
 from mpfgvc.config import BUNDLED_DESCRIPTIONS
 from mpfgvc.data.names import look
-from mpfgvc.data.readers.index_files import read_text
 from mpfgvc.data.readers.tables import read_csv_rows, text_of
 from mpfgvc.data.samples import counted
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.files import check_digest, write_with_digest
-from mpfgvc.recipes_io import yaml_root
 from mpfgvc.run_folder import RunFolder
 
 _COLUMNS = ("class", "sentence")
-_YAML = (".yaml", ".yml")
-_NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +60,6 @@ class Descriptions:
 NO_DESCRIPTIONS = Descriptions()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """One sentence about one class; `where` names the file and the line."""
-
-    where: str
-    name: str
-    sentence: str
-
-
 def read_descriptions(source: str | Path | None, classes: Sequence[str]) -> Descriptions:
     """The sentences of a file, or the bundled ones, about `classes`; None for a model without them.
 
@@ -86,19 +69,28 @@ def read_descriptions(source: str | Path | None, classes: Sequence[str]) -> Desc
     if source is None:
         return NO_DESCRIPTIONS
     if source == BUNDLED_DESCRIPTIONS:
-        return _bundled(classes)
-    path = Path(source).expanduser()
-    described: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
-    for entry in _checked(path, _entries(path)):
-        described.setdefault(look(entry.name), []).append(entry.sentence)
-        names.setdefault(look(entry.name), entry.name)
-    known = {look(name) for name in classes}
-    unknown = [name for key, name in names.items() if key not in known]
-    _refuse_strangers(path, len(described) - len(unknown), unknown, classes)
-    what = f"classes of {path} that the dataset does not have"
-    notes = [counted(what, unknown, len(described))] if unknown else []
-    return _of_classes(classes, described, notes)
+        birds = bird_descriptions(all_species())
+        described = dict(zip(birds.classes, birds.sentences, strict=True))
+        unknown: list[str] = []
+        if not any(look(name) in described for name in classes):
+            rule = "describes the synthetic birds only, and none of these classes is one"
+            raise ConfigError(f"model.descriptions: bundled {rule} (first {classes[0]}); give a CSV file")
+    else:
+        path = Path(source).expanduser()
+        described = {name: tuple(sentences) for name, sentences in _read(path).items()}
+        known = {look(name) for name in classes}
+        unknown = [name for name in described if name not in known]
+        if len(unknown) == len(described):
+            names = f"it describes {unknown[0]!r}, the first class of the dataset is {classes[0]!r}"
+            raise DataError(f"{path} describes none of the {len(classes)} classes: {names}; use the same names")
+    sentences = tuple(described.get(look(name), ()) for name in classes)
+    without = [name for name, found in zip(classes, sentences, strict=True) if not found]
+    notes = []
+    if unknown:
+        notes.append(counted(f"classes of {source} that the dataset does not have", unknown, len(described)))
+    if without:
+        notes.append(counted("classes without a description, which have their prompt alone", without, len(classes)))
+    return Descriptions(classes=tuple(classes), sentences=sentences, notes=tuple(notes))
 
 
 def descriptions_of_run(folder: RunFolder, source: str | None, classes: Sequence[str]) -> Descriptions:
@@ -123,88 +115,22 @@ def bird_descriptions(species: Sequence[Species]) -> Descriptions:
     )
 
 
-def _bundled(classes: Sequence[str]) -> Descriptions:
-    birds = bird_descriptions(all_species())
-    described = {look(name): each for name, each in zip(birds.classes, birds.sentences, strict=True)}
-    if not any(look(name) in described for name in classes):
-        rule = "describes the synthetic birds only, and none of these classes is one"
-        raise ConfigError(f"model.descriptions: bundled {rule} (first {classes[0]}); give a CSV or YAML file")
-    return _of_classes(classes, described, [])
-
-
-def _of_classes(classes: Sequence[str], described: Mapping[str, Sequence[str]], notes: Sequence[str]) -> Descriptions:
-    sentences = tuple(tuple(described.get(look(name), ())) for name in classes)
-    without = [name for name, each in zip(classes, sentences, strict=True) if not each]
-    what = "classes without a description, which have their prompt alone"
-    own = [counted(what, without, len(classes))] if without else []
-    return Descriptions(classes=tuple(classes), sentences=sentences, notes=(*notes, *own))
-
-
-def _entries(path: Path) -> Iterator[_Entry]:
-    kind = path.suffix.lower()
-    if kind not in (".csv", *_YAML):
-        rule = f"must be a .csv, .yaml or .yml file, or {BUNDLED_DESCRIPTIONS}"
-        raise ConfigError(f"model.descriptions {rule}, got {path}")
-    text = read_text(path, "model.descriptions")
-    return _yaml_entries(path, text) if kind in _YAML else _csv_entries(path, text)
-
-
-def _csv_entries(path: Path, text: str) -> Iterator[_Entry]:
-    for row in read_csv_rows(path, text, needed=_COLUMNS, known=_COLUMNS):
-        name, sentence = (text_of(row.cells[column], f"{row.where}: {column}") for column in _COLUMNS)
-        yield _Entry(where=row.where, name=name, sentence=sentence)
-
-
-def _yaml_entries(path: Path, text: str) -> Iterator[_Entry]:
-    root = _yaml_root(path, text)
-    lines: dict[str, int] = {}
-    for key, value in root.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key, ScalarNode):
-            raise DataError(f"{path} line {line}: a class must be a name; put quotes around it")
-        if (before := lines.get(look(key.value))) is not None:
-            raise DataError(f"{path} line {line} repeats the class {key.value} of line {before}; join the two")
-        lines[look(key.value)] = line
-        for node in value.value if isinstance(value, SequenceNode) and value.value else [value]:
-            where = f"{path} line {node.start_mark.line + 1}"
-            yield _Entry(where=where, name=key.value, sentence=_yaml_sentence(node, where))
-
-
-def _yaml_root(path: Path, text: str) -> MappingNode:
-    root = yaml_root(text, str(path), DataError)
-    if not isinstance(root, MappingNode):
-        raise DataError(f"{path} must hold classes with their sentences, such as `Rock Wren: a brown bird`")
-    return root
-
-
-def _yaml_sentence(node: Node, where: str) -> str:
-    """The text of a node; a sentence over several lines is joined."""
-    if isinstance(node, ScalarNode):
-        return "" if node.tag == _NULL and not node.style else node.value
-    if isinstance(node, SequenceNode) and not node.value:
-        return ""
-    raise DataError(f"{where}: must be a sentence; put quotes around one that holds a colon or begins with [")
-
-
-def _checked(path: Path, entries: Iterable[_Entry]) -> Iterator[_Entry]:
-    """The entries on one line each, or a DataError for one that is empty or comes twice."""
+def _read(path: Path) -> Mapping[str, list[str]]:
+    """The sentences about each class, on one line each, by what the name looks like."""
+    if path.suffix.lower() != ".csv":
+        raise ConfigError(f"model.descriptions must be a .csv file, or {BUNDLED_DESCRIPTIONS}, got {path}")
     first: dict[tuple[str, str], str] = {}
-    for entry in entries:
-        name, sentence = entry.name.strip(), " ".join(entry.sentence.split())
+    described: dict[str, list[str]] = {}
+    for where, cells in read_csv_rows(path, "model.descriptions", _COLUMNS):
+        texts = (text_of(cells[column], f"{where}: {column}") for column in _COLUMNS)
+        name, sentence = (" ".join(text.split()) for text in texts)
+        key = look(name), sentence
         if not look(name) or not look(sentence):
             what = "class" if not look(name) else f"sentence about {name}"
-            raise DataError(f"{entry.where} has no {what}; fill it in or remove it")
-        key = (look(name), sentence)
-        if key in first:
-            rule = f"repeats a sentence about {name} of {first[key]}"
-            raise DataError(f"{entry.where} {rule}; remove one of the two")
-        first[key] = entry.where
-        yield _Entry(where=entry.where, name=name, sentence=sentence)
-    if not first:
+            raise DataError(f"{where} has no {what}; fill it in or remove it")
+        if first.setdefault(key, where) != where:
+            raise DataError(f"{where} repeats a sentence about {name} of {first[key]}; remove one of the two")
+        described.setdefault(look(name), []).append(sentence)
+    if not described:
         raise DataError(f"{path} holds no sentence; write some, or set model.descriptions to null")
-
-
-def _refuse_strangers(path: Path, found: int, unknown: Sequence[str], classes: Sequence[str]) -> None:
-    if not found and unknown:
-        names = f"it describes {unknown[0]!r}, the first class of the dataset is {classes[0]!r}"
-        raise DataError(f"{path} describes none of the {len(classes)} classes: {names}; use the same names")
+    return described

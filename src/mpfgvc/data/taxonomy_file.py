@@ -5,7 +5,8 @@
     hierarchy.txt                          of NABirds: `child parent` by number, with classes.txt beside it
     folders                                nested class folders: order/family/class/photograph.jpg
 
-Class names are compared by how they look, tidied as the reader of CUB tidies them if need be. The column
+The classes are in the column that names most of them, whatever its heading: a biologist's column `class` is a
+rank. Names are compared by how they look, tidied as the reader of CUB tidies them if need be. The column
 `class_id` is no level, and neither is one in which every class is a group of its own. A blank cell makes the
 class a group of its own. A file may hold more classes than the dataset.
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from mpfgvc.config import NESTED_FOLDERS
 from mpfgvc.data.names import bird_name, look, nabird_name
-from mpfgvc.data.readers.index_files import read_names, read_numbers, read_text
+from mpfgvc.data.readers.index_files import read_names, read_numbers
 from mpfgvc.data.readers.tables import read_csv_rows
 from mpfgvc.data.samples import PhotoSet, counted
 from mpfgvc.data.taxonomy import CLASS, Taxonomy, filled
@@ -30,6 +31,22 @@ from mpfgvc.run_folder import RunFolder
 
 HIERARCHY = "hierarchy.txt"
 _NUMBERS = "class_id"
+_RANK = "taxonomic class"
+"""What the rank `class` is called, as `class` is the level of the classes."""
+_RANKS = (
+    "species",
+    "genus",
+    "tribe",
+    "subfamily",
+    "family",
+    "suborder",
+    "order",
+    _RANK,
+    "phylum",
+    "division",
+    "kingdom",
+)
+"""Which of two levels with the same groups is the finer one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +64,34 @@ def read_taxonomy(source: str | Path, classes: Sequence[str]) -> ReadTaxonomy:
     rows that contradict each other, and for a tree without any level.
     """
     path = Path(source).expanduser()
+    notes: list[str] = []
     if path.name == HIERARCHY:
-        paths = _nabirds_paths(path)
+        levels, groups = _nabirds(path)
     elif path.suffix.lower() == ".csv":
-        paths = _csv_paths(path)
+        levels, groups = _csv(path, classes, notes)
     else:
         raise ConfigError(f"data.taxonomy must be a .csv file, NABirds' {HIERARCHY}, or folders, got {path}")
-    return _of_classes(path, paths, classes)
+    for name in list(groups):  # CUB's own spelling, where the reader has tidied it
+        groups.setdefault(look(bird_name(name)), groups[name])
+    missing = [name for name in classes if look(name) not in groups]
+    if missing:
+        raise DataError(f"{counted(f'classes that {path} does not have', missing, len(classes))}; add them")
+    columns = dict(zip(levels, zip(*(groups[look(name)] for name in classes), strict=True), strict=True))
+    sizes = {level: len(set(column)) for level, column in columns.items()}
+    kept = sorted(
+        (level for level in columns if sizes[level] < len(classes)),
+        key=lambda level: (-sizes[level], _RANKS.index(level) if level in _RANKS else 0, -levels.index(level)),
+    )
+    if not kept:
+        raise DataError(f"{path} has no level that joins two of the {len(classes)} classes; leave it out")
+    dropped = [level for level in levels if level not in kept]
+    if dropped:
+        notes.append(counted(f"levels of {path} in which every class is a group of its own, left out", dropped))
+    try:
+        taxonomy = Taxonomy(levels=tuple(kept), groups=tuple(columns[level] for level in kept))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    return ReadTaxonomy(taxonomy=taxonomy, notes=tuple(notes))
 
 
 def with_taxonomy(photos: PhotoSet, source: str | None) -> PhotoSet:
@@ -88,43 +126,42 @@ def taxonomy_of_run(folder: RunFolder, classes: Sequence[str]) -> Taxonomy | Non
         raise CheckpointError(f"{error}; restore the file from a copy") from None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Paths:
-    """Levels from coarse to fine, and the path of each class in the file by its name."""
+def _csv(path: Path, classes: Sequence[str], notes: list[str]) -> tuple[list[str], dict[str, Sequence[str]]]:
+    """The levels from coarse to fine, and the groups of each class in the file by what its name looks like."""
+    rows = list(read_csv_rows(path, "data.taxonomy"))
+    if not rows:
+        raise DataError(f"{path} has no rows; give one for each class")
+    wanted = {look(name) for name in classes}
 
-    levels: tuple[str, ...]
-    of_class: Mapping[str, tuple[str, ...]]
+    def named(column: str) -> tuple[int, bool]:
+        cells = [look(cells[column]) for _, cells in rows]
+        return len(wanted & {*cells, *map(bird_name, cells)}), column == CLASS
 
-
-def _csv_paths(path: Path) -> _Paths:
-    text = read_text(path, "data.taxonomy")
-    of_class: dict[str, tuple[str, ...]] = {}
-    levels: tuple[str, ...] = ()
-    for row in read_csv_rows(path, text, needed=(CLASS,), known=(CLASS,)):
-        name = look(row.cells[CLASS])
+    names = max(rows[0][1], key=named)
+    if names != CLASS:
+        notes.append(f"the classes are in the column {names} of {path}")
+    levels = [column for column in rows[0][1] if column not in (names, _NUMBERS)]
+    groups: dict[str, Sequence[str]] = {}
+    for where, cells in rows:
+        name = look(cells[names])
         if not name:
-            raise DataError(f"{row.where} names no class; fill it in or remove the row")
-        if name in of_class:
-            raise DataError(f"{row.where} repeats the class {name}; remove one of the two rows")
-        levels = tuple(column for column in row.cells if column not in (CLASS, _NUMBERS))
-        of_class[name] = tuple(look(row.cells[level]) or name for level in levels)
-    return _Paths(levels=levels, of_class=of_class)
+            raise DataError(f"{where} names no class; fill it in or remove the row")
+        if name in groups:
+            raise DataError(f"{where} repeats the class {name}; remove one of the two rows")
+        groups[name] = [look(cells[level]) or name for level in levels]
+    return [_RANK if level == CLASS else level for level in levels], groups
 
 
-def _nabirds_paths(path: Path) -> _Paths:
+def _nabirds(path: Path) -> tuple[list[str], dict[str, Sequence[str]]]:
     """The tree of NABirds: levels are counted from the root, for its nodes have no ranks."""
-    parents = {int(child): parent for child, parent in read_numbers(path).items()}
+    parents = {int(child): parent for child, parent in read_numbers(path, "data.taxonomy").items()}
     names = {number: nabird_name(name) for number, name in read_names(path.with_name("classes.txt")).items()}
-    leaves = sorted(names.keys() - set(parents.values()))
-    above = {leaf: _ancestors(leaf, parents, path) for leaf in leaves}
-    depth = max((len(each) for each in above.values()), default=0)
-    return _Paths(
-        levels=tuple(f"level {index}" for index in range(1, depth + 1)),
-        of_class={
-            names[leaf]: tuple(filled([names[node] for node in nodes], names[leaf], depth))
-            for leaf, nodes in above.items()
-        },
-    )
+    above = {leaf: _ancestors(leaf, parents, path) for leaf in sorted(names.keys() - set(parents.values()))}
+    depth = max(map(len, above.values()), default=0)
+    groups = {
+        look(names[leaf]): filled([names[node] for node in nodes], names[leaf], depth) for leaf, nodes in above.items()
+    }
+    return [f"level {index}" for index in range(1, depth + 1)], dict(groups)
 
 
 def _ancestors(leaf: int, parents: Mapping[int, int], path: Path) -> list[int]:
@@ -135,26 +172,3 @@ def _ancestors(leaf: int, parents: Mapping[int, int], path: Path) -> list[int]:
             raise DataError(f"{path}: node {node} is above itself; restore the file")
         nodes.append(node)
     return nodes[::-1]
-
-
-def _of_classes(path: Path, paths: _Paths, classes: Sequence[str]) -> ReadTaxonomy:
-    by_name = {look(name): each for name, each in paths.of_class.items()}
-    for name, each in paths.of_class.items():  # CUB's own spelling, where the reader has tidied it
-        by_name.setdefault(look(bird_name(name)), each)
-    missing = [name for name in classes if look(name) not in by_name]
-    if missing:
-        raise DataError(f"{counted(f'classes that {path} does not have', missing, len(classes))}; add them")
-    rows = [by_name[look(name)] for name in classes]
-    columns = {level: tuple(row[index] for row in rows) for index, level in enumerate(paths.levels)}
-    sizes = {level: len(set(column)) for level, column in columns.items()}
-    finest_first = sorted(columns, key=lambda level: (-sizes[level], -paths.levels.index(level)))
-    levels = tuple(level for level in finest_first if sizes[level] < len(classes))
-    if not levels:
-        raise DataError(f"{path} has no level that joins two of the {len(classes)} classes; leave it out")
-    try:
-        taxonomy = Taxonomy(levels=levels, groups=tuple(columns[level] for level in levels))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    dropped = [level for level in paths.levels if level not in levels]
-    what = f"levels of {path} in which every class is a group of its own, left out"
-    return ReadTaxonomy(taxonomy=taxonomy, notes=(counted(what, dropped),) if dropped else ())

@@ -1,4 +1,4 @@
-"""Sentences about classes, from CSV, YAML and the package itself."""
+"""Sentences about classes, from CSV and from the package itself."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,21 +17,19 @@ Read = Callable[..., Descriptions]
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    def from_text(text: str | bytes, kind: str = "csv", classes: tuple[str, ...] = CLASSES) -> Descriptions:
-        path = tmp_path / f"words.{kind}"
+    def from_text(text: str | bytes) -> Descriptions:
+        path = tmp_path / "words.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return read_descriptions(path, classes)
+        return read_descriptions(path, CLASSES)
 
     return from_text
 
 
-def test_both_formats_give_the_sentences_in_the_order_of_the_classes(read: Read) -> None:
+def test_the_table_gives_the_sentences_in_the_order_of_the_classes(read: Read) -> None:
     table = HEADER + 'Barn Owl,a pale face\nRock Wren,"a thin, long beak"\nBarn Owl,dark eyes\n'
-    page = "Barn Owl:\n  - a pale face\n  - dark\n    eyes\nRock Wren: 'a thin, long beak'\n"
-    expected = (("a thin, long beak",), ("a pale face", "dark eyes"), ())
-    for found in (read(table), read(page, "yaml"), read("\ufeff" + page, "YML")):
+    for found in (read(table), read("\ufeff" + table)):
         assert found.classes == CLASSES
-        assert found.sentences == expected
+        assert found.sentences == (("a thin, long beak",), ("a pale face", "dark eyes"), ())
 
 
 def test_columns_may_have_any_order_and_others_beside_them(read: Read) -> None:
@@ -41,12 +39,6 @@ def test_columns_may_have_any_order_and_others_beside_them(read: Read) -> None:
 def test_names_that_look_the_same_are_the_same_class(read: Read) -> None:
     found = read(HEADER + "Cafe\u0301  Crow,black\n Caf\u00e9 Crow ,\u200bglossy\n")
     assert found.sentences[2] == ("black", "\u200bglossy")
-    assert read("Cafe\u0301 Crow: black", "yml").sentences[2] == ("black",)
-
-
-def test_words_that_yaml_reads_as_something_else_are_text(read: Read) -> None:
-    found = read("7: [yes, 1.50]\non: 2026-01-01\n", "yaml", classes=("7", "on"))
-    assert found.sentences == (("yes", "1.50"), ("2026-01-01",))
 
 
 def test_what_does_not_fit_together_is_counted_and_said(read: Read) -> None:
@@ -55,7 +47,7 @@ def test_what_does_not_fit_together_is_counted_and_said(read: Read) -> None:
     assert strangers.endswith("words.csv that the dataset does not have: 2 of 3 (rock wren, Kiwi)")
     expected = "classes without a description, which have their prompt alone: 2 of 3 (Rock Wren, Caf\u00e9 Crow)"
     assert without == expected
-    assert read("{Rock Wren: a, Barn Owl: b, Caf\u00e9 Crow: c}", "yaml").notes == ()
+    assert read(HEADER + "Rock Wren,a\nBarn Owl,b\nCaf\u00e9 Crow,c\n").notes == ()
 
 
 @pytest.mark.parametrize(
@@ -81,37 +73,12 @@ def test_a_table_that_breaks_a_rule_is_refused_with_its_line(read: Read, text: s
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must hold classes with their sentences"),
-        ("- Barn Owl\n", "must hold classes with their sentences"),
-        ("{}", "holds no sentence"),
-        ("Barn Owl: pale\nRock Wren:\n", "line 2 has no sentence about Rock Wren"),
-        ("Barn Owl: []\n", "line 1 has no sentence about Barn Owl"),
-        ("Barn Owl:\n  - pale\n  - ''\n", "line 3 has no sentence about Barn Owl"),
-        ("Barn Owl:\n  - face: pale\n", "line 2: must be a sentence; put quotes"),
-        ("Barn Owl: pale\nBarn  Owl: dark\n", "line 2 repeats the class Barn  Owl of line 1"),
-        ("{Barn Owl: pale, Barn Owl: dark}", "line 1 repeats the class Barn Owl of line 1"),
-        ("Barn Owl: [pale, pale]", "line 1 repeats a sentence about Barn Owl of .* line 1"),
-        ("[a, b]: pale\n", "line 1: a class must be a name"),
-        ("Barn Owl: 'pale\n", "is not valid YAML"),
-        ("[" * 5000, "is not valid YAML"),
-        (b"Barn Owl: p\xe2le\n", "line 1 must be text in UTF-8"),
-    ],
-)
-def test_a_page_that_breaks_a_rule_is_refused_with_its_line(read: Read, text: str | bytes, message: str) -> None:
-    with pytest.raises(DataError, match=message) as refusal:
-        read(text, "yaml")
-    assert "\n" not in str(refusal.value)
-
-
 def test_a_path_that_is_no_description_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for name, message in [
         ("words.csv", "does not exist; check the path"),
         ("folder.csv", "is not a file; check the path"),
-        ("words.txt", r"must be a \.csv, \.yaml or \.yml file, or bundled, got .*words\.txt"),
+        ("words.txt", r"must be a \.csv file, or bundled, got .*words\.txt"),
     ]:
         with pytest.raises(ConfigError, match=message):
             read_descriptions(tmp_path / name, CLASSES)

@@ -43,13 +43,39 @@ def test_levels_without_groups_are_left_out_and_said_and_blank_cells_are_groups_
     assert found.notes[0].endswith("every class is a group of its own, left out: 1 (species)")
 
 
+def test_the_rank_class_is_a_level_where_another_column_names_the_classes(tmp_path: Path) -> None:
+    text = """species,genus,order,class
+Barn Owl,Tyto,Strigiformes,Aves
+House Wren,Troglodytes,Passeriformes,Aves
+Rock Wren,Salpinctes,Passeriformes,Aves
+Toad,Bufo,Anura,Amphibia
+"""
+    classes = (*CLASSES, "Toad")
+    for heading in ("species", "Artname", "name"):
+        found = read_taxonomy(_file(tmp_path, text.replace("species", heading)), classes)
+        assert found.taxonomy.levels == ("order", "taxonomic class")
+        assert found.taxonomy.groups[1] == ("Aves", "Aves", "Aves", "Amphibia")
+        assert found.notes[0] == f"the classes are in the column {heading} of {tmp_path / 'tree.csv'}"
+    save_taxonomy(found.taxonomy, classes, tmp_path / "saved.csv")
+    assert read_taxonomy(tmp_path / "saved.csv", classes).taxonomy == found.taxonomy
+
+
+def test_of_two_levels_with_the_same_groups_the_finer_rank_comes_first(tmp_path: Path) -> None:
+    for heading in ("class,order,family", "class,family,order"):
+        rows = ("Rock Wren,x,x", "House Wren,x,x", "Barn Owl,y,y")
+        assert read_taxonomy(_file(tmp_path, "\n".join([heading, *rows])), CLASSES).taxonomy.levels == (
+            "family",
+            "order",
+        )
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("class,order\nRock Wren,P\n", r"classes that .* does not have: 2 of 3 \(Barn Owl, House Wren\)"),
         ("class,order\n" + "Rock Wren,P\n" * 2, "line 3 repeats the class Rock Wren"),
         ("class,order\n,P\n", "line 2 names no class"),
-        ("name,order\nRock Wren,P\n", "must have the columns class"),
+        ("name,order\n", "has no rows; give one for each class"),
         ("class,order\nRock Wren,A\nBarn Owl,B\nHouse Wren,C\n", "has no level that joins two of the 3"),
         ("class\nRock Wren\nBarn Owl\nHouse Wren\n", "has no level that joins two of the 3"),
         ("class,a,b\nRock Wren,x,y\nBarn Owl,x,z\nHouse Wren,w,z\n", "must be a tree, but . is in the . . and in ."),

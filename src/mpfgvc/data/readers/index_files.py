@@ -36,12 +36,12 @@ def read_text(path: Path, setting: str | None = None) -> str:
         raise DataError(f"{path} line {line} must be text in UTF-8; save the file in that encoding") from None
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, setting: str | None = None) -> Iterator[tuple[int, str]]:
     """The lines of an index with their numbers from 1, without those that are blank.
 
     Refuses what would be misread in silence: another encoding, NUL bytes, spaces around a line.
     """
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, setting).split("\n"), start=1):
         line = line.removesuffix("\r")
         if not line.strip():
             continue
@@ -57,9 +57,9 @@ def read_pairs(path: Path) -> dict[str, str]:
     return {key: value for _, key, value in _rows(path)}
 
 
-def read_numbers(path: Path) -> dict[str, int]:
+def read_numbers(path: Path, setting: str | None = None) -> dict[str, int]:
     """An index of lines `key number`."""
-    return {key: _whole_number(value, f"{path} line {line}") for line, key, value in _rows(path)}
+    return {key: _whole_number(value, f"{path} line {line}") for line, key, value in _rows(path, setting)}
 
 
 def read_names(path: Path) -> dict[int, str]:
@@ -95,10 +95,10 @@ def refuse_missing(index: Path, paths: Sequence[Path]) -> None:
         )
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+def _rows(path: Path, setting: str | None = None) -> Iterator[tuple[int, str, str]]:
     """The number, the key and the value of each line."""
     seen: set[str] = set()
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, setting):
         key, _, value = line.partition(" ")
         if not value.strip():
             raise DataError(f"{path} line {number} must hold two columns, got {line!r:.60}; restore the line")
