@@ -67,7 +67,7 @@ def test_runs_with_other_settings_are_refused_before_anything_is_trained(
 ) -> None:
     code, stdout, stderr = cli(*words, "--out", compared, "--stage1.lr", "0.5", "--device", "auto")
     assert (code, stdout) == (2, "")
-    rule = f"{compared}/full-0 holds a run with other settings (stage1.lr 0.001, now 0.5)"
+    rule = f"{compared}/full-0 holds a run with stage1.lr 0.001, but 0.5 was given"
     assert stderr == f"mpfgvc: {rule}; choose another --out, or remove that folder\n"
 
 

@@ -69,6 +69,8 @@ def write_prompts(learned: LearnedPrompts) -> None:
     pairs = [(" and ".join(pair.labels), f"{pair.cosine:.3f}", f"{pair.at_start:.3f}") for pair in learned.pairs]
     output.write_table(["closest classes by their texts", "cosine", "at the start"], pairs)
     output.write_line("moved: distance of the learned tokens from their start, over the length they started with")
+    if learned.is_random:
+        output.write_line("the text tower of this run is random: no word means anything to it")
 
 
 def write_comparison(comparison: Comparison, folder: str) -> None:

@@ -6,9 +6,9 @@ What is done is skipped and what was interrupted goes on, always with the settin
 folder that holds a run with others is refused, before anything is trained. So the same command, typed again
 after a kill, gives the table that it would have given.
 
-A process of its own makes the memory of a training, and a crash, its own. It records the most memory that it
-has had in the run folder, every few seconds; after a kill the next one goes on from that number. It ends by
-itself when the process that started it is gone: otherwise it would go on unseen and keep the run folder.
+A process of its own makes the memory of a training, and a crash, its own. At its end it stores the most memory
+that it has had. It ends by itself when the process that started it is gone: otherwise it would go on unseen and
+keep the run folder.
 """
 
 import json
@@ -28,7 +28,7 @@ from typing import cast
 from mpfgvc.config import Config, shown
 from mpfgvc.data.catalog import dataset_root, read_photos
 from mpfgvc.data.samples import Split
-from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError, OutputError
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, MpfgvcError
 from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, compared
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.evaluation.metrics import load_answers, save_answers
@@ -40,9 +40,6 @@ from mpfgvc.recipes_io import changed_settings
 from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.training.environment import peak_of_this_process
 from mpfgvc.training.run import resolve, resume, train
-
-RECORD_SECONDS = 5.0
-"""Time between two records of the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,14 +118,11 @@ def _list_jobs(recipes: Mapping[str, Config], *, seeds: Sequence[int], out: Path
 def _refuse_other_settings(job: Job) -> None:
     """Refuse a folder whose run was trained with other settings; it may have run on another device."""
     folder = RunFolder(job.folder)
-    if not folder.is_run:
-        return
-    changed = changed_settings(folder.read_config().replaced(device=job.config.device), job.config)
-    if changed:
-        differences = [f"{name} {shown(old)}, now {shown(new)}" for name, (old, new) in changed.items()]
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        rule = f"holds a run with other settings ({'; '.join(differences[:3])}{more})"
-        raise CheckpointError(f"{job.folder} {rule}; choose another --out, or remove that folder")
+    changed = changed_settings(folder.read_config(), job.config) if folder.is_run else {}
+    for name, (old, new) in changed.items():
+        if name != "device":
+            rule = f"holds a run with {name} {shown(old)}, but {shown(new)} was given"
+            raise CheckpointError(f"{job.folder} {rule}; choose another --out, or remove that folder")
 
 
 def _results(name: str, jobs: Sequence[Job], reference: Config) -> RecipeResults:
@@ -182,15 +176,22 @@ def _carry_out_apart(job: Job) -> None:
 
 
 def _child(job: Job, sender: Connection) -> None:
-    threading.Thread(target=_watch, args=(job.folder,), daemon=True).start()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         _carry_out(job)
-        _record_peak(RunFolder(job.folder))
+        if (peak := peak_of_this_process()) is not None:
+            write_text(RunFolder(job.folder).memory, json.dumps({"peak_bytes": peak}) + "\n")
     except MpfgvcError as error:
         sender.send(error)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _end_with_the_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _carry_out(job: Job) -> None:
@@ -203,26 +204,6 @@ def _carry_out(job: Job) -> None:
     if job.split != "test":
         evaluation = evaluate(folder.path, split=job.split, device=job.config.device)
         save_answers(evaluation.answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
-
-
-def _watch(folder: Path) -> None:
-    """Record the memory now and then; end this process when the one that started it is gone."""
-    parent = multiprocessing.parent_process()
-    if parent is None:  # it was not started by another one
-        return
-    parent.join(RECORD_SECONDS)
-    while parent.is_alive():
-        with suppress(OutputError):
-            _record_peak(RunFolder(folder))
-        parent.join(RECORD_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _record_peak(folder: RunFolder) -> None:
-    """Store the most memory so far, if it is more than what is stored."""
-    peak = peak_of_this_process()
-    if folder.is_run and peak is not None and peak > (_recorded_peak(folder) or 0):
-        write_text(folder.memory, json.dumps({"peak_bytes": peak}) + "\n")
 
 
 def _recorded_peak(folder: RunFolder) -> int | None:

@@ -17,13 +17,13 @@ from torch import Tensor
 from mpfgvc.data.descriptions import descriptions_of_run
 from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.errors import CheckpointError, check_at_least
-from mpfgvc.model.prompts import ClassPrompts, class_prompts
+from mpfgvc.model.prompts import class_prompts
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.run_folder import RunFolder
 from mpfgvc.training.checkpoint import load_stage1_prompts
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NearWord:
     """A word of the vocabulary and its cosine to a learned token, -1..1."""
 
@@ -31,12 +31,11 @@ class NearWord:
     cosine: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LearnedPrompt:
-    """The prompt of one class: for each learned token the nearest words, best first.
+    """The prompt of a class: for each learned token the nearest words, best first.
 
-    `moved` is how far its tokens went from their start, as a share of the length they started with, on
-    average.
+    `moved` is how far its tokens went from their start, over the length that they started with, on average.
     """
 
     label: str
@@ -44,7 +43,7 @@ class LearnedPrompt:
     moved: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClosePair:
     """Two classes and the cosine of their text features after training and at the start."""
 
@@ -53,12 +52,14 @@ class ClosePair:
     at_start: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LearnedPrompts:
     """All prompts of a run, in the order of the classes, and the closest pairs of classes, closest first."""
 
     prompts: list[LearnedPrompt]
     pairs: list[ClosePair]
+    is_random: bool
+    """Whether the text tower had no pretrained weights, so that no word means anything to it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc prompts --json`."""
@@ -75,31 +76,34 @@ def learned_prompts(run: str | Path, *, words: int = 1, pairs: int = 10) -> Lear
     check_at_least(1, "words", words)
     check_at_least(1, "pairs", pairs)
     folder = RunFolder.open(run)
-    classes, prompts = _prompts_at_start(folder)
-    features, start = prompts(), prompts.context.clone()
-    learned = load_stage1_prompts(folder.stage1, prompts)
-    prompts.context.copy_(learned)
-    moved = ((learned - start).norm(dim=-1) / start.norm(dim=-1).clamp_min(1e-12)).mean(dim=-1)
-    near = _near_words(prompts.tower, learned, words)
-    return LearnedPrompts(
-        prompts=[
-            LearnedPrompt(label=label, tokens=tokens, moved=round(share, 4))
-            for label, tokens, share in zip(classes, near, moved.tolist(), strict=True)
-        ],
-        pairs=_close_pairs(classes, prompts(), features, pairs),
-    )
-
-
-def _prompts_at_start(folder: RunFolder) -> tuple[tuple[str, ...], ClassPrompts]:
-    """The classes of a run, and their prompts before any training."""
-    config, photos = folder.read_config(), load_photos(folder.photographs)
     if not folder.stage1.is_file():
         hint = f"finish it first: mpfgvc train --resume {folder.path}"
         raise CheckpointError(f"{folder.path} has no learned prompts, its stage 1 has not ended; {hint}")
-    classes = photos.classes
+    config, classes = folder.read_config(), load_photos(folder.photographs).classes
     sentences = descriptions_of_run(folder, config.model.descriptions, classes).sentences
     tower = build_text_tower(config.model.text_tower, seed=config.seed)
-    return classes, class_prompts(config.model, tower, classes, sentences=sentences, seed=config.seed)
+    prompts = class_prompts(config.model, tower, classes, sentences=sentences, seed=config.seed)
+    before, start = F.normalize(prompts(), dim=-1), prompts.context.clone()
+    learned = load_stage1_prompts(folder.stage1, prompts)
+    prompts.context.copy_(learned)
+    now = F.normalize(prompts(), dim=-1)
+    moved = ((learned - start).norm(dim=-1) / start.norm(dim=-1).clamp_min(1e-12)).mean(dim=-1)
+    one, other = torch.triu_indices(len(classes), len(classes), offset=1)
+    cosines = (now @ now.T)[one, other]
+    closest = cosines.topk(min(pairs, len(cosines))).indices
+    return LearnedPrompts(
+        [
+            LearnedPrompt(label, tokens, round(share, 4))
+            for label, tokens, share in zip(classes, _near_words(tower, learned, words), moved.tolist(), strict=True)
+        ],
+        [
+            ClosePair(
+                (classes[i], classes[j]), round(float(now[i] @ now[j]), 4), round(float(before[i] @ before[j]), 4)
+            )
+            for i, j in zip(one[closest].tolist(), other[closest].tolist(), strict=True)
+        ],
+        is_random=config.model.text_tower.pretrained is None,
+    )
 
 
 def _near_words(
@@ -113,28 +117,5 @@ def _near_words(
     for tokens in F.normalize(context, dim=-1):  # class by class, which bounds the memory
         best = (tokens @ vocabulary.T).topk(count)
         found = zip(best.values.tolist(), ids[best.indices].tolist(), strict=True)
-        near.append(
-            [
-                [NearWord(word=words[number], cosine=round(cosine, 4)) for cosine, number in zip(*token, strict=True)]
-                for token in found
-            ]
-        )
+        near.append([[NearWord(words[n], round(c, 4)) for c, n in zip(*token, strict=True)] for token in found])
     return near
-
-
-def _close_pairs(
-    classes: tuple[str, ...], now: Float[Tensor, "classes embed"], start: Tensor, count: int
-) -> list[ClosePair]:
-    """The `count` pairs with the largest cosine, each once."""
-    unit, before = F.normalize(now, dim=-1), F.normalize(start, dim=-1)
-    one, other = torch.triu_indices(len(unit), len(unit), offset=1)
-    cosines = (unit @ unit.T)[one, other]
-    best = cosines.topk(min(count, len(cosines))).indices
-    return [
-        ClosePair(
-            labels=(classes[i], classes[j]),
-            cosine=round(float(unit[i] @ unit[j]), 4),
-            at_start=round(float(before[i] @ before[j]), 4),
-        )
-        for i, j in zip(one[best].tolist(), other[best].tolist(), strict=True)
-    ]

@@ -93,8 +93,8 @@ class TextTower(nn.Module):
         return ids
 
     def vocabulary(self) -> dict[int, str]:
-        """Every token id with its text; the end of a word is a space."""
-        return {number: word.replace("</w>", " ") for number, word in self.tokenizer.decoder.items()}
+        """Every token id with its text; the end of a word is a space, a part of a letter is �."""
+        return {number: self.tokenizer.decode([number]) for number in self.tokenizer.decoder}
 
     def _project(self, pooled: Float[Tensor, "texts width"]) -> Float[Tensor, "texts embed"]:
         projection = self.transformer.text_projection
