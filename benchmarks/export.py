@@ -31,8 +31,7 @@ from mpfgvc import Predictor, export
 from mpfgvc.config import DataConfig, ModelConfig, TextTowerConfig
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.deploy.export.export import write_export
-from mpfgvc.deploy.export.parity import Limits
+from mpfgvc.deploy.export.export import Limits, write_export
 from mpfgvc.inference.exported import INPUT, open_session
 from mpfgvc.inference.forward import preprocessing_of
 from mpfgvc.inference.saved_model import SavedModel

@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,13 +15,6 @@ from mpfgvc.deploy.server.app import create_app
 from mpfgvc.deploy.server.settings import Limits
 
 Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    copy = tmp_path / "run"
-    shutil.copytree(finished, copy)
-    return copy
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,27 +13,41 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from mpfgvc import CheckpointError, ConfigError, OutputError, Predictor, export
-from mpfgvc.deploy.export.parity import Limits
-from mpfgvc.inference.answering import Guess
+from mpfgvc import CheckpointError, ConfigError, Predictor, export
+from mpfgvc.deploy.export.export import Limits
+from mpfgvc.evaluation.calibration import calibration_of, fit_temperature
+from mpfgvc.inference.answering import Calibration, Guess
 from mpfgvc.inference.backends import Outputs
-from mpfgvc.inference.exported import KEY
+from mpfgvc.inference.exported import KEY, ExportedBackend
+from mpfgvc.inference.saved_model import load_model, rewrite_description
 from mpfgvc.terms import Engine
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 Cli = Callable[..., tuple[int, str, str]]
+ANY = Limits(difference=0.2, agreement=0)
+LABELS = np.repeat([0, 1, 2], 2)
+"""Of the validation photographs."""
+
+
+def stored_calibration(run: Path, photos: Path, where: str) -> Calibration:
+    """What a run says after it was calibrated on its validation photographs, here said to be of `where`."""
+    files = sorted((photos / "val").rglob("*.png"))
+    logits = outputs(Predictor.from_pretrained(run, device="cpu"), files).fusion
+    made = calibration_of({"fusion": logits}, LABELS, taxonomy=None, photographs=f"6 photographs of {where}")
+    rewrite_description(run / "model", calibration=made, taxonomy=None)
+    return made
 
 
 @pytest.fixture(scope="module")
-def small(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small(finished: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run in int8. It was hardly trained, so its answers are close to one another: any share will do."""
-    out = tmp_path_factory.mktemp("exports") / "int8.onnx"
-    level = logging.getLogger().level
-    path = export(finished, out, precision="int8", limits=Limits(difference=0.2, agreement=0)).path
+    run, level = tmp_path_factory.mktemp("exports") / "run", logging.getLogger().level
+    shutil.copytree(finished, run)
+    stored_calibration(run, photos, "the validation split")
+    path = export(run, run / "int8.onnx", precision="int8", limits=ANY).path
     assert logging.getLogger().level == level, "the root logger is the caller's own"
     return path
 
@@ -54,7 +69,7 @@ def test_the_export_answers_as_the_predictor_does_from_raw_files(
     predictor, runtime = (Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported))
     for count in (1, 3, 15):
         expected, found = predictor(files[:count], top=3), runtime(files[:count], top=3)
-        assert [[each.label for each in row] for row in found] == [[each.label for each in row] for row in expected]
+        assert [[guess.label for guess in row] for row in found] == [[guess.label for guess in row] for row in expected]
         for row, other in zip(found, expected, strict=True):
             probabilities = [each.probability for each in other]
             assert [each.probability for each in row] == pytest.approx(probabilities, abs=1e-5)
@@ -97,21 +112,6 @@ def test_an_answer_does_not_depend_on_its_neighbours_or_the_threads_by_a_single_
             together = outputs(runtime, images[:count])
             for found, *expected in zip(together, *alone[:count], strict=True):
                 np.testing.assert_array_equal(found, np.concatenate(expected))
-
-
-@pytest.mark.slow("an export of its own")
-def test_int8_ranges_are_constants_so_a_batch_in_the_graph_does_not_change_them(small: Path, files: list[Path]) -> None:
-    import onnxruntime
-
-    model = onnx.load(small)
-    kinds = {node.op_type for node in model.graph.node}
-    assert "QuantizeLinear" in kinds
-    assert not kinds & {"DynamicQuantizeLinear", "DynamicQuantizeMatMul"}
-    session = onnxruntime.InferenceSession(str(small), providers=["CPUExecutionProvider"])
-    pixels = np.stack([np.asarray(Image.open(files[place % 15]).resize((48, 48))) for place in range(16)])
-    together = session.run(["fusion"], {"images": pixels})[0]
-    alone = session.run(["fusion"], {"images": pixels[:1]})[0]
-    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
 
 
 def test_the_file_says_what_it_is_and_nothing_of_this_machine(finished: Path, exported: Path) -> None:
@@ -162,44 +162,57 @@ def test_the_runtime_has_a_command_of_its_own(
 
 
 @pytest.mark.slow("an export of its own")
-def test_an_export_that_is_off_leaves_nothing_behind(cli: Cli, finished: Path, tmp_path: Path) -> None:
+def test_an_export_that_is_off_leaves_what_was_there_and_nothing_else(cli: Cli, finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "off.onnx"
-    code, stdout, stderr = cli("export", finished, "-o", out, "--precision", "int8", "--difference", "1e-9")
-    assert (code, stdout) == (2, "")
-    assert re.search(r"off\.onnx was not written, it does not answer as the model does", stderr)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow("an export of its own")
-def test_a_failed_export_keeps_the_file_that_was_there(finished: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.onnx"
     out.write_bytes(b"the old one")
-    with pytest.raises(OutputError, match="was not written"):
-        export(finished, out, precision="fp16", limits=Limits(difference=1e-12, agreement=1))
-    assert out.read_bytes() == b"the old one"
-    assert list(tmp_path.iterdir()) == [out]
+    code, stdout, stderr = cli("export", finished, "-o", out, "--precision", "fp16", "--difference", "1e-12")
+    assert (code, stdout) == (2, "")
+    assert "off.onnx was not written, it does not answer as the model does: a probability differs by " in stderr
+    assert (out.read_bytes(), list(tmp_path.iterdir())) == (b"the old one", [out])
 
 
 @pytest.mark.slow("an export of its own")
-def test_the_report_is_on_named_photographs_and_knows_those_in_class_folders(
-    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+def test_a_half_precision_file_is_half_as_large_and_is_compared_on_named_photographs(
+    cli: Cli, finished: Path, exported: Path, photos: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "model.onnx"
-    code, stdout, _ = cli("export", finished / "model", "-o", out, "--photos", photos / "test", "--most", 9, "--json")
+    out = tmp_path / "half.onnx"
+    words = ("-o", out, "--precision", "fp16", "--photos", photos / "test", "--most", 9, "--json")
+    code, stdout, _ = cli("export", finished / "model", *words)
     document = json.loads(stdout)
-    assert code == 0
-    assert (document["path"], document["bytes"]) == (str(out), out.stat().st_size)
+    assert (code, document["path"], document["bytes"]) == (0, str(out), out.stat().st_size)
+    assert document["bytes"] < 0.65 * exported.stat().st_size
     parity = document["parity"]
     assert (parity["count"], parity["labelled"], parity["agreement"]) == (9, 9, 1.0)
+    assert parity["agreement_at_least"] == pytest.approx(9 / (9 + 1.645**2))
     assert parity["accuracy_before"] == parity["accuracy_after"]
-    assert parity["largest_difference"] < 1e-4
+    assert 0 < parity["largest_difference"] < 0.02
 
 
 @pytest.mark.slow("an export of its own")
-def test_a_half_precision_file_is_half_as_large(exported: Path, finished: Path, tmp_path: Path) -> None:
-    half = export(finished, tmp_path / "half.onnx", precision="fp16")
-    assert half.bytes < 0.65 * exported.stat().st_size
-    assert 0 < half.parity.largest_difference < 0.02
+def test_a_file_in_8_bits_is_calibrated_by_its_own_answers_and_its_ranges_are_constants(
+    small: Path, photos: Path
+) -> None:
+    found = ExportedBackend(small).description.calibration
+    assert found is not None
+    assert found.photographs == "6 photographs of the validation split"
+    after = outputs(Predictor.from_pretrained(small), sorted((photos / "val").rglob("*.png")))
+    assert found.temperature_of("fusion") == pytest.approx(fit_temperature(after.fusion, LABELS), rel=1e-9)
+    before = load_model(small.parent).calibration
+    assert before is not None
+    assert before.temperature_of("fusion") != found.temperature_of("fusion")
+    kinds = {node.op_type for node in onnx.load(small).graph.node}
+    assert "QuantizeLinear" in kinds
+    assert not kinds & {"DynamicQuantizeLinear", "DynamicQuantizeMatMul"}, "answers would depend on the batch"
+
+
+@pytest.mark.slow("an export of its own")
+def test_a_file_in_8_bits_has_no_calibration_if_that_of_the_run_is_of_other_photographs(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored_calibration(run, photos, "another labelled set")
+    path = export(run, tmp_path / "int8.onnx", precision="int8", limits=ANY).path
+    assert ExportedBackend(path).description.calibration is None
+    assert "the file is not calibrated: the model was, by 6 photographs of another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

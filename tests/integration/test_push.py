@@ -37,14 +37,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path / "hub"
 
 
-@pytest.fixture
-def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, for what is changed in it."""
-    copy = tmp_path / "run"
-    shutil.copytree(finished, copy)
-    return copy
-
-
 def test_what_was_pushed_answers_the_same_in_a_fresh_process(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
 from mpfgvc.cli import output
@@ -21,7 +22,7 @@ def _add_options(parser: ArgumentParser) -> None:
         "--precision",
         choices=get_args(ExportPrecision),
         default="fp32",
-        help="fp16 halves the file, int8 is smaller still and a little less exact (default: fp32)",
+        help="fp16 halves the file; int8 is fast, and a little less exact (default: fp32)",
     )
     parser.add_argument(
         "--photos",
@@ -44,12 +45,11 @@ def _add_options(parser: ArgumentParser) -> None:
 def _run(options: Namespace) -> None:
     check_positive(options, "most")
     from mpfgvc.deploy.export.export import export, usual_limits
-    from mpfgvc.deploy.export.parity import Limits
 
-    usual = usual_limits(options.precision, options.engine)
-    limits = Limits(
-        difference=usual.difference if options.difference is None else options.difference,
-        agreement=usual.agreement if options.agreement is None else options.agreement,
+    given = {name: getattr(options, name) for name in ("difference", "agreement")}
+    limits = replace(
+        usual_limits(options.precision, options.engine),
+        **{name: value for name, value in given.items() if value is not None},
     )
     exported = export(
         options.model,
@@ -73,7 +73,7 @@ def _write(exported: Exported) -> None:
     rows = [
         ("file", f"{exported.path}, {exported.precision}, {exported.bytes / 1e6:.1f} MB"),
         ("compared on", f"{parity.count} photographs, run by {exported.engine}"),
-        ("same best guess", f"{100 * parity.agreement:.1f} %"),
+        ("same best guess", f"{100 * parity.agreement:.1f} %, of all at least {100 * parity.agreement_at_least:.1f} %"),
         ("largest difference", f"{parity.largest_difference:.1g} of a probability"),
     ]
     if parity.accuracy_before is not None and parity.accuracy_after is not None:

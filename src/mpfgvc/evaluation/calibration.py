@@ -41,6 +41,8 @@ MOST_PHOTOGRAPHS = 10_000
 """That are used of a larger set: more would not say more, and their logits must fit in memory."""
 FEWEST_PHOTOGRAPHS = 20
 """Below which a calibration would say nothing."""
+VALIDATION = "the validation split"
+"""What a calibration says of the photographs of its run."""
 COLDEST, HOTTEST = 0.02, 50.0
 """Between these a temperature is looked for."""
 _HALVINGS = 60
@@ -102,7 +104,7 @@ def calibrate(
     refuse_other_classes(predictor, choice, folder)
     loader = run_loader(predictor, choice.samples, config)
     logits, labels, unreadable = collect(predictor.inference, loader, labels_of(choice.samples))
-    where = "the validation split" if choice.set == "run" else "another labelled set"
+    where = VALIDATION if choice.set == "run" else "another labelled set"
     if len(labels) < FEWEST_PHOTOGRAPHS:
         rule = f"a calibration needs at least {FEWEST_PHOTOGRAPHS} photographs, got {len(labels)} of {where}"
         raise DataError(f"{rule}; give more labelled photographs with --data.root or --data.manifest")

@@ -23,7 +23,7 @@ from mpfgvc.data.samples import PhotoSet
 from mpfgvc.data.taxonomy_file import taxonomy_of_run, with_taxonomy
 from mpfgvc.distributed import from_first, start_fabric
 from mpfgvc.errors import ConfigError, MpfgvcError, one_line
-from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, at_most, calibrate_photos
+from mpfgvc.evaluation.calibration import FEWEST_PHOTOGRAPHS, MOST_PHOTOGRAPHS, VALIDATION, at_most, calibrate_photos
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.evaluation.metrics import Evaluation, load_answers, save_answers
 from mpfgvc.files import write_text
@@ -233,11 +233,7 @@ def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     chosen = at_most(samples, MOST_PHOTOGRAPHS)
     predictor = Predictor.of(saved, device=run.fabric.device, packed=False)
     calibration = calibrate_photos(
-        predictor.inference,
-        run.in_order(chosen),
-        labels_of(chosen),
-        taxonomy=saved.taxonomy,
-        photographs="the validation split",
+        predictor.inference, run.in_order(chosen), labels_of(chosen), taxonomy=saved.taxonomy, photographs=VALIDATION
     )
     if calibration is None:
         what = f"the model is not calibrated: that needs {FEWEST_PHOTOGRAPHS} validation photographs"

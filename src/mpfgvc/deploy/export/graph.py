@@ -16,7 +16,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from mpfgvc.model.network import MPFGVC
 
 OPSET = 20
 """The version of ONNX's operators: the first with GELU, understood by onnxruntime since 1.17."""
-_NOISY = ("onnxscript", "onnx_ir", "torch.onnx")
+_NOISY = ("", "onnxscript", "onnx_ir", "torch.onnx")
 MOST_BYTES = 2**31 - 1
 """What one protobuf message can hold."""
 _SMALLEST = 1024
@@ -70,7 +70,7 @@ class ExportedNetwork(nn.Module):
             setattr(owner, name, nn.Identity())
 
     def forward(self, images: UInt8[Tensor, "batch height width 3"]) -> dict[str, Tensor]:
-        """The outputs by their names (engines.OUTPUTS)."""
+        """The outputs by their names (exported.py)."""
         network = self.network
         pixels = images.permute(0, 3, 1, 2).float() / 255
         encoded = network.image_encoder((pixels - self.mean) / self.std)
@@ -83,74 +83,61 @@ class ExportedNetwork(nn.Module):
 
 
 @torch.no_grad()
-def onnx_bytes(network: ExportedNetwork, example: Tensor) -> bytes:
+def onnx_bytes(network: ExportedNetwork, example: Tensor) -> Any:
     """The graph as an ONNX model, for any batch; `example` is two images.
 
     Raises ConfigError for a network that cannot be exported, and if a library is missing.
     """
-    with _quiet(), _refusal():
-        program = torch.onnx.export(
-            network,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamic_shapes=_any_batch(),
-            verbose=False,
-        )
-        if program is None:
-            raise RuntimeError("torch gave no program")
-        model: bytes = program.model_proto.SerializeToString()
-        return model
-
-
-def _any_batch() -> dict[str, dict[int, object]]:
-    return {INPUT: {0: torch.export.Dim("batch")}}
-
-
-@contextmanager
-def _refusal() -> Iterator[None]:
-    """Turn what torch's exporter raises into one line."""
     try:
-        yield
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(OUTPUTS),
+                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+                verbose=False,
+            )
     except ImportError as error:
         hint = "pip install 'mpfgvc[export]'"
         raise ConfigError(f"export needs {error.name}, which is not installed; {hint}") from None
     except Exception as error:  # the exporter wraps whatever an operation raised
         reason = one_line(error.__cause__ or error)
         raise ConfigError(f"torch cannot export this network: {reason}; try another tower") from None
+    return program.model_proto  # type: ignore[union-attr]  # None only in a mode that is not asked for
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter, whose notes are about its own steps."""
-    levels = {name: logging.getLogger(name).level for name in _NOISY}
+    """Silence the exporter and onnxruntime's quantisation, whose notes are about their own steps."""
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
     try:
-        for name in _NOISY:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
-def tidied(model: Any) -> Any:
-    """The model without what torch notes at each node: where its code was on this machine."""
+def described(model: Any, description: ExportedDescription) -> bytes:
+    """The bytes of the file, without what torch notes at each node: where its code was on this machine.
+
+    Raises OutputError for a model of more than 2 GB.
+    """
+    from onnx import helper
+
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         part.doc_string = ""
         del part.metadata_props[:]
     del graph.metadata_props[:]
     del graph.value_info[:]
-    return model
-
-
-def described(model: Any, description: ExportedDescription) -> bytes:
-    """The bytes of the file. Raises OutputError for a model of more than 2 GB."""
-    from onnx import helper
 
     if (size := model.ByteSize()) > MOST_BYTES:
         hint = "use --precision fp16"
@@ -179,21 +166,18 @@ def with_half_weights(model: Any) -> Any:
     return model
 
 
-def quantised(model: Any, pixels: Sequence[np.ndarray]) -> Any:
+def quantised(model: Any, pixels: Iterator[np.ndarray]) -> Any:
     """The model in int8, calibrated on prepared photographs, each uint8 (height, width, 3)."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Photographs(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.left = iter(pixels)
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.left, None)
+            image = next(pixels, None)
             return None if image is None else {INPUT: image[None]}
 
-    with _quiet_root(), tempfile.TemporaryDirectory() as folder:
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
         plain, ready, small = (str(Path(folder) / name) for name in ("plain", "ready", "small"))
         onnx.save(model, plain)
         quant_pre_process(plain, ready, skip_symbolic_shape=True)
@@ -210,18 +194,6 @@ def quantised(model: Any, pixels: Sequence[np.ndarray]) -> Any:
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         return onnx.load(small)
-
-
-@contextmanager
-def _quiet_root() -> Iterator[None]:
-    """Silence the root logger, to which onnxruntime's quantisation writes advice; it is the caller's own."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
 
 
 def _readers_of_norms(model: Any) -> list[str]:
