@@ -93,6 +93,10 @@ def _calibrate(options: Namespace) -> None:
     output.write_line(f"temperature          {temperature:.3f}  ({found.source})")
     output.write_line(f"calibration error    {_words(found.before)} before")
     output.write_line(f"                     {_words(found.after)} after, on the same photographs")
+    levels = next(iter(found.answered.values()))
+    rows = [[level, *(f"{100 * shares[level]:.0f}" for shares in found.answered.values())] for level in levels]
+    output.write_table(["answered, %, if wrong may be", *(f"{risk:.0%}" for risk in found.answered)], rows)
+    output.write_line("a level counts what is answered there or finer: predict --abstain SHARE --back-off")
 
 
 def _words(error: CalibrationError) -> str:

@@ -26,7 +26,7 @@ from mpfgvc.data.taxonomy import CLASS, Taxonomy
 from mpfgvc.data.taxonomy_file import read_taxonomy
 from mpfgvc.distributed import find_device
 from mpfgvc.errors import DataError
-from mpfgvc.evaluation.evaluate import choose_photos, over_photos, refuse_other_classes, run_loader
+from mpfgvc.evaluation.evaluate import absent_classes, choose_photos, over_photos, refuse_other_classes, run_loader
 from mpfgvc.evaluation.statistics import CalibrationError, error_with_interval
 from mpfgvc.inference.answering import Calibration, LevelScores, SourceCalibration, softmax
 from mpfgvc.inference.description import find_model_folder
@@ -45,9 +45,12 @@ VALIDATION = "the validation split"
 """What a calibration says of the photographs of its run."""
 COLDEST, HOTTEST = 0.02, 50.0
 """Between these a temperature is looked for."""
+RISKS = (0.01, 0.05, 0.1)
+"""Shares of answers that may be wrong, for which `calibrate` says how much is answered."""
 _HALVINGS = 60
 _DIGITS = 6
 """Of a stored probability."""
+_MORE = "give labelled photographs that it was not trained on, with --data.root or --data.manifest"
 
 Logits = dict[Source, NDArray[np.float32]]
 
@@ -66,6 +69,22 @@ class Calibrated:
     after: CalibrationError
     notes: tuple[str, ...] = ()
 
+    @property
+    def answered(self) -> dict[float, dict[str, float]]:
+        """How much is answered at each level or a finer one, 0..1, by the share of answers that may be wrong.
+
+        With back-off, on the photographs that the temperature was fitted on.
+        """
+        scores = self.calibration.sources[[each.source for each in self.calibration.sources].index(self.source)]
+        found: dict[float, dict[str, float]] = {}
+        for risk in RISKS:
+            open_ones, found[risk] = np.ones(len(scores.truth), bool), {}
+            bounds = scores.thresholds(risk, back_off=True)
+            for level, bound in zip(scores.levels, bounds, strict=True):
+                open_ones &= np.array(level.confidence) < bound
+                found[risk][level.level] = float(1 - open_ones.mean())
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc calibrate --json`."""
         return {
@@ -74,6 +93,7 @@ class Calibrated:
             "source": self.source,
             "temperature": {source.source: source.temperature for source in self.calibration.sources},
             "error": {"before": self.before.to_dict(), "after": self.after.to_dict()},
+            "answered": {f"{risk:g}": shares for risk, shares in self.answered.items()},
         }
 
 
@@ -94,34 +114,36 @@ def calibrate(
     """
     folder = RunFolder.open(run)
     config = folder.read_config({"device": device})
-    choice = choose_photos(folder, config, split="validation", root=root, manifest=manifest, external_split="test")
-    choice = replace(choice, samples=at_most(choice.samples, MOST_PHOTOGRAPHS))
-    saved, notes = load_model(folder.path), choice.notes
+    choice = choose_photos(
+        folder, config, split="validation", root=root, manifest=manifest, external_split="test", hint=_MORE
+    )
+    where = VALIDATION if choice.set == "run" else "another labelled set"
+    samples, notes, saved = at_most(choice.samples, MOST_PHOTOGRAPHS), choice.notes, load_model(folder.path)
     if taxonomy is not None:
         found = read_taxonomy(taxonomy, saved.network.classes)
         saved, notes = replace(saved, taxonomy=found.taxonomy), (*notes, *found.notes)
     predictor = Predictor.of(saved, device=find_device(device))
     refuse_other_classes(predictor, choice, folder)
-    loader = run_loader(predictor, choice.samples, config)
-    logits, labels, unreadable = collect(predictor.inference, loader, labels_of(choice.samples))
-    where = VALIDATION if choice.set == "run" else "another labelled set"
+    loader = run_loader(predictor, samples, config)
+    logits, labels, unreadable = collect(predictor.inference, loader, labels_of(samples))
+    if unreadable:
+        notes = (*notes, counted("photographs that cannot be read, left out", unreadable))
     if len(labels) < FEWEST_PHOTOGRAPHS:
         rule = f"a calibration needs at least {FEWEST_PHOTOGRAPHS} photographs, got {len(labels)} of {where}"
-        raise DataError(f"{rule}; give more labelled photographs with --data.root or --data.manifest")
+        left_out = f" ({'; '.join(notes)})" if notes else ""
+        raise DataError(f"{rule}{left_out}; {_MORE}")
     photographs = f"{len(labels)} photographs of {where}"
     calibration = calibration_of(logits, labels, taxonomy=saved.taxonomy, photographs=photographs)
     with folder.claim():
         model = find_model_folder(folder.path)
         rewrite_description(model, calibration=calibration, taxonomy=saved.taxonomy)
-    if unreadable:
-        notes = (*notes, counted("photographs that cannot be read, left out", unreadable))
     source = predictor.source
     return Calibrated(
         calibration=calibration,
         source=source,
         before=_error_of(logits[source], labels, 1.0),
         after=_error_of(logits[source], labels, calibration.temperature_of(source)),
-        notes=notes,
+        notes=(*notes, *absent_classes(choice.classes, labels)),
     )
 
 
@@ -140,8 +162,7 @@ def calibrate_photos(
     logits, truth, _ = collect(inference, loader, labels)
     if len(truth) < FEWEST_PHOTOGRAPHS:
         return None
-    where = f"{len(truth)} photographs of {photographs}"
-    return calibration_of(logits, truth, taxonomy=taxonomy, photographs=where)
+    return calibration_of(logits, truth, taxonomy=taxonomy, photographs=f"{len(truth)} photographs of {photographs}")
 
 
 def collect(
@@ -178,8 +199,17 @@ def calibration_of(
 
     Logits are (photographs, classes).
     """
-    sources = tuple(_source(source, rows, labels, taxonomy) for source, rows in logits.items())
-    return Calibration(photographs=photographs, sources=sources)
+    sources = []
+    for source, rows in logits.items():
+        temperature = fit_temperature(rows, labels)
+        probabilities = softmax(rows, temperature)
+        levels = [_level(CLASS, probabilities, labels)]
+        for index, name in enumerate(taxonomy.levels if taxonomy else ()):
+            groups, truth = taxonomy.probabilities(index, probabilities), taxonomy.members(index)[labels]  # type: ignore[union-attr]
+            levels.append(_level(name, groups, truth))
+        of_label = _stored(probabilities[np.arange(len(labels)), labels])
+        sources.append(SourceCalibration(source=source, temperature=temperature, truth=of_label, levels=tuple(levels)))
+    return Calibration(photographs=photographs, sources=tuple(sources))
 
 
 def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
@@ -197,20 +227,6 @@ def fit_temperature(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> 
         expected = (softmax(rows, 1 / middle) * rows).sum(axis=1).mean()
         low, high = (middle, high) if expected < of_label else (low, middle)
     return float(1 / np.sqrt(low * high))
-
-
-def _source(
-    source: Source, logits: NDArray[np.floating], labels: NDArray[np.int64], taxonomy: Taxonomy | None
-) -> SourceCalibration:
-    temperature = fit_temperature(logits, labels)
-    probabilities = softmax(logits, temperature)
-    levels = [_level(CLASS, probabilities, labels)]
-    if taxonomy is not None:
-        for number, name in enumerate(taxonomy.levels):
-            groups, truth = taxonomy.probabilities(number, probabilities), taxonomy.members(number)[labels]
-            levels.append(_level(name, groups, truth))
-    of_label = probabilities[np.arange(len(labels)), labels]
-    return SourceCalibration(source=source, temperature=temperature, truth=_stored(of_label), levels=tuple(levels))
 
 
 def _level(name: str, probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> LevelScores:
