@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mpfgvc.evaluation.evaluate import judged
-from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
+from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from side_by_side import Comparison, compare_memory, compare_time, comparison, peak_megabytes, report
 
 CLASSES, BATCH, BATCHES = 8142, 32, 6
@@ -41,8 +41,7 @@ class Sparse:
             source: SourceMetrics.of(np.concatenate(rows), labels, len(self.classes))
             for source, rows in self.rows.items()
         }
-        answers = Answers(paths=(), classes=self.classes, sources=sources)
-        evaluation = Evaluation(split="test", answers=answers)
+        evaluation = Evaluation(split="test", paths=(), classes=self.classes, sources=sources)
         evaluation.to_dict()
         evaluation.main.mistakes(5)
 

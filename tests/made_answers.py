@@ -25,11 +25,9 @@ def evaluation_of(
     metrics = metrics_of(pairs, len(classes))
     return Evaluation(
         split="test",
-        answers=Answers(
-            paths=tuple(f"{number}.jpg" for number in range(metrics.count)),
-            classes=tuple(classes),
-            sources=dict.fromkeys(sources, metrics),
-        ),
+        paths=tuple(f"{number}.jpg" for number in range(metrics.count)),
+        classes=tuple(classes),
+        sources=dict.fromkeys(sources, metrics),
     )
 
 

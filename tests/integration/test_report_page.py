@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from mpfgvc.data.samples import Sample
-from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
+from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import write_report
 
 if TYPE_CHECKING:
@@ -42,11 +42,9 @@ def evaluation_of(true: list[int], guess: list[int], classes: tuple[str, ...]) -
     rows = np.stack([guesses, 1 + (labels != guesses), probability, truth], axis=1)
     return Evaluation(
         split="test",
-        answers=Answers(
-            paths=tuple(f"/set/{classes[label][:3]}/{number}.jpg" for number, label in enumerate(true)),
-            classes=classes,
-            sources={"fusion": SourceMetrics.of(rows, labels, len(classes))},
-        ),
+        paths=tuple(f"/set/{classes[label][:3]}/{number}.jpg" for number, label in enumerate(true)),
+        classes=classes,
+        sources={"fusion": SourceMetrics.of(rows, labels, len(classes))},
     )
 
 

@@ -109,11 +109,6 @@ def add_device(parser: ArgumentParser) -> None:
         default="auto",
         help="where to compute; auto takes an accelerator if there is one (default: auto)",
     )
-    add_precision(parser)
-
-
-def add_precision(parser: ArgumentParser) -> None:
-    """`--precision`."""
     parser.add_argument(
         "--precision",
         choices=get_args(Precision),

@@ -26,7 +26,7 @@ from mpfgvc.data.samples import PhotoSet, Samples, Split, counted
 from mpfgvc.data.transforms import eval_transform
 from mpfgvc.distributed import gather, start_fabric
 from mpfgvc.errors import CheckpointError, DataError
-from mpfgvc.evaluation.metrics import Answers, Evaluation, LeftOut, SourceMetrics
+from mpfgvc.evaluation.metrics import Evaluation, LeftOut, SourceMetrics
 from mpfgvc.evaluation.report import ReportPhotos, write_report
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
 from mpfgvc.inference.answering import Calibration
@@ -115,11 +115,6 @@ def evaluate_photos(
     classes = tuple(inference.network.classes)
     rows = np.stack(list(found.values())) if found else np.zeros((0, len(sources), 4))
     truth = labels[list(found)].numpy()
-    answers = Answers(
-        paths=tuple(str(loader.photographs[index].path) for index in found),
-        classes=classes,
-        sources={name: SourceMetrics.of(rows[:, column], truth, len(classes)) for column, name in enumerate(sources)},
-    )
     notes = []
     if unreadable:
         notes.append(counted("photographs that cannot be read, left out", unreadable, len(found) + len(unreadable)))
@@ -127,7 +122,9 @@ def evaluate_photos(
             raise DataError(f"{notes[0]}; replace them, there is nothing else to evaluate")
     return Evaluation(
         split=split,
-        answers=answers,
+        paths=tuple(str(loader.photographs[index].path) for index in found),
+        classes=classes,
+        sources={name: SourceMetrics.of(rows[:, column], truth, len(classes)) for column, name in enumerate(sources)},
         prediction=inference.network.prediction,
         precision=inference.compute.precision,
         left_out=LeftOut(unreadable=unreadable),
@@ -199,8 +196,7 @@ def evaluate_embeddings(
     metrics = {
         name: SourceMetrics.of(judged(getattr(logits, name), truth), truth.numpy(), len(classes)) for name in sources
     }
-    answers = Answers(paths=(), classes=classes, sources=metrics)
-    return Evaluation(split=split, answers=answers, prediction=network.prediction)
+    return Evaluation(split=split, paths=(), classes=classes, sources=metrics, prediction=network.prediction)
 
 
 def absent_classes(classes: Sequence[str], labels: NDArray[np.int64]) -> list[str]:

@@ -154,21 +154,6 @@ class HierarchicalMetrics:
     farthest: int
     """The distance of classes that never meet."""
 
-    @classmethod
-    def of(cls, metrics: SourceMetrics, taxonomy: Taxonomy) -> Self:
-        """The metrics of the answers of one source."""
-        by_distance = [0] * (len(taxonomy.levels) + 2)
-        for true, predicted, count in metrics.pairs:
-            by_distance[taxonomy.distance(true, predicted)] += count
-        right = np.cumsum(by_distance[:-1]) / max(1, metrics.count)
-        wrong = sum(by_distance[1:])
-        far = sum(distance * count for distance, count in enumerate(by_distance))
-        return cls(
-            accuracy=dict(zip(taxonomy.names, right.tolist(), strict=True)),
-            mistake_distance=far / wrong if wrong else None,
-            farthest=len(taxonomy.levels) + 1,
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
@@ -191,11 +176,10 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
+class Evaluation(Answers):
     """Metrics of each source of logits; the main one is what the model answers with (the paper: fusion)."""
 
     split: str
-    answers: Answers
     prediction: Source = "fusion"
     """The source that the model answers with."""
     set: Literal["run", "external"] = "run"
@@ -206,16 +190,6 @@ class Evaluation:
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: tuple[str, ...] = ()
     """Lines for people: what was left out and why, how the photographs were chosen."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the logits."""
-        return self.answers.classes
-
-    @property
-    def sources(self) -> Mapping[str, SourceMetrics]:
-        """The metrics of each source."""
-        return self.answers.sources
 
     @property
     def main_source(self) -> str:
@@ -234,28 +208,24 @@ class Evaluation:
 
     @property
     def top1(self) -> float:
-        """Share of photographs whose best guess is right. 0..1."""
+        """Share of photographs whose best guess is right. 0..1"""
         return self.main.top1
-
-    @property
-    def top5(self) -> float:
-        """Share of photographs whose five best guesses hold the right class. 0..1."""
-        return self.main.top5
-
-    @property
-    def mean_class(self) -> float:
-        """Mean of the accuracies of the classes that have photographs. 0..1."""
-        return self.main.mean_class
 
     @property
     def hierarchy(self) -> HierarchicalMetrics | None:
         """How far the answers are from the truth in the taxonomy; None for a model without one."""
-        return None if self.taxonomy is None else HierarchicalMetrics.of(self.main, self.taxonomy)
-
-    @property
-    def absent_classes(self) -> tuple[str, ...]:
-        """The classes of which no photograph was evaluated."""
-        return tuple(self.classes[label] for label in np.flatnonzero(self.main.totals() == 0))
+        if self.taxonomy is None:
+            return None
+        by_distance = np.zeros(len(self.taxonomy.levels) + 2, np.int64)
+        for true, predicted, count in self.main.pairs:
+            by_distance[self.taxonomy.distance(true, predicted)] += count
+        right = np.cumsum(by_distance[:-1]) / max(1, self.count)
+        wrong, far = by_distance[1:].sum(), by_distance @ np.arange(len(by_distance))
+        return HierarchicalMetrics(
+            accuracy=dict(zip(self.taxonomy.names, right.tolist(), strict=True)),
+            mistake_distance=float(far / wrong) if wrong else None,
+            farthest=len(self.taxonomy.levels) + 1,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The document of `mpfgvc evaluate --json`."""
@@ -270,7 +240,7 @@ class Evaluation:
             "sources": {name: metrics.to_dict() for name, metrics in self.sources.items()},
             **({} if hierarchy is None else {"hierarchy": asdict(hierarchy)}),
             "left_out": self.left_out.to_dict(),
-            "absent_classes": list(self.absent_classes),
+            "absent_classes": [self.classes[label] for label in np.flatnonzero(self.main.totals() == 0)],
             "notes": list(self.notes),
         }
 

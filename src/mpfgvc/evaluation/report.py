@@ -143,8 +143,8 @@ def write_report(
     """
     target, main, sources = make_folder(Path(folder)), evaluation.main, evaluation.sources
     columns = (main.labels, main.guesses, main.probability, main.truth, main.ranks)
-    answers, root = evaluation.answers, None if photos is None else photos.root
-    rows = zip(answers.paths, answers.below(root).paths, *(column.tolist() for column in columns), strict=True)
+    root = None if photos is None else photos.root
+    rows = zip(evaluation.paths, evaluation.below(root).paths, *(column.tolist() for column in columns), strict=True)
     judged = [Judged(number, *row) for number, row in enumerate(rows)]
     wrong = sorted((photo for photo in judged if photo.true != photo.guess), key=lambda photo: -photo.probability)
     pairs, bins = confused_pairs(main), reliability(main.probability, main.right)

@@ -203,7 +203,7 @@ def _carry_out(job: Job) -> None:
         train(job.config, out=folder.path)
     if job.split != "test":
         evaluation = evaluate(folder.path, split=job.split, device=job.config.device)
-        save_answers(evaluation.answers.below(dataset_root(job.config.data)), folder.predictions(job.split))
+        save_answers(evaluation.below(dataset_root(job.config.data)), folder.predictions(job.split))
 
 
 def _recorded_peak(folder: RunFolder) -> int | None:

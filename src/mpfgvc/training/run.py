@@ -220,7 +220,7 @@ def _tested(
     evaluation = evaluate(folder.path, root=root, manifest=manifest, device=config.device)
     if Processes.here().is_first:
         data = moved(config.data, root=root, manifest=manifest)
-        save_answers(evaluation.answers.below(dataset_root(data)), folder.predictions("test"))
+        save_answers(evaluation.below(dataset_root(data)), folder.predictions("test"))
         folder.save_evaluation(evaluation.to_dict())
     return replace(run, metrics=evaluation)
 

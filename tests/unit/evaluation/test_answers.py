@@ -19,16 +19,13 @@ def test_what_is_written_is_read_and_the_sources_stay_apart(tmp_path: Path) -> N
     save_answers(ANSWERS, tmp_path / "p.csv")
     read = load_answers(tmp_path / "p.csv")
     assert (read.paths, read.classes) == (ANSWERS.paths, ANSWERS.classes)
+    assert read.sources["vision"].right.tolist() == [True, False, True]
+    assert read.sources["fusion"].right.tolist() == [False, True, True]
     for source, metrics in ANSWERS.sources.items():
         for name in ("labels", "guesses", "ranks", "probability", "truth"):
             assert (getattr(read.sources[source], name) == getattr(metrics, name)).all()
     heading = (tmp_path / "p.csv").read_text(errors="surrogateescape").split("\n")[0]
     assert heading.startswith("path,label,vision,fusion,vision_probability,vision_truth,vision_rank,fusion_pr")
-
-
-def test_a_source_is_right_where_it_names_the_class() -> None:
-    assert ANSWERS.sources["vision"].right.tolist() == [True, False, True]
-    assert ANSWERS.sources["fusion"].right.tolist() == [False, True, True]
 
 
 def test_paths_start_from_the_root_unless_the_photograph_is_elsewhere() -> None:
@@ -49,11 +46,4 @@ def test_another_file_is_refused_by_its_name(tmp_path: Path, text: str, reason: 
     (tmp_path / "p.csv").write_text(text)
     line = rf"p\.csv is not a table of predictions: .*({reason}).*; restore the file"
     with pytest.raises(CheckpointError, match=line):
-        load_answers(tmp_path / "p.csv")
-
-
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    save_answers(ANSWERS, tmp_path / "p.csv")
-    (tmp_path / "p.csv").write_text("path,label,vision\na,b,b\n")
-    with pytest.raises(CheckpointError, match=r"p\.csv"):
         load_answers(tmp_path / "p.csv")

@@ -100,7 +100,7 @@ def evaluate_a_share(rank, port, samples, queue):
 def facts(evaluation):
     """All that an evaluation says, for a comparison by `==`."""
     columns = {name: value.tolist() for name, value in vars(evaluation.main).items() if name != "classes"}
-    return evaluation.to_dict(), evaluation.left_out, evaluation.answers.paths, columns
+    return evaluation.to_dict(), evaluation.left_out, evaluation.paths, columns
 
 
 def test_two_processes_leave_out_and_count_what_one_does(samples, free_port):

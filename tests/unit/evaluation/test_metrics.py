@@ -1,5 +1,7 @@
 """What is kept of the logits, and accuracies against formulas written independently in numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,7 @@ from tests.made_answers import evaluation_of, metrics_of
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.errors import DataError
 from mpfgvc.evaluation.evaluate import judged
-from mpfgvc.evaluation.metrics import Answers, Evaluation, HierarchicalMetrics, LeftOut, SourceMetrics
-
-CLASSES = tuple("abcdefg")
+from mpfgvc.evaluation.metrics import LeftOut, SourceMetrics
 
 
 def logits_and_labels(count: int = 53) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,26 +20,15 @@ def logits_and_labels(count: int = 53) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, torch.randint(0, 6, (count,), generator=generator)
 
 
-def scored(logits: torch.Tensor, labels: torch.Tensor) -> SourceMetrics:
-    parts = [judged(logits[i : i + 8], labels[i : i + 8]) for i in range(0, len(labels), 8)]
-    return SourceMetrics.of(np.concatenate(parts), labels.numpy(), logits.shape[1])
-
-
 def test_probabilities_and_ranks_equal_those_of_a_softmax_and_a_stable_sort() -> None:
     logits, labels = logits_and_labels()
-    values = logits.numpy()
+    values = logits.numpy() / 2
     shares = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
-    for row, label, share, found in zip(values, labels.tolist(), shares, judged(logits, labels), strict=True):
+    rows = judged(logits, labels, temperature=2.0)
+    for row, label, share, found in zip(values, labels.tolist(), shares, rows, strict=True):
         order = np.argsort(-row, kind="stable").tolist()  # of equal logits the lower index comes first
         assert found[:2].tolist() == [order[0], order.index(label) + 1]
         assert found[2:] == pytest.approx([share[order[0]], share[label]], rel=1e-5)
-
-
-def test_a_temperature_changes_the_probabilities_and_no_rank() -> None:
-    logits, labels = torch.tensor([[2.0, 4.0, 0.0]]), torch.tensor([0])
-    plain, mild = judged(logits, labels)[0], judged(logits, labels, temperature=2.0)[0]
-    assert plain[:2].tolist() == mild[:2].tolist() == [1, 2]
-    assert mild[2] == pytest.approx(np.exp(2) / (np.exp(1) + np.exp(2) + 1), rel=1e-5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -52,7 +41,8 @@ def test_logits_that_are_not_finite_are_refused(value: float) -> None:
 
 def test_accuracies_and_pairs_equal_those_of_a_dense_confusion_matrix_and_a_stable_sort() -> None:
     logits, labels = logits_and_labels()
-    metrics, truth = scored(logits, labels), labels.numpy()
+    truth = labels.numpy()
+    metrics = SourceMetrics.of(judged(logits, labels), truth, 7)
     order = np.argsort(-logits.numpy(), axis=1, kind="stable")
     confusion = np.zeros((7, 7), dtype=int)
     np.add.at(confusion, (truth, order[:, 0]), 1)
@@ -68,21 +58,10 @@ def test_accuracies_and_pairs_equal_those_of_a_dense_confusion_matrix_and_a_stab
     )
 
 
-def test_with_fewer_than_five_classes_the_right_one_is_always_among_the_best() -> None:
-    metrics = scored(torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 0]))
-    assert (metrics.top1, metrics.top5) == (0.5, 1.0)
-
-
 def test_nothing_scored_gives_zeros_and_no_nan() -> None:
-    evaluation = evaluation_of({}, CLASSES)
-    assert (evaluation.count, evaluation.top1, evaluation.top5, evaluation.mean_class) == (0, 0, 0, 0)
-    assert evaluation.absent_classes == CLASSES
-
-
-def test_a_class_without_photographs_is_absent_and_does_not_count_in_the_mean() -> None:
-    evaluation = evaluation_of({(0, 0): 1, (2, 0): 1, (2, 2): 1}, "abc")
-    assert evaluation.absent_classes == ("b",)
-    assert evaluation.mean_class == 0.75
+    document = evaluation_of({}, "abc").to_dict()
+    assert [document[name] for name in ("count", "top1", "top5", "mean_class")] == [0, 0, 0, 0]
+    assert document["absent_classes"] == ["a", "b", "c"]
 
 
 def test_the_most_frequent_mistakes_come_first() -> None:
@@ -91,30 +70,23 @@ def test_the_most_frequent_mistakes_come_first() -> None:
     assert len(metrics.mistakes()) == 4
 
 
-TREE = Taxonomy(levels=("genus", "family"), groups=(("A", "A", "B", "C"), ("F", "F", "F", "G")))
-
-
 def test_accuracy_rises_with_the_level_and_mistakes_have_a_mean_distance() -> None:
-    found = HierarchicalMetrics.of(metrics_of({(0, 0): 5, (0, 1): 2, (2, 0): 1, (3, 0): 1, (3, 3): 1}, 4), TREE)
-    assert found.accuracy == pytest.approx({"class": 0.6, "genus": 0.8, "family": 0.9})
-    assert found.mistake_distance == (2 * 1 + 1 * 2 + 1 * 3) / 4
-    assert found.farthest == 3
-    assert HierarchicalMetrics.of(metrics_of({(1, 1): 3}, 4), TREE).mistake_distance is None
+    tree = Taxonomy(levels=("genus", "family"), groups=(("A", "A", "B", "C"), ("F", "F", "F", "G")))
+    pairs = {(0, 0): 5, (0, 1): 2, (2, 0): 1, (3, 0): 1, (3, 3): 1}
+    found = replace(evaluation_of(pairs, "abcd"), taxonomy=tree).to_dict()["hierarchy"]
+    assert found["accuracy"] == pytest.approx({"class": 0.6, "genus": 0.8, "family": 0.9})
+    assert (found["mistake_distance"], found["farthest"]) == ((2 * 1 + 1 * 2 + 1 * 3) / 4, 3)
+    right = replace(evaluation_of({(1, 1): 3}, "abcd"), taxonomy=tree).hierarchy
+    assert right is not None
+    assert right.mistake_distance is None
 
 
-def test_the_document_counts_what_was_left_out_and_names_absent_classes() -> None:
-    sources = {"vision": metrics_of({(0, 1): 2}, 3), "fusion": metrics_of({(0, 0): 1, (0, 1): 1}, 3)}
-    evaluation = Evaluation(
-        split="test",
-        answers=Answers(paths=("1", "2"), classes=("a", "b", "c"), sources=sources),
-        set="external",
-        precision="bf16",
-        left_out=LeftOut(unreadable=("a.jpg",), added=("b.jpg", "c.jpg")),
-        notes=("a note",),
-    )
-    document = evaluation.to_dict()
+def test_the_document_counts_what_was_left_out_and_a_class_without_photographs_is_in_no_mean() -> None:
+    made = evaluation_of({(0, 0): 1, (2, 0): 1, (2, 2): 1}, "abc")
+    left_out = LeftOut(unreadable=("a.jpg",), added=("b.jpg", "c.jpg"))
+    document = replace(made, set="external", precision="bf16", left_out=left_out, notes=("a note",)).to_dict()
     assert document["left_out"] == {"unreadable": 1, "missing": 0, "trained_on": 0, "added": 2, "copies": 0}
-    assert document["absent_classes"] == ["b", "c"]
+    assert (document["absent_classes"], document["mean_class"]) == (["b"], 0.75)
     assert (document["set"], document["precision"], document["notes"]) == ("external", "bf16", ["a note"])
-    assert (document["count"], document["top1"], document["sources"]["vision"]["top1"]) == (2, 0.5, 0.0)
+    assert (document["count"], document["sources"]["fusion"]["top1"]) == (3, 2 / 3)
     assert "hierarchy" not in document

@@ -13,7 +13,7 @@ from tests.made_answers import evaluation_of, metrics_of
 
 from mpfgvc.data.taxonomy import Taxonomy
 from mpfgvc.evaluation.evaluate import judged
-from mpfgvc.evaluation.metrics import Answers, Evaluation, SourceMetrics
+from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from mpfgvc.evaluation.report import PAIRS, POINTS, SUSPECTS, accuracy_by_coverage, order_by_likeness, write_report
 
 TABLES = ("wrong.csv", "pairs.csv", "per_class.csv", "confusion_fusion.csv", "reliability.csv", "coverage.csv")
@@ -32,7 +32,9 @@ def of_logits(classes, true, logits):
     groups = (tuple(f"genus {label // 3}" for label in range(len(classes))),)
     return Evaluation(
         split="test",
-        answers=Answers(paths=paths, classes=tuple(classes), sources=sources),
+        paths=paths,
+        classes=tuple(classes),
+        sources=sources,
         taxonomy=Taxonomy(levels=("genus",), groups=groups),
     )
 
@@ -108,8 +110,8 @@ def test_the_page_says_what_it_is_of_and_counts_what_it_has_no_room_for(drawn):
 def test_suspects_come_by_the_doubt_about_their_label(tmp_path):
     found = np.array([(0, 1, 0.9, 0.9), (1, 2, 0.6, 0.3), (0, 3, 0.7, 0.01), (1, 2, 0.95, 0.04), (0, 2, 0.5, 0.4)])
     sources = {"fusion": SourceMetrics.of(found, np.array([0, 0, 1, 2, 1]), 3)}
-    answers = Answers(paths=tuple("12345"), classes=("auk", "tern", "wren"), sources=sources)
-    write_report(Evaluation(split="test", answers=answers), tmp_path)
+    classes = ("auk", "tern", "wren")
+    write_report(Evaluation(split="test", paths=tuple("12345"), classes=classes, sources=sources), tmp_path)
     data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "index.html").read_text())[1])
     assert [row[0] for row in data["suspects"]] == ["3", "4", "2", "5"]
     assert [row[0] for row in data["wrong"]] == ["4", "3", "2", "5"]
