@@ -202,9 +202,12 @@ def _stored_test(folder: RunFolder, config: Config) -> Evaluation | None:
     if not folder.evaluation.exists():
         return None
     classes = load_photos(folder.photographs).classes
+    answers = load_answers(folder.predictions("test"), classes)
     return Evaluation(
         split="test",
-        answers=load_answers(folder.predictions("test"), classes),
+        paths=answers.paths,
+        classes=answers.classes,
+        sources=answers.sources,
         prediction=config.model.prediction,
         taxonomy=taxonomy_of_run(folder, classes),
     )
