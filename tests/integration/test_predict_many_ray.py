@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 
-from mpfgvc.errors import CheckpointError
-from mpfgvc.scale.jobs import Job, Task, WorkerOptions, open_job
+from mpfgvc.errors import CheckpointError, DataError
+from mpfgvc.scale.jobs import Job, Task, open_job
 from mpfgvc.scale.ray_engine import Cluster, compute_with_ray
 
 pytestmark = [
@@ -86,7 +86,7 @@ def test_an_actor_that_is_killed_is_replaced_and_no_row_is_lost_or_doubled(
 ) -> None:
     killed = []
     with _job(tmp_path / "out", finished, many) as job:
-        for _ in compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=2)):
+        for _ in compute_with_ray(job, job.missing(), Cluster(address=cluster, actors=2)):
             if len(killed) < 2:
                 killed += _actors()[:1]
                 os.kill(killed[-1], signal.SIGKILL)
@@ -100,7 +100,21 @@ def test_what_stops_an_actor_is_one_line(cli: Cli, cluster: str, finished: Path,
         begun = tmp_path / "out" / "_job.json"
         begun.write_text(json.dumps(json.loads(begun.read_text()) | {"part_size": 5}))
         with pytest.raises(CheckpointError, match="is not the folder of this job any more"):
-            list(compute_with_ray(job, job.missing(), WorkerOptions(), Cluster(address=cluster, actors=1)))
+            list(compute_with_ray(job, job.missing(), Cluster(address=cluster, actors=1)))
+
+
+def test_a_part_that_kills_its_process_every_time_ends_the_job(
+    cluster: str, finished: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Deadly:
+        def __init__(self, *_: object) -> None: ...
+
+        def __call__(self, batch: object) -> object:
+            os._exit(1)
+
+    monkeypatch.setattr("mpfgvc.scale.ray_engine.PartActor", Deadly)
+    with _job(tmp_path / "out", finished, many) as job, pytest.raises(DataError, match="ended its process 4 times"):
+        list(compute_with_ray(job, [0], Cluster(address=cluster, actors=1)))
 
 
 def _on(cluster: str) -> list[str]:
@@ -114,7 +128,7 @@ def _job(out: Path, finished: Path, many: Path) -> Iterator[Job]:
     from mpfgvc.data.listing import photo_names
 
     names = photo_names([f"{many}/photos", f"{many}/broken.png"], lambda _: None)
-    with open_job(out, Task.of("guesses", str(finished)), names, part_size=4) as job:
+    with open_job(out, Task(what="guesses", model=str(finished)).begun()[0], names, part_size=4) as job:
         yield job
 
 

@@ -89,7 +89,14 @@ def _run_many(options: Namespace) -> int:
         raise ConfigError("a folder of embeddings needs photographs; name some after the model")
     from mpfgvc.scale.jobs import Task
 
-    return run_many(options, Task.of("embeddings", options.model, precision=options.precision))
+    task = Task(
+        what="embeddings",
+        model=options.model,
+        precision=options.precision,
+        device=options.device,
+        batch_size=options.batch_size,
+    )
+    return run_many(options, task)
 
 
 COMMAND = Command(name="embed", add_options=_add_options, run=_run, interrupted="interrupted; no file is half written")

@@ -16,7 +16,7 @@ from mpfgvc.progress import Bar, say
 from mpfgvc.terms import RAY
 
 if TYPE_CHECKING:
-    from mpfgvc.scale.jobs import Job, Task, WorkerOptions
+    from mpfgvc.scale.jobs import Job, Task
 
 _OF_RAY = ("address", "actors", "actor_cores")
 _NUMBERS = ("part-size", "actors", "actor-cores")
@@ -63,19 +63,23 @@ def run_many(options: Namespace, task: Task) -> int:
     given = [name for name in _NUMBERS if getattr(options, name.replace("-", "_")) is not None]
     check_positive(options, *given)
     from mpfgvc.data.listing import photo_names
-    from mpfgvc.scale.jobs import WorkerOptions, open_job, summary
+    from mpfgvc.scale.jobs import open_job, summary
 
-    for note in task.notes:
+    task, notes_of_rules = task.begun()
+    for note in notes_of_rules:
         say(note)
     notes: list[str] = []
-    workers = WorkerOptions(device=options.device, batch_size=options.batch_size)
     names = photo_names(options.photos, notes.append)
     with open_job(Path(options.out), task, names, part_size=options.part_size) as job:
-        _carry_out(job, workers, options)
+        _compute(job, options)
         found = summary(job)
     for note in notes:
         say(note)
-    _say_summary(options, found.count, found.unreadable, found.unsure)
+    say(f"{found.count - found.unreadable} of {found.count} photographs computed in {options.precision}")
+    if getattr(options, "abstain", None) is not None:
+        say(f"{found.unsure} of {found.count - found.unreadable} answers are unsure")
+    if found.unreadable:
+        say(f"{found.unreadable} of {found.count} photographs cannot be read, for the reasons in the column error")
     if options.json:
         output.write_json({"folder": str(options.out), "parts": job.parts, **vars(found)})
     else:
@@ -84,21 +88,21 @@ def run_many(options: Namespace, task: Task) -> int:
     return 2 if found.unreadable else 0
 
 
-def _carry_out(job: Job, workers: WorkerOptions, options: Namespace) -> None:
+def _compute(job: Job, options: Namespace) -> None:
     """Compute what is missing, with a bar; on a cluster if one was asked for."""
     from mpfgvc.scale.jobs import PartWorker
 
     missing, total = job.missing(), len(job.names)
-    done = total - sum(len(job.names_of(number)) for number in missing)
+    done = total - sum(len(job.names_of(index)) for index in missing)
     if done:
         say(f"{done} of {total} photographs are done already")
     if options.engine == RAY:
         from mpfgvc.scale.ray_engine import Cluster, compute_with_ray
 
         cluster = Cluster(address=options.address, actors=options.actors, cores=options.actor_cores)
-        written = compute_with_ray(job, missing, workers, cluster)
+        written = compute_with_ray(job, missing, cluster)
     else:
-        written = map(PartWorker(job, workers).write, missing)
+        written = map(PartWorker(job).write, missing)
     bar = Bar(job.task.what, total=total, done=done)
     try:
         for photographs in written:
@@ -107,11 +111,3 @@ def _carry_out(job: Job, workers: WorkerOptions, options: Namespace) -> None:
         say(f"what is done stays in {job.folder}; the same command goes on")
         raise
     bar.close()
-
-
-def _say_summary(options: Namespace, total: int, unreadable: int, unsure: int) -> None:
-    say(f"{total - unreadable} of {total} photographs computed in {options.precision}")
-    if getattr(options, "abstain", None) is not None:
-        say(f"{unsure} of {total - unreadable} answers are unsure")
-    if unreadable:
-        say(f"{unreadable} of {total} photographs cannot be read, for the reasons in the column error")

@@ -97,14 +97,16 @@ def _write_folder(options: Namespace, rules: AnswerRules) -> int:
         raise ConfigError("--threads is not for -o, which takes all cores; leave it out")
     from mpfgvc.scale.jobs import Task
 
-    task = Task.of(
-        "guesses",
-        options.model,
+    task = Task(
+        what="guesses",
+        model=options.model,
         source=options.source,
         precision=options.precision,
         engine=None if options.engine == RAY else options.engine,
         top=options.top,
         rules=rules,
+        device=options.device,
+        batch_size=options.batch_size,
     )
     return run_many(options, task)
 

@@ -22,14 +22,14 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.samples import Photograph
-from mpfgvc.errors import CheckpointError, DataError, check_at_least, one_line
+from mpfgvc.errors import CheckpointError, DataError, one_line
 from mpfgvc.files import claim_folder, file_digest, make_folder, new_file, pyarrow_for, stored_digest, write_text
 from mpfgvc.inference.answering import Answering, AnswerRules, ModelFacts, Prediction
 from mpfgvc.inference.backends import check_options
@@ -48,74 +48,42 @@ _WORDS = {"photographs": "other photographs", "model": "another model", "format"
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """What a worker computes with; `cores` None leaves all of the machine's to it."""
-
-    device: Device = "auto"
-    batch_size: int = 32
-    cores: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is computed about each photograph. `model` is where the model is, `digest` what it is.
-
-    `notes` are lines for people about what the rules cannot promise.
-    """
+    """What is computed about each photograph, with which model: where it is, and by its digest what it is."""
 
     what: Literal["guesses", "embeddings"]
     model: str
-    digest: str
-    source: Source
+    digest: str = ""
+    source: Source | None = None
     precision: Precision = "fp32"
     engine: Engine | None = None
     top: int = 5
     rules: AnswerRules = field(default_factory=AnswerRules)
-    notes: tuple[str, ...] = ()
+    device: Device = "auto"
+    batch_size: int = 32
 
-    @classmethod
-    def of(
-        cls,
-        what: Literal["guesses", "embeddings"],
-        model: str,
-        *,
-        source: Source | None = None,
-        precision: Precision = "fp32",
-        engine: Engine | None = None,
-        top: int = 5,
-        rules: AnswerRules | None = None,
-    ) -> Self:
-        """The task for a run folder, a model folder, a repository of the hub, or a .onnx file.
+    def begun(self) -> tuple[Self, tuple[str, ...]]:
+        """This task with the model as it is now, and lines for people about what its rules cannot promise.
 
         Raises CheckpointError for a model that is missing, ConfigError for rules that it cannot keep.
         """
-        check_at_least(1, "top", top)
-        check_options(model, engine=engine, precision=precision)
-        answering = Answering(_facts_of(model), rules, source=source)
-        return cls(
-            what=what,
-            model=model if model.startswith(HUB) else str(Path(model).absolute()),
-            digest=_digest_of(model),
-            source=answering.source,
-            precision=precision,
-            engine=engine,
-            top=top,
-            rules=answering.rules,
-            notes=answering.notes,
-        )
+        check_options(self.model, engine=self.engine, precision=self.precision)
+        answering = Answering(_facts_of(self.model), self.rules, source=self.source)
+        model = self.model if self.model.startswith(HUB) else str(Path(self.model).absolute())
+        return replace(self, model=model, digest=_digest_of(model), source=answering.source), answering.notes
 
-    def predictor(self, options: WorkerOptions) -> Predictor:
+    def predictor(self, cores: int | None) -> Predictor:
         """The model. Raises CheckpointError if the one that is there, on this machine, is another one."""
         if _digest_of(self.model) != self.digest:
             rule = "is not the model that the job began with"
             raise CheckpointError(f"{self.model} {rule}; it was changed, or differs between machines")
         return Predictor.from_pretrained(
             self.model,
-            device=options.device,
+            device=self.device,
             source=self.source,
             precision=self.precision,
             engine=self.engine,
-            threads=options.cores if self.model.endswith(".onnx") else None,
+            threads=cores if self.model.endswith(".onnx") else None,
             rules=self.rules,
         )
 
@@ -143,20 +111,20 @@ class Job:
         """How many parts it has."""
         return -(-len(self.names) // self.part_size)
 
-    def part(self, number: int) -> Path:
+    def part(self, index: int) -> Path:
         """The file of a part."""
-        return self.folder / f"part-{number:08d}.parquet"
+        return self.folder / f"part-{index:08d}.parquet"
 
-    def names_of(self, number: int) -> tuple[str, ...]:
+    def names_of(self, index: int) -> tuple[str, ...]:
         """The names of the photographs of a part."""
-        return self.names[number * self.part_size : (number + 1) * self.part_size]
+        return self.names[index * self.part_size : (index + 1) * self.part_size]
 
     def missing(self) -> list[int]:
         """The parts that are not there, in order."""
         there = {file.name for file in self.folder.iterdir()}
-        return [number for number in range(self.parts) if self.part(number).name not in there]
+        return [index for index in range(self.parts) if self.part(index).name not in there]
 
-    def refuse_if_gone(self) -> None:
+    def check_there(self) -> None:
         """Raise CheckpointError if the folder is that of another job by now: who is late must not write."""
         if _read(self.folder) != self.to_dict():
             raise CheckpointError(f"{self.folder} is not the folder of this job any more; it was begun anew")
@@ -168,42 +136,42 @@ class Job:
 
 
 class PartWorker:
-    """Computes parts of one job, on one machine or in an actor of a cluster. The model is loaded once."""
+    """Computes parts of one job, on one machine or in an actor of a cluster. The model is loaded once.
 
-    def __init__(self, job: Job, options: WorkerOptions) -> None:
-        self.job, self.options = job, options
+    `cores` None leaves all of the machine's to it.
+    """
 
-    def write(self, number: int) -> int:
+    def __init__(self, job: Job, cores: int | None = None) -> None:
+        self.job, self.cores = job, cores
+
+    def write(self, index: int) -> int:
         """Compute and write a part, unless it is there; the number of its photographs.
 
         Raises CheckpointError for a model that is missing, damaged or another one, OutputError.
         """
-        file, names = self.job.part(number), self.job.names_of(number)
+        file, names = self.job.part(index), self.job.names_of(index)
         if not file.exists():
             table = self._table(names, [Photograph(path=self.job.base / name) for name in names])
-            self.job.refuse_if_gone()
+            self.job.check_there()
             with new_file(file) as part:
                 pyarrow_for(_WHAT).parquet.write_table(table, part)
         return len(names)
 
     def _table(self, names: Sequence[str], photographs: Sequence[Photograph]) -> Any:
-        task, predictor, size = self.job.task, self._predictor, self.options.batch_size
+        task, predictor, cores = self.job.task, self._predictor, self.cores
         if task.what == "guesses":
-            predictions = predictor.predict_files(
-                photographs, top=task.top, batch_size=size, workers=self.options.cores
-            )
+            predictions = predictor.predict_files(photographs, top=task.top, batch_size=task.batch_size, workers=cores)
             return _guess_table(names, photographs, predictions, task.rules)
-        embedded = predictor.embed_files(photographs, batch_size=size, workers=self.options.cores)
-        about = about_embeddings(width=predictor.backend.width, model=predictor.digest)
-        return _embedding_table(names, embedded, width=predictor.backend.width, about=about)
+        embedded = predictor.embed_files(photographs, batch_size=task.batch_size, workers=cores)
+        return _embedding_table(names, embedded, width=predictor.backend.width, model=predictor.digest)
 
     @cached_property
     def _predictor(self) -> Predictor:
-        predictor = self.job.task.predictor(self.options)
-        if self.options.cores is not None and not self.job.task.model.endswith(".onnx"):
+        predictor = self.job.task.predictor(self.cores)
+        if self.cores is not None and not self.job.task.model.endswith(".onnx"):
             import torch
 
-            torch.set_num_threads(self.options.cores)
+            torch.set_num_threads(self.cores)
         return predictor
 
 
@@ -219,8 +187,8 @@ class Summary:
 def summary(job: Job) -> Summary:
     """What the parts hold. Raises DataError naming one that is damaged."""
     unreadable = unanswered = 0
-    for number in range(job.parts):
-        file, rows = job.part(number), len(job.names_of(number))
+    for index in range(job.parts):
+        file, rows = job.part(index), len(job.names_of(index))
         try:
             table = pyarrow_for(_WHAT).parquet.ParquetFile(file).read()
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
@@ -242,7 +210,7 @@ def open_job(folder: Path, task: Task, names: Iterable[str], *, part_size: int |
     holds something else, that another process works in, or a job of another model, other photographs or
     options.
     """
-    _refuse_strangers(folder)
+    _check_strangers(folder)
     chosen = tuple(names)
     if not chosen:
         raise DataError("there are no photographs; name files, folders, globs or tables")
@@ -256,7 +224,7 @@ def open_job(folder: Path, task: Task, names: Iterable[str], *, part_size: int |
             if begun is None:
                 write_text(folder / JOB, json.dumps(job.to_dict(), indent=1) + "\n")
             else:
-                _refuse_other(folder, begun, job.to_dict())
+                _check_same(folder, begun, job.to_dict())
             yield job
     finally:
         if is_new:
@@ -285,7 +253,7 @@ def _digest_of(model: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _refuse_strangers(folder: Path) -> None:
+def _check_strangers(folder: Path) -> None:
     """Refuse a folder that holds anything but a job, or the beginning of one."""
     if not folder.is_dir() or (folder / JOB).exists():
         return
@@ -312,7 +280,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     return document
 
 
-def _refuse_other(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_same(folder: Path, begun: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuse to go on with a job that is about something else; says the first difference."""
     for name, value in wanted.items():
         before: Any = begun.get(name)
@@ -350,9 +318,7 @@ def _guess_row(name: str, photo: Photograph, each: Prediction) -> dict[str, Any]
     return row
 
 
-def _embedding_table(
-    names: Sequence[str], embedded: Iterable[Embedded], *, width: int, about: dict[bytes, bytes]
-) -> Any:
+def _embedding_table(names: Sequence[str], embedded: Iterable[Embedded], *, width: int, model: str) -> Any:
     arrow = pyarrow_for(_WHAT)
     fields = {"path": arrow.string(), "embedding": arrow.list_(arrow.float32(), width), ERROR: arrow.string()}
     rows = list(embedded)
@@ -361,7 +327,7 @@ def _embedding_table(
         "embedding": [each.embedding for each in rows],
         ERROR: [_error(each.photograph, each.failure) for each in rows],
     }
-    return arrow.table(columns, schema=arrow.schema(fields, metadata=about))
+    return arrow.table(columns, schema=arrow.schema(fields, metadata=about_embeddings(width=width, model=model)))
 
 
 def _error(photo: Photograph, failure: str) -> str | None:

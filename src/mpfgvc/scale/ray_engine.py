@@ -1,9 +1,9 @@
 """The parts of a job on a Ray cluster, by Ray Data: a pool of actors that load the model once each.
 
-The numbers of the missing parts go to the actors, a few ahead; an actor has the names of all photographs,
+The indices of the missing parts go to the actors, a few ahead; an actor has the names of all photographs,
 computes, writes the file of the part, and sends back how many photographs it had. So nothing large travels.
-Ray starts an actor that died again and gives it its part again, for ever; a photograph that kills its process
-ends the job here after MOST_TRIES.
+Ray starts an actor that died again and gives it its parts again, at most MOST_TRIES times: a photograph
+that kills its process ends the job.
 
 User errors come back as values, so that they end the job in one line. Tried with Ray 2.60.
 """
@@ -11,25 +11,23 @@ User errors come back as values, so that they end the job in one line. Tried wit
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 from mpfgvc import errors
 from mpfgvc.errors import ConfigError, DataError, MpfgvcError, one_line
-from mpfgvc.files import remove
 from mpfgvc.processes import core_count
-from mpfgvc.scale.jobs import Job, PartWorker, WorkerOptions
+from mpfgvc.scale.jobs import Job, PartWorker
+from mpfgvc.terms import Device
 
 MOST_TRIES = 4
-"""How often a part may be begun before it is taken to kill its process."""
+"""How often a part is begun before it is taken to kill its process."""
 PARTS_AHEAD = 2
 """Parts that wait at an actor, the one it computes among them."""
 MOST_TASKS = 10_000
-"""Pieces that the numbers of the parts are cut into."""
+"""Pieces that the indices of the parts are cut into."""
 MOST_USUAL_CORES = 8
 """Cores of an actor with a GPU, if nobody says how many."""
 _SECONDS = 10
@@ -51,98 +49,65 @@ class Cluster:
     actors: int | None = None
     cores: int | None = None
 
+    def room(self, resources: dict[str, float], device: Device) -> tuple[int, int, int]:
+        """The actors that these resources have room for, and the cores and GPUs of each. Raises ConfigError."""
+        all_cores, all_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        gpus = int(all_gpus > 0 and device in ("auto", "cuda"))
+        cores = self.cores or (min(MOST_USUAL_CORES, max(1, all_cores // all_gpus)) if gpus else 1)
+        room = min(all_cores // cores, all_gpus) if gpus else all_cores // cores
+        if room < 1:
+            raise ConfigError(f"--actor-cores must fit into the {all_cores} cores of the cluster, got {cores}")
+        return self.actors or room, cores, gpus
+
 
 class PartActor:
-    """Computes the parts whose numbers it is sent."""
+    """Computes the parts whose indices it is sent."""
 
-    def __init__(self, job: Job, options: WorkerOptions) -> None:
-        self.worker = PartWorker(job, options)
+    def __init__(self, job: Job, cores: int) -> None:
+        self.worker = PartWorker(job, cores)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """For a batch of one number: how many photographs it stands for, or the error that ends the job."""
-        number = int(batch["part"][0])
-        tries = _tries_of(self.worker.job, number)
+        """For a batch of one index: how many photographs it stands for, or the error that ends the job."""
+        done, kind, line = 0, "", ""
         try:
-            _count_try(tries, number)
-            done, kind, line = self.worker.write(number), "", ""
+            done = self.worker.write(int(batch["part"][0]))
         except MpfgvcError as error:
-            done, kind, line = 0, type(error).__name__, str(error)
-        remove(tries)
+            kind, line = type(error).__name__, str(error)
         return {"photographs": [done], "kind": [kind], "line": [line]}
 
 
-def compute_with_ray(job: Job, parts: Sequence[int], options: WorkerOptions, cluster: Cluster) -> Iterator[int]:
+def compute_with_ray(job: Job, parts: Sequence[int], cluster: Cluster) -> Iterator[int]:
     """Compute some parts; after each the number of its photographs.
 
     Raises ConfigError without Ray or without room in the cluster, and whatever stops a part.
     """
     ray = _ray()
-    for file in job.folder.glob(".tries-*"):
-        remove(file)
     if not parts:
         return
     with _connected(ray, cluster):
-        room = Room.of(ray.cluster_resources(), options, cluster)
-        for row in _rows(ray.data, job, parts, room):
-            if row["kind"]:
-                raise getattr(errors, row["kind"])(row["line"])
-            yield row["photographs"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """How many actors, and the cores and GPUs of each."""
-
-    actors: int
-    gpus: int
-    options: WorkerOptions
-
-    @classmethod
-    def of(cls, resources: dict[str, float], options: WorkerOptions, cluster: Cluster) -> Self:
-        """What a cluster with these resources has room for. Raises ConfigError where there is none."""
-        all_cores, all_gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-        gpus = int(all_gpus > 0 and options.device in ("auto", "cuda"))
-        usual = min(MOST_USUAL_CORES, max(1, all_cores // all_gpus)) if gpus else 1
-        cores = usual if cluster.cores is None else cluster.cores
-        room = min(all_cores // cores, all_gpus) if gpus else all_cores // cores
-        if room < 1:
-            rule = f"--actor-cores must fit into the {all_cores} cores of the cluster"
-            raise ConfigError(f"{rule}, got {cores}")
-        return cls(actors=cluster.actors or room, gpus=gpus, options=replace(options, cores=cores))
-
-
-def _rows(data: Any, job: Job, parts: Sequence[int], room: Room) -> Iterator[dict[str, Any]]:
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    items = [{"part": number} for number in parts]
-    numbers = data.from_items(items, override_num_blocks=min(len(parts), MOST_TASKS))
-    computed = numbers.map_batches(
-        PartActor,
-        fn_constructor_args=(job, room.options),
-        batch_size=1,
-        compute=data.ActorPoolStrategy(size=min(room.actors, len(parts)), max_tasks_in_flight_per_actor=PARTS_AHEAD),
-        num_cpus=room.options.cores,
-        num_gpus=room.gpus,
-    )
-    yield from computed.iter_rows()
-
-
-def _tries_of(job: Job, number: int) -> Path:
-    return job.folder / f".tries-{number:08d}"
-
-
-def _count_try(tries: Path, number: int) -> None:
-    """A byte for each time a part is begun. Raises DataError after MOST_TRIES."""
-    try:
-        with tries.open("ab") as file:
-            file.write(b".")
-            count = file.tell()
-    except OSError as error:
-        raise errors.OutputError(f"cannot write {tries}: {error.strerror}; make room") from None
-    if count > MOST_TRIES:
-        rule = f"part {number} ended its process {MOST_TRIES} times"
-        hint = "look for a photograph that takes too much memory, or give fewer --actors"
-        raise DataError(f"{rule}; {hint}")
+        actors, cores, gpus = cluster.room(ray.cluster_resources(), job.task.device)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        indices = ray.data.from_items(
+            [{"part": part} for part in parts], override_num_blocks=min(len(parts), MOST_TASKS)
+        )
+        computed = indices.map_batches(
+            PartActor,
+            fn_constructor_args=(job, cores),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(parts)), max_tasks_in_flight_per_actor=PARTS_AHEAD),
+            num_cpus=cores,
+            num_gpus=gpus,
+            max_task_retries=MOST_TRIES - 1,
+        )
+        try:
+            for row in computed.iter_rows():
+                if row["kind"]:
+                    raise getattr(errors, row["kind"])(row["line"])
+                yield row["photographs"]
+        except ray.exceptions.RayError as error:
+            hint = "look for a photograph that takes too much memory, or give fewer --actors"
+            raise DataError(f"a part ended its process {MOST_TRIES} times: {one_line(error, 80)}; {hint}") from None
 
 
 @contextmanager
@@ -150,13 +115,12 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
     """A connection to a cluster within the block; one started here ends with it. Raises ConfigError."""
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     if address is not None:
-        _refuse_silence(address)
+        _check_listens(address)
     own = {"num_cpus": core_count(), "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     try:
-        with _without_notes_of_ray():
-            ray.init(
-                address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
-            )
+        ray.init(
+            address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
+        )
     except Exception as error:  # a dozen unrelated kinds
         where = f"the cluster at {address}" if address else "a cluster on this machine"
         hint = "check --address, and set RAY_AUTH_MODE=token if the cluster wants a token"
@@ -167,7 +131,7 @@ def _connected(ray: Any, cluster: Cluster) -> Iterator[None]:
         ray.shutdown()
 
 
-def _refuse_silence(address: str) -> None:
+def _check_listens(address: str) -> None:
     """Raise ConfigError if nobody listens at `host:port`. Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not (host and port.isdecimal()):
@@ -178,24 +142,9 @@ def _refuse_silence(address: str) -> None:
         raise ConfigError(f"nobody answers at {address}: {one_line(error)}; check --address") from None
 
 
-@contextmanager
-def _without_notes_of_ray() -> Iterator[None]:
-    """Ray's core writes a note to standard error itself when its level is set; what fails is an exception."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def _ray() -> Any:
     """The module ray, told to be quiet. Raises ConfigError where it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else a cluster started here reports to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_worker_niceness", "0")  # else actors give way to all else on the machine
     try:
         import ray

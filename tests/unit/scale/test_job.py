@@ -128,11 +128,11 @@ def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
 
 def test_who_is_late_does_not_write_into_a_job_that_was_begun_anew(tmp_path: Path) -> None:
     late = _open(tmp_path / "out")
-    late.refuse_if_gone()
+    late.check_there()
     (tmp_path / "out" / "_job.json").unlink()
     _open(tmp_path / "out", replace(TASK, top=5))
     with pytest.raises(CheckpointError, match="is not the folder of this job any more"):
-        late.refuse_if_gone()
+        late.check_there()
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", json.dumps({"part_size": "3"}), json.dumps({"part_size": 3})])
