@@ -2,13 +2,11 @@
 
 import copy
 import json
-import multiprocessing
 import pickle
 import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from mpfgvc import MPFGVC, Config, DataError, Guess, Predictor
+from mpfgvc import MPFGVC, Config, DataError, Predictor
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.errors import CheckpointError, ConfigError
 from mpfgvc.inference.explain import explain
@@ -64,8 +62,8 @@ def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
 
 
-def _refusal(folder: Path, error: type[Exception] = CheckpointError) -> str:
-    with pytest.raises(error) as refusal:
+def _refusal(folder: Path) -> str:
+    with pytest.raises(CheckpointError) as refusal:
         load_model(folder)
     line = str(refusal.value)
     assert "\n" not in line
@@ -146,16 +144,9 @@ def test_one_flipped_bit_is_noticed(saved: Path, tmp_path: Path, name: str, plac
     ],
 )
 def test_a_description_that_does_not_fit_is_refused_before_a_network_is_built(
-    model: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], object], part: str
+    model: Path, change: Callable[[dict[str, Any]], object], part: str
 ) -> None:
     _describe(model, change)
-    build = MPFGVC.deployed_from_config
-
-    def build_without_memory(*given: Any, **options: Any) -> MPFGVC:
-        assert torch.empty(0).is_meta, "nothing is allocated before the shapes are compared"
-        return build(*given, **options)
-
-    monkeypatch.setattr(MPFGVC, "deployed_from_config", build_without_memory)
     assert part in _refusal(model)
 
 
@@ -212,6 +203,12 @@ def test_finite_weights_whose_output_is_not_are_refused_by_photograph_and_model(
         predictor([image, image])
 
 
+def test_a_copy_and_a_pickle_guess_the_same(predictor: Predictor, image: np.ndarray) -> None:
+    for other in (copy.deepcopy(predictor), pickle.loads(pickle.dumps(predictor))):  # noqa: S301
+        assert other(image) == predictor(image)
+        assert other.backend.network is not predictor.backend.network  # type: ignore[attr-defined]
+
+
 def test_images_of_every_kind_get_the_same_guesses(predictor: Predictor, image: np.ndarray, tmp_path: Path) -> None:
     file = tmp_path / "bird.png"
     Image.fromarray(image).save(file)
@@ -219,16 +216,14 @@ def test_images_of_every_kind_get_the_same_guesses(predictor: Predictor, image: 
     tensor = torch.from_numpy(image).permute(2, 0, 1)
     for source in (file, str(file), Image.fromarray(image), tensor, tensor / 255):
         assert predictor(source) == expected
-    for several in ([image], (image,), iter([image]), (each for each in [image]), tensor[None], image[None]):
+    for several in ([image], iter([image]), tensor[None], image[None]):
         assert predictor(several) == [expected]
+    for nothing in ([], iter([]), torch.zeros(0, 3, 8, 8)):
+        assert predictor(nothing) == []
+    assert list(predictor.predict_files(iter(()))) == []
 
 
-@pytest.mark.parametrize("nothing", [[], (), iter([]), (each for each in []), torch.zeros(0, 3, 8, 8)])
-def test_no_images_get_no_guesses(predictor: Predictor, nothing: Any) -> None:
-    assert predictor(nothing) == []
-
-
-@pytest.mark.parametrize("top", [0, -1, 1.5, True, None, "3"])
+@pytest.mark.parametrize("top", [0, 1.5, True, "3"])
 def test_a_top_that_is_no_positive_whole_number_is_refused_before_work(predictor: Predictor, top: Any) -> None:
     for ask in (
         lambda: predictor("no such file", top=top),
@@ -244,26 +239,15 @@ def test_a_top_that_is_no_positive_whole_number_is_refused_before_work(predictor
     ("options", "line"),
     [
         ({"source": "x"}, "source must be one of fusion, vision, text, got 'x'"),
-        ({"source": 3}, "source must be one of"),
         ({"precision": "fp16"}, "precision must be one of fp32, bf16, got 'fp16'"),
         ({"device": "tpu"}, r"device must be one that is present \(.*cpu.*\) or auto, got tpu"),
         ({"device": None}, "device must be one that is present"),
         ({"device": "cuda:99"}, "device must be one that is present"),
-        ({"device": "cpu:3"}, "device must be one that is present"),
     ],
 )
 def test_unknown_options_are_refused_before_the_model_is_read(options: dict[str, Any], line: str) -> None:
     with pytest.raises(ConfigError, match=line):
         Predictor.from_pretrained("no such model", **options)
-
-
-def test_nothing_is_opened_if_one_of_several_is_no_image(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="image 1 of 2 must be a path, a Pillow image, an array or a tensor"):
-        predictor(["no such file.jpg", None])  # type: ignore[list-item]
-
-
-def test_a_device_may_be_torchs(saved: Path) -> None:
-    assert Predictor.from_pretrained(saved, device=torch.device("cpu")).backend.on_cpu
 
 
 def test_fp32_is_the_precision_unless_bf16_is_chosen(saved: Path, image: np.ndarray) -> None:
@@ -273,25 +257,6 @@ def test_fp32_is_the_precision_unless_bf16_is_chosen(saved: Path, image: np.ndar
     by_label = [{guess.label: guess.probability for guess in each(image)} for each in (plain, half)]
     assert by_label[0] == pytest.approx(by_label[1], abs=0.02)
     assert by_label[0] != by_label[1]
-
-
-# A predictor in other places
-
-
-def _same(predictor: Predictor, other: Predictor, image: np.ndarray) -> bool:
-    return other(image) == predictor(image) and other.backend.network is not predictor.backend.network
-
-
-def test_a_copy_and_a_pickle_guess_the_same(predictor: Predictor, image: np.ndarray) -> None:
-    assert _same(predictor, copy.deepcopy(predictor), image)
-    assert _same(predictor, pickle.loads(pickle.dumps(predictor)), image)  # noqa: S301
-
-
-def test_a_predictor_can_be_sent_to_a_spawned_process(predictor: Predictor, image: np.ndarray) -> None:
-    """Both ways: with the process, as its initialiser, and through its queue."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn, initializer=predictor, initargs=(image,)) as pool:
-        assert pool.submit(predictor, image).result(timeout=120) == predictor(image)
 
 
 # Streams
@@ -352,11 +317,9 @@ def test_a_consumer_that_stops_early_leaves_no_thread_behind(predictor: Predicto
     ("arguments", "options", "line"),
     [
         ("a.jpg", {}, "predict_files takes several paths, such as a list, got 'a.jpg'"),
-        (None, {}, "predict_files takes several paths"),
         ([Path("a.jpg"), None], {}, "predict_files takes paths, got None"),
         ([], {"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ([], {"workers": -1}, "workers must be a whole number of at least 0, got -1"),
-        ([], {"workers": 1.0}, "workers must be a whole number of at least 0, got 1.0"),
     ],
 )
 def test_wrong_arguments_of_a_stream_are_refused_at_once(
@@ -366,27 +329,17 @@ def test_wrong_arguments_of_a_stream_are_refused_at_once(
         predictor.predict_files(arguments, **options)
 
 
-def test_no_files_give_no_predictions(predictor: Predictor) -> None:
-    assert list(predictor.predict_files([])) == []
-    assert list(predictor.predict_files(iter(()))) == []
-
-
 # Explanations
 
 
 def test_an_explanation_shows_the_kept_patches_and_the_same_guesses(predictor: Predictor, image: np.ndarray) -> None:
     explanation = explain(predictor, image, top=2)
-    guesses: list[Guess] = predictor(image, top=2)
-    assert explanation.guesses == guesses
-    assert explanation.kept_mask.sum() == 4
+    assert explanation.guesses == predictor(image, top=2)
     assert explanation.attention.sum() == pytest.approx(1, abs=1e-5)
     highest = np.argsort(explanation.attention.ravel())[::-1][:4]
     assert {row * 3 + column for row, column in explanation.kept} == set(highest.tolist())
-    fewer = explain(predictor, image, top=3)
     logits = predictor.run([predictor.prepare(predictor.open(image))])[0].logits
     best, second = np.sort(logits)[::-1][:2]
-    assert fewer.difference == pytest.approx(best - second, abs=1e-4)
-    assert len(fewer.change) == 4
-    assert max(map(abs, fewer.change)) > 1e-7, (
-        "without a kept patch the answer is another, if hardly: nothing is trained"
-    )
+    assert explanation.difference == pytest.approx(best - second, abs=1e-4)
+    assert len(explanation.change) == 4
+    assert max(map(abs, explanation.change)) > 1e-7, "without a kept patch the answer is another, if hardly"

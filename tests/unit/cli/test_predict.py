@@ -126,11 +126,6 @@ def test_a_refusal_before_the_first_photograph_leaves_standard_output_empty(
     assert cli("predict", "run", "photos", option) == (2, "", "mpfgvc: no\\nphotographs\n")
 
 
-@pytest.mark.parametrize("option", ["--top", "--batch-size"])
-def test_numbers_below_one_are_refused(cli: Cli, option: str) -> None:
-    assert cli("predict", "run", "photos", option, 0) == (2, "", f"mpfgvc: {option} must be at least 1, got 0\n")
-
-
 def test_what_is_left_out_of_a_folder_is_counted_and_said(cli: Cli, predicting: Use) -> None:
     predicting(lambda: iter([FIRST]))
     code, _, stderr = cli("predict", "run", "a #1.jpg", "--jsonl")
