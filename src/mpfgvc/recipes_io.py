@@ -47,7 +47,11 @@ Layer = dict[str, Given]
 
 
 def load_config(
-    source: str | Path | None = None, *, overrides: Mapping[str, Any] | None = None, base: str | Path | None = None
+    source: str | Path | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    base: str | Path | None = None,
+    below: Mapping[str, Any] | None = None,
 ) -> Config:
     """The settings of a recipe or a YAML file, with `overrides` on top.
 
@@ -60,23 +64,15 @@ def load_config(
     the end.
 
     `overrides` maps dotted names to Python values: `{"model.kept_tokens": 96}`. A dictionary sets
-    several settings of a group and leaves the others; a Path counts as text.
+    several settings of a group and leaves the others; a Path counts as text. Settings of `below` give way to
+    what the file says differs from its base: so an ablation stays what it is when several are compared.
 
     Raises ConfigError in one line for a file that cannot be read, an unknown name, a value of the
     wrong type or a broken rule.
     """
-    overrides = overrides or {}
-    return _config_of([*_layers(source, base, overrides), _given(overrides)])
-
-
-def load_ablation(source: str | Path, *, settings: Mapping[str, Any], base: str | Path | None = None) -> Config:
-    """As `load_config`, but with `settings` below what the recipe itself says differs from its base.
-
-    So the same settings change all recipes of a comparison alike, and an ablation stays what it is: with
-    `model.kept_tokens: 32`, `ablations/without-selection` still keeps all patches.
-    """
-    first, *differences = _layers(source, base, settings)
-    return _config_of([first, _given(settings), *differences])
+    overrides, below = overrides or {}, below or {}
+    first, *differences = _layers(source, base, {**below, **overrides})
+    return _config_of([first, _given(below), *differences, _given(overrides)])
 
 
 def recipe_names() -> list[str]:

@@ -11,7 +11,7 @@ from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_json
 from mpfgvc.config import Config
 from mpfgvc.errors import ConfigError
-from mpfgvc.recipes_io import ablation_names, load_ablation, parse_overrides
+from mpfgvc.recipes_io import ablation_names, load_config, parse_overrides
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -93,7 +93,7 @@ def _load(options: Namespace) -> dict[str, Config]:
         name = Path(word).stem
         if name in recipes:
             raise ConfigError(f"two recipes are called {name}; give each another name")
-        recipes[name] = load_ablation(word, settings=settings, base=options.base)
+        recipes[name] = load_config(word, below=settings, base=options.base)
     return recipes
 
 
