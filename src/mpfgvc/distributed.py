@@ -217,11 +217,9 @@ class _Bf16(MixedPrecision):
 
 
 def _bf16(precision: PrecisionSetting, accelerator: str) -> bool:
-    return precision == "bf16" or (precision == "auto" and _multiplies_bf16(accelerator))
-
-
-def _multiplies_bf16(accelerator: str) -> bool:
-    """Whether the device has instructions for bf16; a CPU without them is slower with it than without."""
+    """Whether to compute in bf16; a CPU without instructions for it is slower with it than without."""
+    if precision != "auto":
+        return precision == "bf16"
     if accelerator == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return accelerator == "cpu" and cpu_multiplies_bf16()
