@@ -9,20 +9,13 @@ from typing import Any
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["mpfgvc.training.run"])
-Environment = dict[str, str]
 
 
 def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[int]:
     """The exit codes of so many processes that call `function`; killed where one of them ends badly."""
-    return in_environments([_as_torchrun(rank, count) for rank in range(count)], function, *arguments)
-
-
-def in_environments(environments: list[Environment], function: Callable[..., Any], *arguments: Any) -> list[int]:
-    """The same with these variables, and an address where the processes meet."""
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    port = _free_port()
     started = [
-        PROCESSES.Process(target=_as_launched, args=(each | meeting if each else {}, function, arguments))
-        for each in environments
+        PROCESSES.Process(target=_as_launched, args=(rank, count, port, function, arguments)) for rank in range(count)
     ]
     for process in started:
         process.start()
@@ -37,13 +30,10 @@ def in_environments(environments: list[Environment], function: Callable[..., Any
     return [process.exitcode or 0 for process in started]
 
 
-def _as_torchrun(rank: int, count: int) -> Environment:
-    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    return {name: str(value) for name, value in ranks.items()} if count > 1 else {}
-
-
-def _as_launched(environment: Environment, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    os.environ |= environment
+def _as_launched(rank: int, count: int, port: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    if count > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in ranks.items()}
     function(*arguments)
 
 

@@ -1,4 +1,4 @@
-"""The `mpfgvc` command, and `python -m mpfgvc`; also under torchrun and srun."""
+"""The `mpfgvc` command, and `python -m mpfgvc`; also under torchrun."""
 
 import atexit
 import logging

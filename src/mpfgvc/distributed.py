@@ -26,8 +26,8 @@ from uuid import uuid4
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.strategies.strategy import Strategy
@@ -37,7 +37,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from mpfgvc.errors import ConfigError, MpfgvcError
-from mpfgvc.processes import Processes, main_address, main_port
+from mpfgvc.processes import Processes
 from mpfgvc.terms import Device, PrecisionSetting, Sharding
 
 T = TypeVar("T")
@@ -50,15 +50,20 @@ _PAUSE = 0.05
 def start_fabric(
     device: Device, precision: PrecisionSetting, sharding: Sharding = "none", *, timeout: float = TIMEOUT
 ) -> Fabric:
-    """A launched Fabric for a device and precision, with the processes that torchrun or srun started.
+    """A launched Fabric for a device and precision, with the processes that torchrun started.
 
     They wait `timeout` seconds for one that does not answer; the first call in a process decides. With `full`
     sharding several of them get modules that are sharded already (training/sharding.py).
 
-    Raises ConfigError for a device that this machine does not have.
+    Raises ConfigError for a device that this machine does not have, or several tasks of srun without torchrun.
     """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if tasks != "1" and Processes.here().world == 1:
+        hint = "start one task a node, and the processes by torchrun: srun --ntasks-per-node 1 torchrun ..."
+        raise ConfigError(f"srun started {tasks} tasks, which know nothing of each other; {hint}")
     accelerator, processes, patience = find_device(device), Processes.here(), timedelta(seconds=timeout)
-    plugins: list[Any] = [_Launched(processes) if processes.world > 1 else LightningEnvironment()]
+    # Fabric would guess who started the processes, and guess SLURM wrongly.
+    plugins: list[Any] = [TorchElasticEnvironment() if processes.world > 1 else LightningEnvironment()]
     if _bf16(precision, accelerator):
         plugins.append(_Bf16(precision="bf16-mixed", device=accelerator))
     fabric = Fabric(
@@ -172,41 +177,6 @@ def gather_in_order(values: Tensor, positions: Tensor) -> Tensor:
     parts = gather((values, positions))
     order = torch.cat([part[1] for part in parts]).argsort()
     return torch.cat([part[0] for part in parts])[order]
-
-
-class _Launched(ClusterEnvironment):
-    """Processes that exist already. Fabric's own classes guess who started them, and guess SLURM wrongly."""
-
-    creates_processes_externally = True
-
-    def __init__(self, processes: Processes):
-        super().__init__()
-        self.processes = processes
-
-    main_address = property(lambda self: main_address())
-    main_port = property(lambda self: main_port())
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self.processes.world
-
-    def set_world_size(self, size: int) -> None:
-        """The launcher has set it."""
-
-    def global_rank(self) -> int:
-        return self.processes.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        """The launcher has set it."""
-
-    def local_rank(self) -> int:
-        return self.processes.local_rank
-
-    def node_rank(self) -> int:
-        return self.processes.rank // self.processes.local
 
 
 class _Bf16(MixedPrecision):

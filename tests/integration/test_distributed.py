@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from tests.several_processes import Environment, in_environments, in_processes
+from tests.several_processes import in_processes
 
 from mpfgvc import MPFGVC, Config
 from mpfgvc.recipes_io import dump_config
@@ -20,15 +20,12 @@ from mpfgvc.recipes_io import dump_config
 pytestmark = [pytest.mark.slow("several processes"), pytest.mark.timeout(900)]
 
 
-def mpfgvc(said: Path, *words: object, processes: int = 1, tasks: list[Environment] | None = None) -> str:
-    """What the first of so many processes, or tasks, says; it is the only one that speaks."""
+def mpfgvc(said: Path, *words: object, processes: int = 1) -> str:
+    """What the first of so many processes says; it is the only one that speaks."""
     shutil.rmtree(said, ignore_errors=True)
     said.mkdir()
     command = [str(word) for word in words]
-    if tasks is None:
-        assert in_processes(processes, _say, command, said) == [0] * processes
-    else:
-        assert in_environments(tasks, _say, command, said) == [0] * len(tasks)
+    assert in_processes(processes, _say, command, said) == [0] * processes
     (spoken,) = [text for file in said.iterdir() if (text := file.read_text())]
     return spoken
 
@@ -79,17 +76,6 @@ def test_two_and_four_processes_train_as_one_and_evaluate_7_photographs_exactly(
         assert (several - one).abs().mean() < 1e-4
     alone, together = (json.loads(mpfgvc(said, "evaluate", runs[1], "--json", processes=count)) for count in (1, 2))
     assert together == alone
-
-
-def test_two_tasks_of_srun_are_one_training(tiny: Callable[..., Config], tmp_path: Path) -> None:
-    config = settings_file(tiny({"stage1.epochs": 1, "stage2.epochs": 1}), tmp_path)
-    step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NUM_NODES": "1", "SLURM_NTASKS": "2"}
-    step |= {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0"}
-    tasks = [step | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(2)]
-    words = ["train", "--config", config, "--out", tmp_path / "run", "--json"]
-    document = json.loads(mpfgvc(tmp_path / "said", *words, tasks=tasks))
-    assert document["metrics"]["count"] == 15
-    assert json.loads((tmp_path / "run" / "environment.json").read_text())["processes"] == 2
 
 
 def test_a_refusal_of_the_first_process_ends_both_and_is_said_once(tiny: Callable[..., Config], tmp_path: Path) -> None:

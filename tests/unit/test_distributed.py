@@ -58,6 +58,12 @@ def test_variables_of_a_cluster_that_started_nothing_leave_one_process(
     assert (fabric.world_size, fabric.global_rank) == (1, 0)
 
 
+def test_several_tasks_of_srun_are_refused_with_the_way_to_start_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "6")
+    with pytest.raises(ConfigError, match=r"srun started 6 tasks, .* srun --ntasks-per-node 1 torchrun"):
+        start_fabric("cpu", "fp32")
+
+
 @pytest.mark.parametrize(
     ("there", "device", "found"), [(True, "mps:0", True), (True, "mps:1", False), (False, "mps:0", False)]
 )

@@ -92,7 +92,7 @@ def _refuse_unfit(recipes: Mapping[str, Config], seeds: Sequence[int], reference
     refuse_unguarded_script()
     refuse_missing_scipy()
     if Processes.here().world > 1:
-        raise ConfigError("a comparison trains one run after the other; start it without torchrun or srun")
+        raise ConfigError("a comparison trains one run after the other; start it without torchrun")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds must be one or more different numbers, got {shown(list(seeds))}")
     if reference is not None and reference not in recipes:
