@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -228,15 +229,29 @@ def test_an_ablation_trains_and_everything_answers_with_its_source(
     assert Predictor.from_pretrained(run.path, source="vision")(picture)[0].label == rows[7]["vision"]
 
 
-def test_a_tower_rate_of_zero_leaves_every_bit_of_the_tower(tiny: Make, tmp_path: Path) -> None:
-    config = tiny({"stage1.tower_lr": 0, "stage1.epochs": 1, "stage2.epochs": 0})
-    run = train(config, out=tmp_path / "run").path
-    after = load_file(run / "model" / "model.safetensors")
-    tower = {name: weight for name, weight in untrained(config).items() if name.startswith(TOWER)}
-    assert all(torch.equal(after[name], weight) for name, weight in tower.items())
-    stage1 = stage1_of(run)
-    assert not [name for name in stage1 if name.startswith(TOWER)]
-    assert "classifier.weight" in stage1
+def test_a_share_of_the_pretrained_tower_is_its_weight_in_the_mean_and_the_rest_stays_trained(
+    tiny: Make, tmp_path: Path
+) -> None:
+    file = tmp_path / "tower.safetensors"
+    save_file(timm.create_model("test_vit", num_classes=0, img_size=48).state_dict(), file)
+    settings = {"model.image_tower.weights": str(file), "stage1.tower_lr": 3e-3, "stage2.epochs": 0}
+    plain, averaged = (
+        stage1_of(train(tiny(settings | {"stage1.pretrained_share": share}), out=tmp_path / str(share)).path)
+        for share in (0.0, 0.3)
+    )
+    pretrained, start = load_file(file), f"{TOWER}tower.transformer."
+    assert not torch.equal(plain[f"{start}cls_token"], averaged[f"{start}cls_token"])
+    for name, weight in plain.items():
+        share = 0.3 if name.startswith(start) else 0.0
+        expected = (1 - share) * weight + share * pretrained[name.removeprefix(start)] if share else weight
+        torch.testing.assert_close(averaged[name], expected, atol=1e-6 * (share > 0), rtol=0)
+
+
+def test_a_share_of_nothing_is_refused_at_the_start(tiny: Make, tmp_path: Path) -> None:
+    line = "stage1.pretrained_share must be 0 for an image tower without pretrained weights, got 0.2"
+    with pytest.raises(ConfigError, match=line):
+        train(tiny({"stage1.pretrained_share": 0.2}), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # What a training says about itself.

@@ -7,13 +7,15 @@ the sharding.
 
 from __future__ import annotations
 
+import inspect
+import textwrap
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_config, add_json
-from mpfgvc.config import Config
+from mpfgvc.config import SETTINGS, Config, Settings, in_words, is_advanced, shown
 from mpfgvc.errors import ConfigError
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import default_recipe, load_config, parse_overrides
@@ -23,12 +25,19 @@ if TYPE_CHECKING:
     from mpfgvc.training.run import Run
 
 
+_NOTE = """
+Every setting is an option. Text is taken exactly as it is typed. The word null unsets a number, and
+a text that is set by default. A value that begins with -- is written --name=--value.
+"""
+_REST = "\n{} more settings, which few need, are in mpfgvc train --help-all.\n"
+
+
 class _HelpAll(Action):
     """`--help-all`: the help with every setting."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> None:
         """Print it and exit."""
-        output.write(parser.format_help() + _settings_help(all_of_them=True))
+        output.write(parser.format_help() + settings_help(all_of_them=True))
         parser.exit()
 
 
@@ -63,10 +72,28 @@ def _add_options(parser: ArgumentParser) -> None:
     )
 
 
-def _settings_help(*, all_of_them: bool = False) -> str:
-    from mpfgvc.cli.settings_help import settings_help
+def settings_help(*, all_of_them: bool = False) -> str:
+    """The settings, group by group, as text; the advanced ones only with `all_of_them`."""
+    listed = {name for name, field in SETTINGS.items() if all_of_them or not is_advanced(field)}
+    left_out = len(SETTINGS) - len(listed)
+    return _NOTE + "".join(_group_lines(Config(), listed)) + (_REST.format(left_out) if left_out else "")
 
-    return settings_help(all_of_them=all_of_them)
+
+def _group_lines(group: Settings, listed: set[str]) -> list[str]:
+    """A heading, the settings of the group, then the groups inside it."""
+    lines, inner = [], list[str]()
+    indent = " " * 8
+    for name, value in group:
+        setting = group.prefix + name
+        if isinstance(value, Settings):
+            inner += _group_lines(value, listed)
+        elif setting in listed:
+            field = SETTINGS[setting]
+            lines.append(f"  --{setting}   {in_words(field.annotation)}; default: {shown(value)}\n")
+            text = " ".join((field.description or "").split())
+            lines.append(textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent) + "\n")
+    heading = [f"\n{inspect.getdoc(type(group))}\n"] if lines else []
+    return heading + lines + inner
 
 
 def _run(options: Namespace) -> None:
@@ -156,5 +183,5 @@ COMMAND = Command(
     takes_settings=True,
     shares_work=True,
     interrupted="interrupted; continue with: mpfgvc train --resume RUN",
-    more_help=_settings_help,
+    more_help=settings_help,
 )

@@ -40,23 +40,23 @@ def test_the_description_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch
     assert Environment.model_validate_json(environment.model_dump_json()) == environment
 
 
-def test_the_commit_is_that_of_the_repository(file: Path) -> None:
-    assert commit_of(file) == _git(file.parent, "rev-parse", "HEAD").strip()
-
-
-@pytest.mark.parametrize("changed", ["src/code.py", "measured/speed.json", "recipe.yaml"])
-def test_any_change_makes_it_dirty(file: Path, changed: str) -> None:
-    (file.parents[1] / changed).write_text("2")
-    assert commit_of(file) == _git(file.parent, "rev-parse", "HEAD").strip() + "-dirty"
-
-
-def test_a_change_of_results_does_not_make_it_dirty(file: Path) -> None:
-    root = file.parents[1]
-    (root / "measured" / "speed.json").write_text("2")
-    (root / "measured" / "memory.json").write_text("1")
-    assert commit_of(file, results=["measured"]) == _git(root, "rev-parse", "HEAD").strip()
-    file.write_text("2")
-    assert str(commit_of(file, results=["measured"])).endswith("-dirty")
+@pytest.mark.parametrize(
+    ("changed", "results", "ending"),
+    [
+        (None, [], ""),
+        ("src/code.py", [], "-dirty"),
+        ("recipe.yaml", [], "-dirty"),
+        ("measured/speed.json", [], "-dirty"),
+        ("measured/speed.json", ["measured"], ""),
+        ("src/code.py", ["measured"], "-dirty"),
+    ],
+)
+def test_the_commit_is_that_of_the_repository_and_dirty_by_any_change_but_of_results(
+    file: Path, changed: str | None, results: list[str], ending: str
+) -> None:
+    if changed is not None:
+        (file.parents[1] / changed).write_text("2")
+    assert commit_of(file, results=results) == _git(file.parent, "rev-parse", "HEAD").strip() + ending
 
 
 def test_a_file_that_another_repository_does_not_know_has_no_commit(file: Path) -> None:
