@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.listing import check_is_local, readable
@@ -28,68 +28,27 @@ class Reader(Protocol):
         """The photographs below `root`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfficialDataset:
+class OfficialDataset(NamedTuple):
     """A published dataset: its reader, the word that ends its class prompts, and its official counts."""
 
     title: str
     read: Reader
     supercategory: str
+    classes: int
     train: int
     test: int
-    classes: int
+    names: str | None
+    """`names_digest` of its classes, in their official order; None if it is published without names."""
     validation: int = 0
     """Photographs of a validation split of its own."""
-    names: str | None = None
-    """`names_digest` of its classes, in their official order; None if it is published without names."""
 
 
 OFFICIAL: dict[str, OfficialDataset] = {
-    "cub": OfficialDataset(
-        title="CUB-200-2011",
-        read=read_cub,
-        supercategory="bird",
-        train=5994,
-        test=5794,
-        classes=200,
-        names="a7bc058a7a945cf8",
-    ),
-    "dogs": OfficialDataset(
-        title="Stanford Dogs",
-        read=read_dogs,
-        supercategory="dog",
-        train=12000,
-        test=8580,
-        classes=120,
-        names="82c338c86ba1f5e5",
-    ),
-    "nabirds": OfficialDataset(
-        title="NABirds",
-        read=read_nabirds,
-        supercategory="bird",
-        train=23929,
-        test=24633,
-        classes=555,
-        names="3518b76d776c0948",
-    ),
-    "food101": OfficialDataset(
-        title="Food-101",
-        read=read_food101,
-        supercategory="dish",
-        train=75750,
-        test=25250,
-        classes=101,
-        names="513e7f6450e69cc6",
-    ),
-    "flowers102": OfficialDataset(
-        title="Oxford Flowers-102",
-        read=read_flowers102,
-        supercategory="flower",
-        train=1020,
-        test=6149,
-        classes=102,
-        validation=1020,
-    ),
+    "cub": OfficialDataset("CUB-200-2011", read_cub, "bird", 200, 5994, 5794, "a7bc058a7a945cf8"),
+    "dogs": OfficialDataset("Stanford Dogs", read_dogs, "dog", 120, 12000, 8580, "82c338c86ba1f5e5"),
+    "nabirds": OfficialDataset("NABirds", read_nabirds, "bird", 555, 23929, 24633, "3518b76d776c0948"),
+    "food101": OfficialDataset("Food-101", read_food101, "dish", 101, 75750, 25250, "513e7f6450e69cc6"),
+    "flowers102": OfficialDataset("Oxford Flowers-102", read_flowers102, "flower", 102, 1020, 6149, None, 1020),
 }
 
 
@@ -170,7 +129,9 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
         return read_folders(root, test_share=config.test, seed=seed, nested=nested, skip_empty=skip_empty)
     official = OFFICIAL[config.dataset]
     photos = official.read(root, check_files=check_files)
-    return replace(photos, supercategory=official.supercategory, notes=_subset_notes(photos, official))
+    return replace(
+        photos, supercategory=official.supercategory, notes=(*photos.notes, *_subset_notes(photos, official))
+    )
 
 
 def is_complete(photos: PhotoSet, official: OfficialDataset) -> bool:

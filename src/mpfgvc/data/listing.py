@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mpfgvc.data.names import composed
 from mpfgvc.data.samples import in_short
 from mpfgvc.data.tars import inside, members, read_member, tar_of
 from mpfgvc.errors import DataError, one_line
@@ -155,8 +156,8 @@ def check_is_local(what: str, path: str) -> None:
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """A sort key that puts `class 2` before `class 10`, whatever the case of the letters."""
-    parts = re.split(r"([0-9]+)", name)
+    """A sort key that puts `class 2` before `class 10`, whatever the case or the Unicode form of the letters."""
+    parts = re.split(r"([0-9]+)", composed(name))
     parts[::2] = [part.casefold() for part in parts[::2]]
     numbers = [digits.lstrip("0") for digits in parts[1::2]]  # of any length, so they stay text
     key = [(0, part) for part in parts]

@@ -4,9 +4,9 @@ Official datasets write names for file systems, `001.Black_footed_Albatross`; th
 into the words that a prompt needs. Names of one's own folders and tables are data and stay as
 they are: `apple_pie` may be what other programs of the user call that class.
 
-Two names of one dataset that look the same would be two classes by mistake: a different
-Unicode form (an accent as a character of its own), or invisible spaces. They are refused. Names that differ
-only in capitals can be meant, so they are noted.
+All names are in one Unicode form, NFC: macOS writes the accents of folder names as characters of their own, a
+keyboard does not. Two names of one dataset that look the same would be two classes by mistake: in different
+forms, or with invisible spaces. They are refused. Names that differ only in capitals can be meant, so they are noted.
 """
 
 from __future__ import annotations
@@ -42,10 +42,15 @@ def breed_name(folder: str) -> str:
     return folder.partition("-")[2].replace("_", " ") or folder
 
 
+def composed(name: str) -> str:
+    """The name in the Unicode form NFC, which all class names and groups of a dataset have."""
+    return unicodedata.normalize("NFC", name)
+
+
 def look(name: str) -> str:
     """What two names share if they look the same: composed Unicode, single spaces, nothing invisible."""
     seen = "".join(each for each in name if each not in _INVISIBLE)
-    return " ".join(unicodedata.normalize("NFC", seen).split())
+    return " ".join(composed(seen).split())
 
 
 def refuse_lookalikes(dataset: str, names: Sequence[str]) -> None:

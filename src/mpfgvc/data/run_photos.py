@@ -235,14 +235,11 @@ def _labelled(
         raise ConfigError("a labelled set needs --data.root or --data.manifest")
     layout = official_layout(existing_folder(root))
     if layout is None:
-        found = read_labelled_folders(root, nested=nested)
-        return found.photos, found.notes, root
-    photos = OFFICIAL[layout[0]].read(root)
-    return (
-        [LabelledPhoto(each.path, photos.classes[each.label], each.split) for each in photos.samples],
-        photos.notes,
-        root,
-    )
+        photos, notes = read_labelled_folders(root, nested=nested)
+        return photos, tuple(notes), root
+    read = OFFICIAL[layout[0]].read(root)
+    named = [LabelledPhoto(sample.path, read.classes[sample.label], sample.split) for sample in read.samples]
+    return named, read.notes, root
 
 
 def _labels(names: set[str], classes: Sequence[str], where: str) -> dict[str, int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from mpfgvc.data.listing import natural_key
+from mpfgvc.data.names import composed, refuse_lookalikes
 from mpfgvc.data.samples import SPLITS, LabelledPhoto, PhotoSet, Samples, Split, in_short, relative_path
 
 
@@ -52,11 +53,12 @@ def photo_set(
 
     Where no split is named, a test set is held out, class by class.
     """
-    names = list(classes) or sorted({photo.class_name for photo in photos}, key=natural_key)
+    written = list(classes) or list({photo.class_name for photo in photos})
+    refuse_lookalikes(name, sorted(written, key=natural_key))
+    names = list(map(composed, classes)) or sorted(map(composed, written), key=natural_key)
     labels = {name: label for label, name in enumerate(names)}
-    samples = Samples.of(
-        root, [(relative_path(photo.path, root), labels[photo.class_name], photo.split or "train") for photo in photos]
-    )
+    rows = [(relative_path(photo.path, root), composed(photo.class_name), photo.split or "train") for photo in photos]
+    samples = Samples.of(root, [(path, labels[class_name], split) for path, class_name, split in rows])
     divided, made = with_test(samples, names, test_share, seed)
     return PhotoSet(name=name, classes=tuple(names), samples=divided, notes=(*notes, *made))
 
@@ -91,5 +93,5 @@ def _ranks(samples: Samples, seed: int) -> list[bytes]:
         start = len(os.path.commonpath({path.parent for path in paths}))
     except ValueError:  # no samples, or a manifest with relative and absolute paths
         start = 0
-    names = [path.as_posix()[start:].lstrip("/") for path in paths]
+    names = [composed(path.as_posix()[start:].lstrip("/")) for path in paths]
     return [hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest() for name in names]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfgvc.data.names import composed
 from mpfgvc.errors import ConfigError, DataError
 from mpfgvc.terms import CLASS as CLASS
 
@@ -136,7 +137,7 @@ def _branch(branch: str, classes: Sequence[str], taxonomy: Taxonomy | None) -> N
 
 
 def _folded(name: str) -> str:
-    return re.sub(r"[\s_]+", " ", name).strip().casefold()
+    return re.sub(r"[\s_]+", " ", composed(name)).strip().casefold()
 
 
 def _refuse_torn(level: str, below: Sequence[str], above: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Class folders."""
 
+import itertools
 import os
 import shutil
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -94,6 +96,30 @@ def test_a_root_that_cannot_be_listed_is_named(class_folders, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"^cannot list the folder .*birds: Permission denied; check its"):
         read(class_folders)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_have_one_unicode_form_in_whichever_the_disk_has_them(tmp_path, draw, form):
+    names = ["Übel", "Zaunkönig", "Café"]
+    for name, number in itertools.product(names, range(8)):
+        draw(tmp_path / unicodedata.normalize(form, f"Vögel/{name}/{number}.jpg"))
+    photos = read_folders(tmp_path, test_share=0.3, seed=0, nested=True)
+    assert photos.classes == ("Café", "Zaunkönig", "Übel")
+    assert photos.taxonomy.groups == (("Vögel",) * 3,)
+    assert all(sample.path.is_file() for sample in photos.samples)
+    held_out = [(sample.label, sample.path.stem) for sample in photos.subset("test")]
+    assert held_out == [(0, "0"), (0, "7"), (1, "3"), (1, "5"), (2, "0"), (2, "1")]
+
+
+def test_folders_nested_deeply_end_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1500):
+        Path("a").mkdir()
+        os.chdir("a")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="holds no photographs") as refusal:
+        read_folders(tmp_path, test_share=0, seed=0, nested=True)
+    assert "\n" not in str(refusal.value)
 
 
 def test_folders_that_look_the_same_are_refused(class_folders, draw):
