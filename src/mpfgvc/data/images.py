@@ -43,24 +43,31 @@ MOST_ELONGATED = 40
 """How many times as long as wide a photograph may be; panoramas reach 10."""
 MOST_SCANNED = 1_000_000_000
 """Pixels of all scans of a JPEG together: a progressive one has about 10 scans, a hostile one thousands."""
-MOST_SLOW_BYTES, MOST_SLOW_PIXELS = 30_000_000, 4_000_000
-"""Bytes of a file that is decoded at 4 MB a second, and pixels where a decoder is written in Python."""
+MOST_READS = 1_000_000
+"""Calls that read a file: hostile ones are made of parts of a few bytes, which Python looks at one by one."""
+MOST_SLOW_BYTES = 30_000_000
+"""Bytes of a file that is decoded at 4 MB a second."""
 _SLOW_FORMATS = ("JPEG2000", "AVIF", "HEIF")
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
-_JPEGS = ("JPEG", "MPO")
 _HEIC = re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL)
 _EXTRA = {"WEBP": 7, "AVIF": 4, "JPEG2000": 11, "TIFF": 2}
 """Bytes of a pixel that a decoder takes beside the image, as measured, rounded up."""
 _DEEP_MODES = {"I": 22, "F": 22, "I;16": 12, "I;16L": 12, "I;16B": 12, "I;16N": 12}
-_SAMPLE_FORMAT, _UNSIGNED, _GDAL_NO_DATA = 339, 1, 42113
+_TILE_WIDTH, _TILE_HEIGHT, _SAMPLE_FORMAT, _UNSIGNED, _GDAL_NO_DATA = 322, 323, 339, 1, 42113
 """Tags of a TIFF."""
 _NO_DATA, _BEYOND = -9999, 1e30
-_SWAPPED = {"RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGB;16N": f"RGB;16{'BL'[sys.byteorder == 'big']}"}
+_SWAPPED = {"16B": "16L", "16L": "16B", "16N": f"16{'BL'[sys.byteorder == 'big']}"}
 """For each order of the bytes of a color the other one."""
+_DEEP_COLORS = ("RGB", "RGBA", "RGBa", "RGBX")
 _ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
-_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither a stuffed byte nor a restart
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+"""In a JPEG; neither a stuffed byte nor a restart."""
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
-_MOST_VALUES, _MOST_EXIF = 100_000, 1_000_000
+_MOST_SEGMENTS, _MOST_VALUES, _MOST_EXIF = 100_000, 100_000, 1_000_000
+_JPEG_2000 = re.compile(rb"(?=\xff\x4f\xff\x51.{4}(.{32}))", re.DOTALL)
+"""Sizes of the image and of its tiles, wherever they may stand."""
+_BYTES_OF_A_TILE = 14_000
+"""What OpenJPEG holds for each tile, even an empty one."""
 _HINT = "export it again, remove it, or set data.on_error=skip"
 
 
@@ -69,6 +76,18 @@ class Bytes(Protocol):
 
     def read(self, most: int, /) -> bytes:
         """At most so many of them."""
+
+
+class _Counted(io.BufferedReader):
+    """A file that may be read `MOST_READS` times."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > MOST_READS:
+            raise ValueError("it consists of too many parts")
+        return super().read(size)
 
 
 Source = str | Path | Bytes
@@ -84,7 +103,11 @@ def read_image(source: Source, *, at_least: tuple[int, int] | None = None) -> Im
     Raises DataError naming the file and the reason.
     """
     with _refusal(source), open_photo(source) as file:
-        image = _load(_open(file, at_least), file)
+        image = _identify(file)
+        header_end = file.tell()
+        _check_cost(image, file, at_least)
+        file.seek(header_end)
+        image = _load(image, file)
         _turn_upright(image)
         return _to_rgb(image)
 
@@ -97,9 +120,7 @@ def image_size(source: Source) -> tuple[int, int]:
     with _refusal(source), open_photo(source) as file:
         image = _identify(file)
         size = image.height, image.width
-        _refuse_slow(image, file.seek(0, io.SEEK_END))
-        many = "progressive" in image.info and image.height * image.width > MOST_SCANNED // 20
-        _refuse_cost(image, scans=_count_scans(image, file) if many else 1, at_least=(1, 1))
+        _check_cost(image, file, (1, 1), header_only=True)
         return size
 
 
@@ -113,7 +134,7 @@ def as_image(source: Image.Image | np.ndarray) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     with _refusal(source):
-        _refuse_shape(source.width, source.height)
+        _check_shape(source.width, source.height)
         upright = source.copy()
         _turn_upright(upright)
         return _to_rgb(upright, tags=getattr(source, "tag_v2", None))
@@ -130,12 +151,12 @@ def open_photo(source: Source) -> Iterator[BinaryIO]:
         status = Path(source).stat()  # a FIFO or a device would block for ever
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("it is not a regular file")
-        _refuse_large(status.st_size)
-        with Path(source).open("rb") as file:
+        _check_bytes(status.st_size)
+        with _Counted(io.FileIO(source)) as file:
             yield file
         return
-    _refuse_large(len(content))
-    yield io.BytesIO(content)
+    _check_bytes(len(content))
+    yield _Counted(io.BytesIO(content))
 
 
 def reason_only(failure: str, path: object) -> str:
@@ -143,32 +164,21 @@ def reason_only(failure: str, path: object) -> str:
     return failure.removeprefix(f"cannot read the photograph {path}: ").removesuffix(f"; {_HINT}")
 
 
-def _open(file: BinaryIO, at_least: tuple[int, int] | None) -> Image.Image:
-    """The image with its header read and its cost known, its pixels still in the file."""
-    image = _identify(file)
-    header_end = file.tell()
-    _refuse_slow(image, file.seek(0, io.SEEK_END))
-    _refuse_cost(image, scans=_count_scans(image, file), at_least=at_least)
-    file.seek(header_end)
-    return image
-
-
 def _load(image: Image.Image, file: BinaryIO) -> Image.Image:
     """The decoded image. Colors of 8 or 12 bits in 16 are decoded twice, as Pillow keeps the upper bytes."""
     tiles = _lower_bytes(getattr(image, "tile", []))
     image.load()
     extrema: Any = image.getextrema() if tiles else ()
-    most = max((high for _, high in extrema), default=255)
-    if most > 15:
+    largest = [high for _, high in extrema]
+    color = max(largest[:3], default=255)
+    if color > 15:
         return image
     file.seek(0)
     lower = _identify(file)
     lower.tile = tiles  # type: ignore[attr-defined]  # every image of a file has it
     lower.load()
-    if most == 0:
-        return lower
-    upper_table, lower_table = ([round(unit * byte * 255 / 4095) for byte in range(256)] * 3 for unit in (256, 1))
-    upper_table = [min(level, 255) for level in upper_table]
+    bands = [color] * 3 + largest[3:]  # the last one is the opacity, which may have its full 16 bits
+    upper_table, lower_table = ([level for band in bands for level in _levels(band, unit)] for unit in (256, 1))
     for top in range(0, image.height, 64):  # a few rows at a time take little memory
         rows = (0, top, image.width, min(top + 64, image.height))
         upper = image.crop(rows).point(upper_table)
@@ -176,14 +186,22 @@ def _load(image: Image.Image, file: BinaryIO) -> Image.Image:
     return image
 
 
+def _levels(largest: int, unit: int) -> list[int]:
+    """What each upper (`unit` 256) or lower byte adds to a level 0..255, if no upper byte is above `largest`."""
+    if largest > 15:
+        return [byte if unit == 256 else 0 for byte in range(256)]
+    return [min(round(unit * byte * 255 / (4095 if largest else 255)), 255) for byte in range(256)]
+
+
 def _lower_bytes(tiles: list[Any]) -> list[Any]:
     """How to decode the lower bytes of 16-bit colors instead of the upper ones; empty for other images."""
     swapped = []
     for tile in tiles:
         first, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
-        if str(first) not in _SWAPPED:
+        mode, _, order = str(first).partition(";")
+        if mode not in _DEEP_COLORS or order not in _SWAPPED:
             return []
-        swapped.append(tile._replace(args=(_SWAPPED[first], *rest) if rest else _SWAPPED[first]))
+        swapped.append(tile._replace(args=(f"{mode};{_SWAPPED[order]}", *rest)))
     return swapped
 
 
@@ -191,7 +209,7 @@ def _identify(file: BinaryIO) -> Image.Image:
     """The image with its header read."""
     openers, prefix = _openers(), file.read(64)
     if prefix[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        _refuse_long_tags(file)
+        _check_tags(file)
     if _HEIC.match(prefix) and b"avif" not in prefix:
         _load_heif()
     for name in _FORMATS:
@@ -227,12 +245,12 @@ def _load_heif() -> None:
     pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
 
 
-def _refuse_large(size: int) -> None:
+def _check_bytes(size: int) -> None:
     if size > MOST_BYTES:
         raise ValueError(f"it is larger than the {MOST_BYTES / 1e6:.0f} MB that a photograph may have")
 
 
-def _refuse_shape(width: int, height: int) -> None:
+def _check_shape(width: int, height: int) -> None:
     if width == 0 or height == 0:
         raise ValueError("it has no pixels")
     if width * height > MOST_PIXELS:
@@ -242,7 +260,7 @@ def _refuse_shape(width: int, height: int) -> None:
         raise ValueError(f"its shape of {width} x {height} pixels is more elongated than {MOST_ELONGATED} : 1; crop it")
 
 
-def _refuse_long_tags(file: BinaryIO) -> None:
+def _check_tags(file: BinaryIO) -> None:
     """Refuse a TIFF with lists of millions of numbers: Pillow makes an object of every one."""
     file.seek(0)
     head = file.read(16)
@@ -256,24 +274,24 @@ def _refuse_long_tags(file: BinaryIO) -> None:
                 raise ValueError(f"its tag {tag} has {values} values")
 
 
-def _refuse_slow(image: Image.Image, file_size: int) -> None:
-    """Refuse what would take minutes in a few formats."""
-    in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
-    if in_python and image.width * image.height > MOST_SLOW_PIXELS:
-        raise ValueError(f"{image.width} x {image.height} pixels of this {image.format} take too long; save it as PNG")
-    if image.format in _SLOW_FORMATS and file_size > MOST_SLOW_BYTES:
+def _check_cost(
+    image: Image.Image, file: BinaryIO, at_least: tuple[int, int] | None, *, header_only: bool = False
+) -> None:
+    """Refuse an image that takes too much time or memory; choose the scale that a JPEG is decoded at.
+
+    `header_only` looks for repeated scans only where few would be too many.
+    """
+    width, height = image.size
+    _check_shape(width, height)
+    if any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ())):  # these are written in Python
+        raise ValueError(f"decoding this kind of {image.format} takes too long; save it as PNG")
+    if image.format in _SLOW_FORMATS and file.seek(0, io.SEEK_END) > MOST_SLOW_BYTES:
         most = f"{MOST_SLOW_BYTES / 1e6:.0f} MB of {image.format}"
         raise ValueError(f"decoding more than {most} takes too long; save it as JPEG or PNG")
-
-
-def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | None) -> None:
-    """Refuse an image that takes too much time or memory; choose the scale that a JPEG is decoded at."""
-    width, height = image.size
-    _refuse_shape(width, height)
-    if scans * width * height > MOST_SCANNED:
-        raise ValueError(f"its {width} x {height} pixels come in {scans} scans; save it as a baseline JPEG")
-    needed = 9_000_000  # blocks of a file, tables of a decoder
-    if image.format in _JPEGS:
+    needed = 9_000_000 + _tiles_cost(image, file)  # blocks of a file, tables of a decoder
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        few = "progressive" not in image.info or width * height <= MOST_SCANNED // 20
+        scans = 1 if header_only and few else _count_scans(image, file)
         if scans > 1 or "progressive" in image.info:  # all coefficients are kept until the last scan
             needed += 2 * len(image.getbands()) * width * height
         if at_least is not None:
@@ -287,26 +305,41 @@ def _refuse_cost(image: Image.Image, *, scans: int, at_least: tuple[int, int] | 
         raise ValueError(f"{what} {takes}; scale it down, or save it as a baseline JPEG")
 
 
-def _count_scans(image: Image.Image, file: BinaryIO) -> int:
-    if not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return 1
+def _tiles_cost(image: Image.Image, file: BinaryIO) -> int:
+    """The bytes that tiles take beside the image. Refuse those that are far larger than the picture."""
+    if image.format == "JPEG2000":
+        file.seek(0)
+        headers = [struct.unpack(">8I", found[1]) for found in _JPEG_2000.finditer(file.read())]
+        counts = [
+            -(-(width - left) // max(tile_width, 1)) * -(-(height - top) // max(tile_height, 1))
+            for width, height, _, _, tile_width, tile_height, left, top in headers
+        ]
+        return _BYTES_OF_A_TILE * max(counts, default=1)
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    tile = [max(int(tags.get(tag, 1)), 1) for tag in (_TILE_WIDTH, _TILE_HEIGHT)]
+    width, height = (-(-side // part) * part for side, part in zip(image.size, tile, strict=True))
+    if width * height > 2 * image.width * image.height + 1_000_000:
+        raise ValueError(f"its tiles of {tile[0]} x {tile[1]} pixels are larger than the picture")
+    return 4 * tile[0] * tile[1]
+
+
+def _count_scans(image: JpegImagePlugin.JpegImageFile, file: BinaryIO) -> int:
+    """The scans of a JPEG, without decoding. Refuse too many, as each goes over all the pixels."""
     file.seek(0)
-    return _scans(file.read(), image.layers, progressive="progressive" in image.info)
-
-
-def _scans(content: bytes, components: int, *, progressive: bool) -> int:
-    """The scans of a JPEG, which are counted without decoding: each goes over all its pixels."""
-    start, scans = 2, 0
-    while found := _MARKER.search(content, start):
-        marker, segment = content[found.end() - 1], content[found.end() : found.end() + 3]
+    content, start, scans = file.read(), 2, 0
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(content, start)
+        marker, segment = (content[found.end() - 1], content[found.end() : found.end() + 3]) if found else (0, b"")
+        if found is None or marker == _END_OF_IMAGE:
+            return scans
         start = found.end() + int.from_bytes(segment[:2], "big")
-        if marker == _START_OF_SCAN:
-            scans += 1
-            if not progressive and segment[2:] >= bytes([components]):
-                break  # the one scan has all of it
-        elif marker == _END_OF_IMAGE:
-            break
-    return scans
+        scans += marker == _START_OF_SCAN
+        if scans * image.width * image.height > MOST_SCANNED:
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"its {size} pixels come in {scans} or more scans; save it as a baseline JPEG")
+        if marker == _START_OF_SCAN and "progressive" not in image.info and segment[2:] >= bytes([image.layers]):
+            return scans  # the one scan has all of it
+    raise ValueError("it consists of too many parts")
 
 
 def _turn_upright(image: Image.Image) -> None:
@@ -374,7 +407,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
     if not shaped or array.size == 0:
         raise DataError(f"an image array must be (height, width) or (height, width, 3), got {array.shape}")
     with _refusal(Image.Image()):
-        _refuse_shape(array.shape[1], array.shape[0])
+        _check_shape(array.shape[1], array.shape[0])
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
             raise DataError(f"a float image must be in 0..1, got {array.min():g}..{array.max():g}; divide by 255")

@@ -65,9 +65,10 @@ def png(width: int, height: int, *, pixels: bytes = b"", bits: int = 8, color: i
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def errors_of(script: str, path: Path) -> str:
-    """What a script writes to standard error."""
-    return subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True).stderr
+def tiff(numbers: dict[int, int], pixels: bytes = b"") -> bytes:
+    """A TIFF of tags with a number each, and the bytes from its eighth on."""
+    tags = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + struct.pack("<H", len(numbers)) + tags + bytes(4)
 
 
 def noise() -> Image.Image:
@@ -138,30 +139,29 @@ def test_a_signalling_nan_gives_no_warning():
         assert grays(read(content.replace(struct.pack("<f", 0.5), b"\x01\x00\xa0\x7f"))) == [0, 255]
 
 
-def test_colors_of_16_bits_keep_their_upper_bytes():
-    row = np.array([[0, 4096, 65535], [256, 511, 512]], dtype=">u2")
-    content = png(2, 1, pixels=b"\0" + row.tobytes(), bits=16)
-    assert np.asarray(read(content))[0].tolist() == [[0, 16, 255], [1, 1, 2]]
-
-
 def color_tiff(row: np.ndarray, *, compression: int) -> bytes:
-    """A TIFF of one row of 16-bit colors; compression 1 is none, 8 is that of zlib."""
+    """A TIFF of one row of 16-bit colors, perhaps with opacity; compression 1 is none, 8 is that of zlib."""
+    width, bands = row.shape
     pixels = row.astype("<u2").tobytes()
     pixels = zlib.compress(pixels) if compression == 8 else pixels
-    numbers = {256: len(row), 257: 1, 258: 16, 259: compression, 262: 2, 273: 8, 277: 3, 278: 1}
-    numbers[279] = len(pixels)
-    tags = b"".join(struct.pack("<HHII", tag, 4, 1, number) for tag, number in numbers.items())
-    head = struct.pack("<2sHI", b"II", 42, 8 + len(pixels))
-    return head + pixels + struct.pack("<H", len(numbers)) + tags + bytes(4)
+    numbers = {256: width, 257: 1, 258: 16, 259: compression, 262: 2, 273: 8, 277: bands, 278: 1, 279: len(pixels)}
+    numbers |= {338: 2} if bands == 4 else {}
+    return tiff(numbers, pixels)
 
 
-@pytest.mark.parametrize("most", [255, 4095])
-def test_colors_of_8_or_12_bits_in_16_are_not_nearly_black(most):
-    row = np.array([[0, most // 2, most], [most // 4, 1, most]])
+@pytest.mark.parametrize("opacity", [None, "as the colors", "of 16 bits"])
+@pytest.mark.parametrize("most", [255, 4095, 65535])
+def test_colors_of_8_12_or_16_bits_are_scaled_by_their_largest_value(most, opacity):
+    row = np.array([[0, most // 2, most], [most // 4, most // 8, most]])
     expected = (row * 255 / most)[None]
-    big = row.astype(">u2").tobytes()
-    tiffs = [color_tiff(row, compression=kind) for kind in (1, 8)]
-    for content in (png(2, 1, pixels=b"\0" + big, bits=16), *tiffs):
+    if opacity is not None:
+        opaque = most if opacity == "as the colors" else 65535
+        row = np.column_stack((row, [opaque, 0]))
+        expected[0, 1] = 255  # what is transparent is white
+    color = 2 if opacity is None else 6
+    contents = [png(2, 1, pixels=b"\0" + row.astype(">u2").tobytes(), bits=16, color=color)]
+    contents += [color_tiff(row, compression=kind) for kind in (1, 8)]
+    for content in contents:
         assert np.abs(np.asarray(read(content)) - expected).max() <= 1
 
 
@@ -260,7 +260,7 @@ def test_without_its_library_a_heic_is_refused_with_the_package_that_has_it(tmp_
     assert "a.heic: it is HEIC, which needs one more package: pip install pillow-heif" in ended.stderr
 
 
-JPEG, PNG = saved(noise(), "JPEG"), saved(noise(), "PNG")
+JPEG, PNG, GIF = saved(noise(), "JPEG"), saved(noise(), "PNG"), saved(noise(), "GIF")
 PROGRESSIVE = saved(noise(), "JPEG", progressive=True)
 LAST_SCAN = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
 
@@ -287,7 +287,7 @@ BAD_FILES = {
     ),
     "a large GIF": (b"GIF89a\x00\x30\x00\x3c\0\0\0,\0\0\0\0\x00\x30\x00\x3c\0\x02\x00;", "more than the 400 MB"),
     "a line": (png(1, 65_535), "its shape of 1 x 65535 pixels is more elongated than 40 : 1"),
-    "numbers as text": (b"P3\n3000 3000\n255\n0 0 0 ", "pixels of this PPM take too long; save it as PNG"),
+    "numbers as text": (b"P3\n2 2\n255\n0 0 0 ", "decoding this kind of PPM takes too long; save it as PNG"),
     "slow and long": (saved(noise(), "AVIF") + bytes(30_000_000), "more than 30 MB of AVIF takes too long"),
     "progressive and large": (
         claimed(PROGRESSIVE, 10_000, 10_000),
@@ -295,7 +295,26 @@ BAD_FILES = {
     ),
     "scans without end": (
         claimed(PROGRESSIVE[:-2] + LAST_SCAN * 500 + PROGRESSIVE[-2:], 2000, 1500),
-        "its 2000 x 1500 pixels come in 510 scans; save it as a baseline JPEG",
+        "its 2000 x 1500 pixels come in 334 or more scans; save it as a baseline JPEG",
+    ),
+    "chunks without end": (PNG[:33] + chunk(b"teSt", b"") * 600_000 + PNG[33:], "it consists of too many parts"),
+    "chunks after the pixels": (PNG[:-12] + chunk(b"teSt", b"") * 600_000 + PNG[-12:], "it consists of too many parts"),
+    "segments without end": (JPEG[:2] + b"\xff\xef\0\2" * 400_000 + JPEG[2:], "it consists of too many parts"),
+    "segments after a scan": (
+        PROGRESSIVE[:-2] + b"\xff\xef\0\2" * 100_000 + PROGRESSIVE[-2:],
+        "it consists of too many parts",
+    ),
+    "blocks of a byte": (GIF[:781] + b"!\xfe" + b"\1a" * 600_000 + b"\0" + GIF[781:], "it consists of too many parts"),
+    "a long comment": (b"P6\n#" + b"a" * 1_100_000 + b"\n1 1\n255\n123", "it consists of too many parts"),
+    "a tile of a gigabyte": (
+        tiff({256: 99, 257: 99, 258: 8, 259: 8, 262: 1, 322: 32_000, 323: 32_000, 324: 8, 325: 9}),
+        "its tiles of 32000 x 32000 pixels are larger than the picture",
+    ),
+    "65,025 tiles": (
+        saved(noise(), "JPEG2000", no_jp2=True).replace(
+            struct.pack(">8I", 64, 64, 0, 0, 64, 64, 0, 0), struct.pack(">8I", 2550, 2550, 0, 0, 10, 10, 0, 0)
+        ),
+        "reading its 2550 x 2550 pixels as JPEG2000 .RGB. takes 1043 MB",
     ),
     "offsets without end": (
         struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 273, 4, 30_000_000, 32),
@@ -319,7 +338,7 @@ def test_the_header_check_refuses_a_large_progressive_jpeg_of_too_many_scans():
     gray = saved(noise().convert("L"), "JPEG", progressive=True)
     content = claimed(gray, 16_000, 12_000)
     for function in (image_size, read_image):
-        with pytest.raises(DataError, match=r"16000 x 12000 pixels come in . scans; save it as a baseline JPEG"):
+        with pytest.raises(DataError, match=r"16000 x 12000 pixels come in 6 or more scans"):
             function(io.BytesIO(content))
 
 
