@@ -187,18 +187,27 @@ def test_text_has_a_contrast_of_at_least_four_and_a_half(page: "playwright.Page"
     assert poor == []
 
 
-def test_what_is_no_photograph_is_said_and_the_next_one_works(
+def test_what_is_unsure_or_no_photograph_is_said_and_the_next_one_works(
     page: "playwright.Page", demo: Running, tmp_path: Path
 ) -> None:
+    unsure = tmp_path / "unsure.png"
+    unsure.write_bytes(photograph((116, 60, 20)))
+    page.goto(demo.url)
+    page.wait_for_selector("#examples button")
+    page.locator("#file").set_input_files(unsure)
+    page.wait_for_selector("#result:not([hidden])")
+    assert page.locator("#answer").inner_text() == "unsure"
+    assert "of such answers more than one in ten would be wrong" in page.locator("#sure").inner_text()
+    assert page.locator("#guesses li").first.inner_text().startswith("red")
     broken = tmp_path / "notes.png"
     broken.write_bytes(b"no photograph")
-    page.goto(demo.url)
     page.locator("#file").set_input_files(broken)
     page.wait_for_selector("#error:not([hidden])")
     assert "it is not an image of a known format" in page.locator("#error").inner_text()
     page.locator("#examples button").first.click()
     page.wait_for_selector("#result:not([hidden])")
     assert page.locator("#error").is_hidden()
+    assert page.locator("#sure").is_hidden()
 
 
 def test_a_photograph_can_be_dropped_and_an_address_is_refused(page: "playwright.Page", demo: Running) -> None:
@@ -236,6 +245,19 @@ def test_a_token_is_taken_from_the_address_or_asked_for(page: "playwright.Page",
         page.goto("about:blank")
         page.goto(f"{started.url}/#token={TOKEN}")
         page.wait_for_selector("#examples button")
+
+
+def test_the_page_of_routes_names_every_route_option_and_field(page: "playwright.Page", demo: Running) -> None:
+    page.goto(f"{demo.url}/docs")
+    page.wait_for_selector("h2")
+    titles = page.locator("h2").all_inner_texts()
+    described = demo.client.get("/openapi.json").json()
+    assert titles == [f"{method.upper()} {path}" for path, ways in described["paths"].items() for method in ways]
+    text = page.inner_text("main")
+    for words in ("back_off", "Only these classes", "-F photograph=@photo.jpg", '"probability": number', "text/plain"):
+        assert words in text
+    assert "undefined" not in text
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def contrast(first: str, second: str) -> float:

@@ -90,7 +90,7 @@ def serve_model(options: Namespace, *, add_page: Callable[[FastAPI, Predictor], 
         elif page is not None:
             output.write_line(f"open        {page}")
         else:
-            output.write_line(f"listening   {url}   (routes: {url}/openapi.json)")
+            output.write_line(f"listening   {url}   (routes: {url}/docs)")
         run(app, bound, stop_seconds=limits.timeout)
     say(STOPPED)
 

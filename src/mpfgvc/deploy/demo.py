@@ -9,10 +9,7 @@ elsewhere. Photographs of the run are named by numbers, so no request can name a
     POST /similar     the training photographs that look most alike
 """
 
-import base64
-import hashlib
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,13 +25,15 @@ from starlette.concurrency import run_in_threadpool
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
 from mpfgvc.deploy.server.app import UPLOAD
-from mpfgvc.deploy.server.documents import NoOptions, RefusedError, json_response
+from mpfgvc.deploy.server.documents import NoOptions, RefusedError, html_page, json_response
 from mpfgvc.errors import DataError, MpfgvcError
 from mpfgvc.inference.embeddings import EmbeddingIndex, index_for
 from mpfgvc.inference.predictor import Predictor
 from mpfgvc.run_folder import RunFolder
 
 EXAMPLES = 8
+MOST_WRONG = 0.1
+"""The share of answers that may be wrong; the page calls the others unsure."""
 _SHOWN_SIDE, _SMALL_SIDE = 1024, 256
 _KEPT_PICTURES = 256
 
@@ -121,6 +120,7 @@ class ExamplesDocument(BaseModel):
 
     examples: list[ExampleDocument]
     similar: bool = Field(description="Whether /similar has anything to search.")
+    rules: str = Field(description="Options of /classify that tell the unsure apart; empty without a calibration.")
 
 
 class NeighbourDocument(ExampleDocument):
@@ -149,34 +149,13 @@ class ShownOptions(NoOptions):
 
 def add_demo(app: FastAPI, content: DemoContent) -> None:
     """Give the page and its routes to an application of `create_app`."""
-    page = files("mpfgvc.deploy").joinpath("demo.html").read_text("utf-8")
-    headers = {
-        "Content-Security-Policy": page_policy(page),
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
+    page = html_page(files("mpfgvc.deploy").joinpath("demo.html").read_text("utf-8"))
 
     @app.get("/", include_in_schema=False)
     async def show_page() -> Response:
-        return Response(page, media_type="text/html", headers=headers)
+        return page
 
     app.include_router(_run_routes(app, content), dependencies=[app.state.token])
-
-
-def page_policy(page: str) -> str:
-    """The Content-Security-Policy of a page: its own script and style, and requests to its own server."""
-    script, style = (_digest(page, tag) for tag in ("script", "style"))
-    return (
-        f"default-src 'none'; script-src '{script}'; style-src '{style}'; "
-        "img-src 'self' blob: data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-
-
-def _digest(page: str, tag: str) -> str:
-    content = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[0]
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def _run_routes(app: FastAPI, content: DemoContent) -> APIRouter:
@@ -188,7 +167,10 @@ def _run_routes(app: FastAPI, content: DemoContent) -> APIRouter:
         """Test photographs of the run to try, and their true classes."""
         numbered = enumerate(content.examples, start=len(content.trained))
         found = [{"number": number, "label": content.classes[sample.label]} for number, sample in numbered]
-        return json_response({"examples": found, "similar": content.index is not None})
+        facts = app.state.service.model.backend.facts
+        back_off = "" if facts.taxonomy is None else "&back_off=true"
+        rules = "" if facts.calibration is None else f"abstain={MOST_WRONG}{back_off}"
+        return json_response({"examples": found, "similar": content.index is not None, "rules": rules})
 
     @routes.get("/shown/{number}", responses={200: {"content": {"image/jpeg": {}, "image/png": {}}}})
     async def shown(number: int, options: Annotated[ShownOptions, Query()]) -> Response:

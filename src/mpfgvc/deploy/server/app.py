@@ -5,8 +5,8 @@
     POST /embed      photographs -> embeddings            GET /ready     it takes photographs now
                                                           GET /metrics   counters for Prometheus
 
-`docs/serving.md` describes it for users, and `/openapi.json` for programs. The interactive pages of FastAPI
-are left out: they load their scripts from elsewhere.
+`docs/serving.md` and the page `/docs` describe it for users, `/openapi.json` for programs. The interactive pages
+of FastAPI are left out: they load their scripts from elsewhere.
 
 A page of another site can make a browser send requests to a server on this machine. If the server listens on
 this machine only, it answers nobody who calls it by another name: such a page cannot read its answers.
@@ -19,6 +19,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
+from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -43,6 +44,7 @@ from mpfgvc.deploy.server.documents import (
     add_handlers,
     answer_to,
     explained,
+    html_page,
     json_response,
     photographs,
 )
@@ -102,6 +104,13 @@ def create_app(
     )
     app.state.service, app.state.token = service, Depends(_token_check(token))
     add_handlers(app)
+    app.include_router(_model_routes(service, measures), dependencies=[app.state.token])
+
+    page = html_page(files("mpfgvc.deploy.server").joinpath("docs.html").read_text("utf-8"))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return page
 
     @app.get("/health", response_model=StateDocument)
     async def health() -> Response:
@@ -116,7 +125,6 @@ def create_app(
         service.capacity.check_room()
         return json_response({"status": "ready"})
 
-    app.include_router(_model_routes(service, measures), dependencies=[app.state.token])
     app.add_middleware(_Gate, measures=measures, names=names)
     if origins:
         app.add_middleware(
