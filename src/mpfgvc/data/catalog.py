@@ -16,8 +16,8 @@ from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.data.readers.official import read_cub, read_dogs, read_flowers102, read_food101, read_nabirds
 from mpfgvc.data.readers.shards import read_shards
 from mpfgvc.data.readers.tables import read_manifest
-from mpfgvc.data.samples import PhotoSet
-from mpfgvc.data.split import hold_out, single_notes
+from mpfgvc.data.samples import SPLITS, PhotoSet, counted
+from mpfgvc.data.split import hold_out
 from mpfgvc.errors import ConfigError, DataError
 
 
@@ -65,13 +65,15 @@ def read_photos(config: DataConfig, *, seed: int, check_files: bool = True, skip
     photos = _read(config, seed=seed, check_files=check_files, skip_empty=skip_empty)
     if len(photos.classes) < 2:
         raise DataError(f"{photos.name} must have at least 2 classes, got {len(photos.classes)}; check data.root")
-    photos = replace(photos, notes=(*photos.notes, *capitals_notes(photos.classes)))
-    if config.validation == 0 or photos.subset("validation"):
-        return photos
-    samples = hold_out(photos.samples, config.validation, seed)
-    notes = single_notes(photos.samples, photos.classes, "validation")
-    fresh = [note for note in notes if note not in photos.notes]
-    return replace(photos, samples=samples, notes=(*photos.notes, *fresh))
+    if not photos.subset("validation"):
+        photos = replace(photos, samples=hold_out(photos.samples, config.validation, seed))
+    notes = [*photos.notes, *capitals_notes(photos.classes)]
+    for split in SPLITS:
+        counts = photos.subset(split).counts(len(photos.classes))
+        lacking = [name for name, count in zip(photos.classes, counts, strict=True) if count == 0]
+        if 0 < len(lacking) < len(counts):
+            notes.append(counted(f"classes without a photograph for {split}", lacking, len(counts)))
+    return replace(photos, notes=tuple(notes))
 
 
 def dataset_root(config: DataConfig) -> Path | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from mpfgvc.data.listing import natural_key
 from mpfgvc.data.names import composed, refuse_lookalikes
-from mpfgvc.data.samples import SPLITS, LabelledPhoto, PhotoSet, Samples, Split, in_short, relative_path
+from mpfgvc.data.samples import SPLITS, LabelledPhoto, PhotoSet, Samples, Split, relative_path
 
 
 def hold_out(samples: Samples, share: float, seed: int, split: Split = "validation") -> Samples:
@@ -59,11 +59,11 @@ def photo_set(
     labels = {name: label for label, name in enumerate(names)}
     rows = [(relative_path(photo.path, root), composed(photo.class_name), photo.split or "train") for photo in photos]
     samples = Samples.of(root, [(path, labels[class_name], split) for path, class_name, split in rows])
-    divided, made = with_test(samples, names, test_share, seed)
+    divided, made = with_test(samples, test_share, seed)
     return PhotoSet(name=name, classes=tuple(names), samples=divided, notes=(*notes, *made))
 
 
-def with_test(samples: Samples, classes: Sequence[str], share: float, seed: int) -> tuple[Samples, tuple[str, ...]]:
+def with_test(samples: Samples, share: float, seed: int) -> tuple[Samples, tuple[str, ...]]:
     """The samples with a test split, made if they name no split but training, and notes on that."""
     splits = {SPLITS[split] for split in np.unique(samples.splits)}
     if "test" in splits or share == 0:
@@ -72,18 +72,7 @@ def with_test(samples: Samples, classes: Sequence[str], share: float, seed: int)
         return samples, ("there is no test split: the dataset names only a validation split",)
     divided = hold_out(samples, share, seed, "test")
     count = len(divided.subset("test"))
-    made = f"no split found: {count} of {len(divided)} photographs held out for the test"
-    return divided, (made, *single_notes(samples, classes, "test"))
-
-
-def single_notes(samples: Samples, classes: Sequence[str], split: Split) -> tuple[str, ...]:
-    """A note, if there are any, about classes with too few training photographs to hold one out."""
-    counts = samples.subset("train").counts(len(classes))
-    single = [name for name, count in zip(classes, counts, strict=True) if count == 1]
-    if not single:
-        return ()
-    lead = f"{len(single)} classes with one photograph, kept for training, have none for {split}"
-    return (f"{lead}: {in_short(single)}",)
+    return divided, (f"no split found: {count} of {len(divided)} photographs held out for the test",)
 
 
 def _ranks(samples: Samples, seed: int) -> list[bytes]:

@@ -73,8 +73,9 @@ def _members(tar: Path, size: int, changed: int) -> dict[str, Member]:
     try:
         with tarfile.open(tar, "r:") as archive:
             for entry in archive:
-                if entry.size < 0:
-                    raise tarfile.ReadError("a member of negative size")
+                if entry.size < 0 or entry.name in found:
+                    what = "a member of negative size" if entry.size < 0 else f"two members of the name {entry.name}"
+                    raise tarfile.ReadError(what)
                 if entry.isreg():
                     found[entry.name] = Member(entry.offset_data, entry.size)
             end = archive.offset

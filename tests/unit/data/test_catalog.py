@@ -27,11 +27,15 @@ def test_a_validation_split_of_the_datasets_own_is_kept(tmp_path, draw):
     assert [len(photos.subset(split)) for split in ("train", "validation")] == [8, 2]
 
 
-def test_a_class_too_small_for_validation_is_noted(class_folders, draw):
-    for index in range(2):
-        draw(class_folders / "rare" / f"{index}.jpg")
+def test_classes_that_a_split_lacks_are_noted(class_folders, draw):
+    draw(class_folders / "rare" / "0.jpg")
+    draw(class_folders / "two" / "0.jpg", seed=1)
+    draw(class_folders / "two" / "1.jpg", seed=2)
     photos = read_photos(DataConfig(root=str(class_folders)), seed=0)
-    assert photos.notes[-1].endswith("have none for validation: rare")
+    assert photos.notes[1:] == (
+        "classes without a photograph for validation: 2 of 5 (rare, two)",
+        "classes without a photograph for test: 1 of 5 (rare)",
+    )
 
 
 def test_classes_that_differ_only_in_capitals_are_noted(class_folders, draw):

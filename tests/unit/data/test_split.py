@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpfgvc.data.samples import SPLITS, Samples
-from mpfgvc.data.split import hold_out, single_notes, with_test
+from mpfgvc.data.split import hold_out, with_test
 
 counts = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 shares = st.floats(0.01, 0.9)
@@ -62,14 +62,8 @@ def test_a_share_of_zero_holds_nothing_out():
     assert hold_out(dataset([3]), 0, 0).splits.tolist() == [0, 0, 0]
 
 
-def test_a_note_names_the_classes_that_are_too_small_to_be_split():
-    notes = single_notes(dataset([1, 2, 1]), ["auk", "crow", "tern"], "test")
-    assert notes == ("2 classes with one photograph, kept for training, have none for test: auk, tern",)
-    assert single_notes(dataset([2]), ["crow"], "test") == ()
-
-
 def test_a_dataset_with_a_validation_split_alone_gets_no_test_split_but_a_note():
     samples = dataset([3], "/data", ("v.jpg", 0, "validation"))
-    divided, notes = with_test(samples, ["crow"], 0.3, 0)
+    divided, notes = with_test(samples, 0.3, 0)
     assert divided is samples
     assert "no test split" in notes[0]

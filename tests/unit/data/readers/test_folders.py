@@ -128,13 +128,6 @@ def test_folders_that_look_the_same_are_refused(class_folders, draw):
         read(class_folders)
 
 
-def test_a_class_with_one_photograph_is_for_training_and_a_note_says_so(class_folders, draw):
-    draw(class_folders / "rare" / "1.jpg")
-    photos = read(class_folders)
-    assert [sample.split for sample in photos.samples if sample.label == 3] == ["train"]
-    assert photos.notes[1] == "1 classes with one photograph, kept for training, have none for test: rare"
-
-
 def test_an_empty_class_folder_is_named(class_folders):
     (class_folders / "class 3").mkdir()
     with pytest.raises(DataError, match=r"class folder .*class 3 holds no photographs"):

@@ -186,6 +186,14 @@ def test_a_shard_that_is_cut_is_refused_without_an_index_too(shards, place):
         read(shards)
 
 
+def test_two_members_of_one_name_are_refused(tmp_path, photo):
+    tar(tmp_path / "one.tar", {"1.jpg": photo(1), "1.cls": b"a"})
+    with tarfile.open(tmp_path / "one.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("1.jpg"))
+    with pytest.raises(DataError, match=r"one\.tar is not a readable tar file: two members of the name 1\.jpg; copy"):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("size", [-512, -1, -100_000])
 def test_a_member_of_negative_size_is_refused_at_once(shards, size):
     (shards / "photographs.json").unlink()
