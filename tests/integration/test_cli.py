@@ -47,14 +47,10 @@ def test_evaluate_json_has_the_keys_of_the_contract(cli: Cli, finished: Path, tm
     assert right / 15 == pytest.approx(document["top1"])
 
 
-def test_evaluate_prints_a_row_for_each_source(cli: Cli, finished: Path) -> None:
-    code, stdout, _ = cli("evaluate", finished)
-    assert code == 0
+def test_evaluate_says_its_precision_and_prints_a_row_for_each_source(cli: Cli, finished: Path) -> None:
+    stdout = cli("evaluate", finished)[1]
+    assert stdout.splitlines()[0] == "test split, 15 photographs, 3 classes, fp32"
     assert [word for word in stdout.split() if word in ("vision", "text", "fusion")] == ["vision", "text", "fusion"]
-
-
-def test_evaluate_says_its_precision(cli: Cli, finished: Path) -> None:
-    assert cli("evaluate", finished)[1].splitlines()[0] == "test split, 15 photographs, 3 classes, fp32"
     assert json.loads(cli("evaluate", finished, "--precision", "bf16", "--json")[1])["precision"] == "bf16"
 
 
@@ -67,23 +63,10 @@ def test_a_dataset_that_moved_is_found_by_evaluate_explain_and_resume(
     (run / "digests.json").unlink()
     place = ["--data.root", moved]
     for words in (["evaluate", run], ["explain", run, "-o", tmp_path / "a.png"], ["train", "--resume", run]):
+        if "train" in words:
+            shutil.rmtree(run / "model")  # else it is finished, and needs no photographs
         assert "/nowhere" in cli(*words)[2]
         assert cli(*words, *place)[0] == 0
-
-
-def test_data_check_reports_counts(cli: Cli, photos: Path) -> None:
-    code, stdout, _ = cli("data", "check", "--data.root", photos, "--json")
-    assert code == 0
-    assert json.loads(stdout)["counts"] == {"train": 27, "validation": 6, "test": 15}
-
-
-def test_synthesize_writes_a_dataset_that_check_finds_fine(cli: Cli, tmp_path: Path) -> None:
-    size = ["--data.birds.species", 3, "--data.birds.train", 3, "--data.birds.test", 1]
-    code, stdout, _ = cli("data", "synthesize", "--out", tmp_path / "birds", *size, "--json")
-    assert (code, json.loads(stdout)["images"]) == (0, 12)
-    code, stdout, _ = cli("data", "check", "--data.dataset", "cub", "--data.root", tmp_path / "birds", "--json")
-    report = json.loads(stdout)
-    assert (code, report["fine"], report["classes"]) == (0, True, 3)
 
 
 def test_the_next_command_is_quoted_for_the_shell(cli: Cli, tmp_path: Path) -> None:

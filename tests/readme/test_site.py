@@ -14,7 +14,7 @@ from tests.readme.conftest import REPOSITORY
 
 import mpfgvc
 from mpfgvc.cli.main import COMMANDS
-from mpfgvc.config import Config
+from mpfgvc.config import SETTINGS
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -55,20 +55,13 @@ def test_the_navigation_lists_every_page_and_no_other(site: Path) -> None:
     assert set(listed) == there
 
 
-def test_the_commands_page_has_the_help_of_every_command_and_setting(site: Path) -> None:
-    text = (site / "commands.md").read_text("utf-8")
+def test_the_pages_have_the_help_of_every_command_and_setting_and_every_recipe(site: Path) -> None:
+    commands, recipes = ((site / name).read_text("utf-8") for name in ("commands.md", "recipes.md"))
     for command in COMMANDS:
-        assert f"\nusage: mpfgvc {command} [-h]" in text
-        assert f"\n## mpfgvc {command}\n" in text
-    for group, settings in Config().model_dump().items():
-        for name in settings if isinstance(settings, dict) else ():
-            assert f"--{group}.{name}" in text
-
-
-def test_the_recipes_page_has_every_recipe(site: Path) -> None:
-    text = (site / "recipes.md").read_text("utf-8")
+        assert f"\n## mpfgvc {command}\n\n```text\nusage: mpfgvc {command} [-h]" in commands
+    assert [name for name in SETTINGS if f"--{name}" not in commands] == []
     for path in (Path(mpfgvc.__file__).parent / "recipes").rglob("*.yaml"):
-        assert path.read_text("utf-8").rstrip() in text
+        assert path.read_text("utf-8").rstrip() in recipes
 
 
 def test_the_python_page_has_every_public_name() -> None:

@@ -75,7 +75,13 @@ class CalibrationError:
 
 
 def accuracy_interval(right: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
-    """The interval of sum(right) / sum(seen). The same data give the same interval."""
+    """The interval of sum(right) / sum(seen). The same data give the same interval.
+
+    Where all are right or all are wrong there is nothing to resample: then it is Clopper and Pearson's.
+    """
+    if (share := right.sum() / seen.sum()) in (0.0, 1.0):
+        low, high = _stats().binomtest(int(share) * len(seen), len(seen)).proportion_ci()
+        return Interval(float(low), float(high))
     if len(seen) > MANY and (seen == 1).all():
         return _share_interval(int(right.sum()), len(seen))
     return _interval(right, seen)
@@ -140,8 +146,6 @@ def _interval(values: NDArray[np.int64], seen: NDArray[np.int64]) -> Interval:
 def _share_interval(right: int, count: int) -> Interval:
     """The BCa interval of right / count as it is for infinitely many resamples; in constant time."""
     share = right / count
-    if share in (0.0, 1.0):
-        return Interval(share, share)
     stats = _stats()
     resampled = stats.binom(count, share)
     bias = stats.norm.ppf((resampled.cdf(right - 1) + resampled.cdf(right)) / 2)

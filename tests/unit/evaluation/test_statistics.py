@@ -51,10 +51,11 @@ def test_photographs_that_fewer_seeds_tested_weigh_less() -> None:
     assert interval.high == pytest.approx(ratio + 1.96 * error, abs=0.004)
 
 
-@pytest.mark.parametrize("value", [0, 2])
-def test_where_every_photograph_is_the_same_the_interval_is_a_point(value: int) -> None:
-    same = np.full(7, value)
-    assert accuracy_interval(same, np.full(7, 2)) == Interval(value / 2, value / 2)
+def test_where_all_are_right_or_all_wrong_the_interval_knows_how_few_they_are() -> None:
+    all_right = accuracy_interval(np.full(15, 2), np.full(15, 2))
+    assert (all_right.low, all_right.high) == (pytest.approx(0.025 ** (1 / 15)), 1.0)
+    all_wrong = accuracy_interval(np.zeros(6000, np.int64), np.ones(6000, np.int64))
+    assert (all_wrong.low, all_wrong.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 6000)))
     assert accuracy_interval(np.array([1]), np.array([2])) == Interval(0.5, 0.5)
 
 
