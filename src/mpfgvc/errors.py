@@ -4,8 +4,14 @@ Each error carries one line that names the setting or the file, the rule, the va
 command line prints that line and exits with code 2; Python callers catch `MpfgvcError`.
 """
 
+import csv
+import io
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 class MpfgvcError(Exception):
@@ -42,11 +48,29 @@ def one_line(error: BaseException, most: int = 200) -> str:
 
 
 def printable(text: str) -> str:
-    """Text on one line of a terminal: control characters, which could steer it, are escaped."""
+    """Text on one line of a terminal: characters that steer it, or turn the direction of writing, are escaped."""
     return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+        char.encode("unicode_escape").decode()
+        if unicodedata.category(char) in ("Cc", "Zl", "Zp") or char in _TURNS
+        else char
         for char in text
     )
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV for people. Names in them are data: printable, and no formula for a spreadsheet.
+
+    Text that would begin one (`=cmd`) begins with an apostrophe.
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([map(_cell, row) for row in rows])
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{printable(value)}" if value.startswith(("=", "+", "-", "@")) else printable(value)
 
 
 def check_known(setting: str, value: str, known: Sequence[str]) -> None:

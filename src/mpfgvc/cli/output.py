@@ -7,7 +7,6 @@ whole after Ctrl-C. A reader that goes away (`| head`) ends the command quietly.
 """
 
 import codecs
-import csv
 import io
 import json
 import os
@@ -18,7 +17,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
-from mpfgvc.errors import OutputError, printable
+from mpfgvc.errors import OutputError, csv_text, printable
 from mpfgvc.processes import Processes
 
 _KEEP_NAMES = "mpfgvc.keep-names"
@@ -73,9 +72,7 @@ def write_json_line(document: Any) -> None:
 
 def write_csv_row(cells: Iterable[object]) -> None:
     """Write a row of CSV."""
-    row = io.StringIO()
-    csv.writer(row, lineterminator="\n").writerow(cells)
-    write(row.getvalue())
+    write(csv_text([cells]))
 
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequence[int] = (0,)) -> None:

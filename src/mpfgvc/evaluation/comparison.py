@@ -8,8 +8,6 @@ On disk a comparison is `table.csv` (all digits), `table.md` and `comparison.jso
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpfgvc.errors import DataError
+from mpfgvc.errors import DataError, csv_text
 from mpfgvc.evaluation.metrics import Answers
 from mpfgvc.evaluation.statistics import Difference, Interval, accuracy_interval, paired_difference
 from mpfgvc.files import make_folder, write_text
@@ -151,11 +149,8 @@ def _right_and_seen(recipe: RecipeResults, paths: Sequence[str]) -> tuple[NDArra
 def write_comparison_files(comparison: Comparison, folder: Path) -> None:
     """Write the three files into a folder, which is made if it is not there. Raises OutputError."""
     make_folder(folder)
-    rows, text = [_all_digits(row) for row in comparison.rows], io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "table.csv", text.getvalue())
+    rows = [_all_digits(row) for row in comparison.rows]
+    write_text(folder / "table.csv", csv_text([rows[0], *(row.values() for row in rows)]))
     table = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *table_rows(comparison)]
     lines = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in table]
     write_text(folder / "table.md", f"{''.join(lines)}\n{caption(comparison)}\n")

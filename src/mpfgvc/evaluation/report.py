@@ -15,8 +15,6 @@ tables have all of it. Needs scipy, the extra `compare`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpfgvc.data.samples import Sample
-from mpfgvc.errors import MpfgvcError
+from mpfgvc.errors import MpfgvcError, csv_text
 from mpfgvc.evaluation.metrics import Evaluation, SourceMetrics
 from mpfgvc.evaluation.statistics import accuracy_interval, error_with_interval, reliability
 from mpfgvc.files import make_folder, write_text
@@ -154,9 +152,7 @@ def write_report(
         "coverage": [("coverage", "accuracy", "threshold"), *map(_four_digits, curve)],
     }
     for name, table in tables.items():
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(table)
-        write_text(target / f"{name}.csv", text.getvalue())
+        write_text(target / f"{name}.csv", csv_text(table))
     once = np.ones(evaluation.count, dtype=np.int64)
     intervals = {source: accuracy_interval(metrics.right.astype(np.int64), once) for source, metrics in sources.items()}
     error = error_with_interval(main.probability, main.right)
