@@ -247,8 +247,9 @@ class ImageTowerConfig(Settings):
     pretrained: Advanced[bool] = True
     """Load timm's weights for this name from the hub, or the bundled ones."""
     weights: OptionalPath = None
-    """Local .safetensors file with timm's parameter names, used instead of the hub; the name decides the
-    activation, so OpenAI's own weights need vit_base_patch16_clip_quickgelu_224."""
+    """Local .safetensors file with timm's parameter names, used instead of the hub, or RUN/model/model.safetensors,
+    to go on from a run of one's own: with its classifier, too, where the classes are the same. The name decides
+    the activation, so OpenAI's own weights need vit_base_patch16_clip_quickgelu_224."""
     image_size: AtLeastOne | list[AtLeastOne] | None = None
     """Input size in pixels: one number, or [height, width]; null = the tower's own, 224 by default."""
 

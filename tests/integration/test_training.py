@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests.conftest import Cli
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
@@ -247,6 +248,34 @@ def test_a_share_of_the_pretrained_tower_is_its_weight_in_the_mean_and_the_rest_
         torch.testing.assert_close(averaged[name], expected, atol=1e-6 * (share > 0), rtol=0)
 
 
+def test_a_training_goes_on_from_the_model_of_a_run_with_its_classifier_where_the_classes_are_the_same(
+    tiny: Make, finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = finished / "model" / "model.safetensors"
+    stored = load_file(model)
+    nothing = {"stage1.epochs": 0, "stage2.epochs": 0, "model.image_tower.weights": str(model)}
+    for start in ("features", "random"):
+        run = train(tiny(nothing | {"stage1.start": start, "final_test": False}), out=tmp_path / start)
+        found = load_file(run.model_dir / "model.safetensors")
+        same = [name for name in stored if name.startswith((TOWER, "classifier."))]
+        assert len(same) > 50
+        assert all(torch.equal(found[name], stored[name]) for name in same)
+        assert f"the classifier starts as that of {model}" in capsys.readouterr().err
+    two = Path(shutil.copytree(photos, tmp_path / "two"))
+    for split in ("train", "val", "test"):
+        shutil.rmtree(two / split / "disc")
+    others = {"data.root": str(two), "model.image_tower.image_size": 64, "final_test": False}
+    other = train(tiny(nothing | others), out=tmp_path / "other")
+    assert "the classifier starts anew, as the classes are not those of" in capsys.readouterr().err
+    found = load_file(other.model_dir / "model.safetensors")
+    name = f"{TOWER}tower.transformer.blocks.0.attn.qkv.weight"
+    assert torch.equal(found[name], stored[name])
+    broken = Path(shutil.copytree(finished / "model", tmp_path / "broken")) / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-1] + b"?")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
+        train(tiny(nothing | {"model.image_tower.weights": str(broken)}), out=tmp_path / "refused")
+
+
 def test_a_share_of_nothing_is_refused_at_the_start(tiny: Make, tmp_path: Path) -> None:
     line = "stage1.pretrained_share must be 0 for an image tower without pretrained weights, got 0.2"
     with pytest.raises(ConfigError, match=line):
@@ -281,10 +310,44 @@ def test_a_class_that_looks_like_a_larger_one_is_said_to_be_never_predicted(
     settings = {"data.root": str(tmp_path / "set"), "data.validation": 0.0, "data.test": 0.2}
     settings |= {"stage1.epochs": 6, "stage2.epochs": 3, "stage2.start": "random"}
     run = train(tiny(settings), out=tmp_path / "run").path
-    (line,) = said(capsys, "never predicted")
-    assert "classes that are never predicted: 1 of 3 (twin)" in line
+    err = capsys.readouterr().err
+    assert "classes that are never predicted: 1 of 3 (twin)" in err
+    line = "the model is not calibrated: that needs 20 validation photographs, and there are 0; calibrate it by others"
+    assert f"{line} with mpfgvc calibrate {run} --data.root OTHERS, or set data.validation" in err
     page = (run / "training.html").read_text()
     assert "classes that are never predicted" in page
+
+
+def test_the_training_ends_with_the_source_that_validation_would_choose(
+    tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here the fusion is left as it was drawn, and the classifier knows the three classes."""
+    settings = {"stage1.start": "features", "stage1.epochs": 0, "stage2.start": "random", "final_test": False}
+    run = train(tiny(settings | {"stage2.epochs": 1, "stage2.lr": 0.0}), out=tmp_path / "run").path
+    (line,) = said(capsys, "on the 6 validation photographs: vision ")
+    shares = evaluate(run, split="validation").sources
+    assert all(f"{source} {100 * metrics.top1:.1f} %" in line for source, metrics in shares.items())
+    advice = "vision is better than fusion, which answers; to change that, set model.prediction to vision"
+    assert line.endswith(f"{advice}, or predict with --source vision")
+    assert advice in (run / "training.html").read_text()
+    settings |= {"stage2.start": "stage1", "stage2.epochs": 0}
+    train(tiny(settings), out=tmp_path / "other")
+    assert said(capsys, "; fusion, which answers, is the best")
+
+
+def test_ctrl_c_names_the_folder_to_resume_also_of_a_run_that_named_itself(
+    cli: Cli, tiny_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", interrupt)
+        code, _, err = cli("train", *tiny_words)
+    assert code == 130
+    assert err.splitlines()[-1] == "mpfgvc: interrupted; continue with: mpfgvc train --resume runs/folder-1"
+    assert cli("train", "--resume", "runs/folder-1")[0] == 0
 
 
 def test_a_rate_that_is_too_low_is_said_once(tiny: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

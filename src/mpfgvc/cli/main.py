@@ -68,10 +68,10 @@ def main(arguments: Sequence[str] | None = None, *, program: str = "mpfgvc", com
     except MpfgvcError as error:
         _say_error(error)
         return EXIT_USER_ERROR
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         close_bars()
         if output.is_first_process():
-            say(interrupted)
+            say(str(stop) or interrupted)
         return EXIT_INTERRUPTED
     finally:
         close_bars()

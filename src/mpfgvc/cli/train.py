@@ -177,11 +177,5 @@ def _resume(options: Namespace, overrides: Mapping[str, Any]) -> Run:
 
 
 COMMAND = Command(
-    name="train",
-    add_options=_add_options,
-    run=_run,
-    takes_settings=True,
-    shares_work=True,
-    interrupted="interrupted; continue with: mpfgvc train --resume RUN",
-    more_help=settings_help,
+    name="train", add_options=_add_options, run=_run, takes_settings=True, shares_work=True, more_help=settings_help
 )

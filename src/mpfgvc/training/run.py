@@ -4,6 +4,7 @@ Both take the same path, and what the run folder already holds is not done again
 the very end, once, and decides nothing.
 """
 
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -230,17 +231,17 @@ def _tested(
 
 def _calibration(run: OpenRun, saved: SavedModel) -> Calibration | None:
     """What the validation photographs say about the probabilities, in the precision of a prediction."""
-    samples = run.photos.subset("validation")
-    if not (run.config.calibrate and samples):
+    if not run.config.calibrate:
         return None
-    chosen = at_most(samples, MOST_PHOTOGRAPHS)
-    predictor = Predictor.of(saved, device=run.fabric.device, packed=False)
-    calibration = calibrate_photos(
-        predictor.inference, run.in_order(chosen), labels_of(chosen), taxonomy=saved.taxonomy, photographs=VALIDATION
-    )
+    chosen, calibration = at_most(run.photos.subset("validation"), MOST_PHOTOGRAPHS), None
+    if len(chosen) >= FEWEST_PHOTOGRAPHS:
+        inference = Predictor.of(saved, device=run.fabric.device, packed=False).inference
+        loader, labels = run.in_order(chosen), labels_of(chosen)
+        calibration = calibrate_photos(inference, loader, labels, taxonomy=saved.taxonomy, photographs=VALIDATION)
     if calibration is None:
-        what = f"the model is not calibrated: that needs {FEWEST_PHOTOGRAPHS} validation photographs"
-        run.tell(f"{what}; give others with mpfgvc calibrate, or set calibrate to false")
+        what = f"that needs {FEWEST_PHOTOGRAPHS} validation photographs, and there are {len(chosen)}"
+        way = f"mpfgvc calibrate {shlex.quote(str(run.folder.path))} --data.root OTHERS"
+        run.tell(f"the model is not calibrated: {what}; calibrate it by others with {way}, or set data.validation")
     return calibration
 
 
@@ -267,7 +268,8 @@ def _free_folder(config: Config, fabric: Fabric) -> RunFolder:
 def claimed(folder: RunFolder, fabric: Fabric, *, new: bool = False) -> Iterator[None]:
     """Own the folder within the block, through the first process.
 
-    `new` refuses a folder that holds a run. Raises CheckpointError or OutputError in every process.
+    `new` refuses a folder that holds a run. Ctrl-C says how a run goes on. Raises CheckpointError or OutputError
+    in every process.
     """
     with ExitStack() as stack:
 
@@ -277,4 +279,9 @@ def claimed(folder: RunFolder, fabric: Fabric, *, new: bool = False) -> Iterator
                 folder.refuse_existing()
 
         from_first(fabric, claim)
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            path = shlex.quote(str(folder.path))
+            goes_on = f"interrupted; continue with: mpfgvc train --resume {path}"
+            raise KeyboardInterrupt(goes_on if folder.is_run else "interrupted") from None

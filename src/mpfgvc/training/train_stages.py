@@ -1,12 +1,14 @@
 """Train the two stages of an open run: what starts each, its batches, and what validates it."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import count, islice
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mpfgvc.config import Config, StageConfig
@@ -14,6 +16,7 @@ from mpfgvc.data.loading import ONE_PROCESS, epoch_batches, labels_of, steps_per
 from mpfgvc.errors import ConfigError
 from mpfgvc.evaluation.evaluate import evaluate_embeddings, evaluate_photos
 from mpfgvc.evaluation.metrics import Evaluation
+from mpfgvc.inference.description import DESCRIPTION, WEIGHTS, ModelDescription
 from mpfgvc.inference.forward import Compute, Inference, embed_photos
 from mpfgvc.model.fusion import start_fusion
 from mpfgvc.model.losses import Objective, balanced_weights
@@ -35,8 +38,10 @@ def train_stage1(run: OpenRun) -> None:
     tower = dict(run.network.image_encoder.tower.named_parameters())
     share = run.config.stage1.pretrained_share
     pretrained = {name: weight.detach().clone() for name, weight in tower.items()} if share else {}
-    if run.config.stage1.start == "features" and not has_begun:
-        start_from_features(run)
+    if not has_begun:
+        has_classifier = start_from_run(run)
+        if run.config.stage1.start == "features":
+            start_from_features(run, fit_classifier=not has_classifier)
     stage = Stage1(run.network, run.config.stage1, objective_of(run, run.config.stage1), run.processes)
     if weights is not None:
         copy_into(stage.trained(), weights)
@@ -64,12 +69,31 @@ def average_towers(trained: dict[str, torch.nn.Parameter], pretrained: dict[str,
         weight.lerp_(pretrained[name].to(weight.device), share)
 
 
-def start_from_features(run: OpenRun) -> None:
+@torch.no_grad()
+def start_from_run(run: OpenRun) -> bool:
+    """Take the classifier of the run whose model `model.image_tower.weights` is, if its classes are the same.
+
+    Whether it was taken. The other parts belong to prompts, which a model has no more.
+    """
+    weights = Path(run.config.model.image_tower.weights or "")
+    if weights.name != WEIGHTS or not (described := weights.with_name(DESCRIPTION)).is_file():
+        return False
+    is_same = ModelDescription.read(described).classes == run.network.classes
+    how = "starts as that of" if is_same else "starts anew, as the classes are not those of"
+    run.tell(f"the classifier {how} {weights}")
+    if is_same:
+        stored = load_file(weights)
+        for name, parameter in run.network.classifier.named_parameters():
+            parameter.copy_(stored[f"classifier.{name}"])
+    return is_same
+
+
+def start_from_features(run: OpenRun, *, fit_classifier: bool = True) -> None:
     """Fit classifier, projection and prompts on the embeddings of the untrained tower."""
     network, objective = run.network.to(run.fabric.device), objective_of(run, run.config.stage1)
     size = batch_size_of(len(run.photos.subset("train")))
     batches = _embedded_batches(run, network, FeatureStart.name, batch_size=size, steps=STEPS)
-    if "vision" in run.config.stage1.sources:
+    if fit_classifier and "vision" in run.config.stage1.sources:
         fit_logistic_regression(network.classifier, batches.embeddings, batches.labels, objective=objective)
     if "text" in run.config.stage1.sources:
         loop_of(run, FeatureStart(network, objective, run.processes), batches, None).run()
@@ -84,7 +108,29 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
     if settings.start == "stage1":
         start_fusion(network, batches.embeddings, gain=settings.text_gain)
     stage = Stage2(network.fusion, network.text(), settings, objective_of(run, settings))
-    loop_of(run, stage, batches, _embedded_validation(run, network)).run()
+    samples = run.photos.subset("validation")
+    if not samples:
+        loop_of(run, stage, batches, None).run()
+        return
+    held_out = embed_photos(network.image_encoder, run.in_order(samples), fabric=run.fabric)
+    validate = partial(evaluate_embeddings, network, held_out, labels_of(samples), split="validation")
+    loop_of(run, stage, batches, partial(validate, sources=Stage2.sources)).run()
+    _say_what_validation_would_choose(run, validate())
+
+
+def _say_what_validation_would_choose(run: OpenRun, found: Evaluation) -> None:
+    """Which source is best on the validation photographs; a sign of its own if another one answers."""
+    shares = {source: metrics.top1 for source, metrics in found.sources.items()}
+    best, answers = max(shares, key=shares.__getitem__), found.main_source
+    figures = ", ".join(f"{source} {100 * share:.1f} %" for source, share in shares.items())
+    what = f"on the {found.count} validation photographs: {figures}"
+    if shares[best] == shares[answers]:
+        run.tell(f"{what}; {answers}, which answers, is the best")
+        return
+    line = f"{what}; {best} is better than {answers}, which answers; to change that, set model.prediction to {best}"
+    run.tell(f"{line}, or predict with --source {best}")
+    if run.session.signs is not None:
+        run.session.signs.said["source"] = line
 
 
 def loop_of(run: OpenRun, stage: Stage, batches: TrainingBatches, validate: Validate | None) -> Loop:
@@ -194,13 +240,3 @@ def _validation(run: OpenRun, sources: Sequence[Source]) -> Validate | None:
         )
 
     return validate
-
-
-def _embedded_validation(run: OpenRun, network: MPFGVC) -> Callable[[], Evaluation] | None:
-    """What validates stage 2: the held-out photographs, embedded once."""
-    samples = run.photos.subset("validation")
-    if not samples:
-        return None
-    held_out = embed_photos(network.image_encoder, run.in_order(samples), fabric=run.fabric)
-    labels = labels_of(samples)
-    return partial(evaluate_embeddings, network, held_out, labels, split="validation", sources=Stage2.sources)

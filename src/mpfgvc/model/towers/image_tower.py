@@ -13,6 +13,7 @@ import timm
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from timm.data import resolve_data_config
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
@@ -20,10 +21,13 @@ from torch import Tensor, nn
 
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
-from mpfgvc.files import read_header
+from mpfgvc.files import check_digest, read_header
 from mpfgvc.model.towers.names import IMAGE_TOWERS, bundled_image_weights, trained_name
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
+
+OF_A_RUN = "image_encoder.tower.transformer."
+"""What the names of the tower's tensors begin with in the saved model of a run."""
 
 
 class TowerInput(NamedTuple):
@@ -155,8 +159,15 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
         return ImageTower(_create(trained_name(config.name), pretrained=True, **options))
     path = bundled_image_weights() if config.weights is None else Path(config.weights)
     _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
-    overlay = {"file": str(path), "custom_load": False}
-    return ImageTower(_create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options))
+    overlay: dict[str, Any] = {"file": str(path), "custom_load": False}
+    if any(name.startswith(OF_A_RUN) for name in read_header(path)):
+        check_digest(path)
+        overlay["state_dict"] = {
+            name.removeprefix(OF_A_RUN): value for name, value in load_file(path).items() if name.startswith(OF_A_RUN)
+        }
+    transformer = _create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+    cast("Any", transformer).pretrained_cfg.pop("state_dict", None)  # timm would keep it
+    return ImageTower(transformer)
 
 
 def check_image_weights(config: ImageTowerConfig, tower: ImageTower) -> None:
@@ -205,7 +216,7 @@ def _refuse_own_arguments(name: str, transformer: nn.Module, options: dict[str, 
 def _check_tensors(path: Path, tower: ImageTower) -> None:
     """Refuse a weights file that lacks a tensor of the tower: timm would leave it random."""
     try:
-        stored = {name: tensor.shape for name, tensor in read_header(path).items()}
+        stored = {name.removeprefix(OF_A_RUN): tensor.shape for name, tensor in read_header(path).items()}
     except (OSError, SafetensorError) as error:
         rule = "must be a readable .safetensors file"
         raise CheckpointError(f"model.image_tower.weights {rule}, got {path} ({error})") from None
