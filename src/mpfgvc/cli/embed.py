@@ -54,13 +54,12 @@ def _run(options: Namespace) -> int:
     from mpfgvc.data.listing import find_images
     from mpfgvc.inference.embeddings import embed_photos, embed_run
 
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if options.photos:
-        listing = find_images(options.photos)
+        photographs = find_images(options.photos, notes.append)
         embedded = embed_photos(
-            load_predictor(options), listing.photographs, out=Path(options.out), batch_size=options.batch_size
+            load_predictor(options), photographs, out=Path(options.out), batch_size=options.batch_size
         )
-        notes = tuple(listing.ignored())
     else:
         embedded = embed_run(
             options.model,

@@ -82,7 +82,7 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
 
     if not options.photos:
         return named_test_images(options.model, options.most or ROWS, root=options.root, manifest=options.manifest)
-    found = find_images(options.photos).photographs
+    found = find_images(options.photos, say)
     most = options.most or SHEET
     if len(found) > most:
         say(f"drawing the first {most} of {len(found)} photographs; --most draws more")

@@ -112,19 +112,20 @@ def _write_folder(options: Namespace, rules: AnswerRules) -> int:
 
 
 def _print(options: Namespace, rules: AnswerRules) -> int:
-    listing = find_images(options.photos)
+    notes: list[str] = []
+    photographs = find_images(options.photos, notes.append)
     predictor = load_predictor(options, rules)
     for note in predictor.answering.notes:
         say(note)
     total = broken = unsure = 0
     top = len(predictor.classes) if options.csv and options.set is not None else options.top  # a set is written whole
     with _writer(options) as write:
-        for prediction in predictor.predict_files(listing.photographs, top=top, batch_size=options.batch_size):
+        for prediction in predictor.predict_files(photographs, top=top, batch_size=options.batch_size):
             write(prediction)
             total += 1
             broken += bool(prediction.failure)
             unsure += prediction.answer is not None and prediction.answer.label is None
-    for note in listing.ignored():
+    for note in notes:
         say(note)
     say(f"{total - broken} of {total} photographs predicted in {predictor.backend.how}")
     if options.abstain is not None:

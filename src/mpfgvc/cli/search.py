@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_device, add_json, add_model, add_photos, check_positive, load_predictor
 from mpfgvc.errors import DataError, printable
+from mpfgvc.progress import say
 
 if TYPE_CHECKING:
     from mpfgvc.inference.embeddings import Neighbour
@@ -33,7 +34,7 @@ def _run(options: Namespace) -> None:
     from mpfgvc.data.listing import find_images
     from mpfgvc.inference.embeddings import index_for
 
-    photographs = find_images(options.photos).photographs
+    photographs = find_images(options.photos, say)
     index_file = _index_file(options)
     predictor = load_predictor(options)
     index = index_for(predictor, index_file)

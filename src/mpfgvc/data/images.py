@@ -49,6 +49,8 @@ MOST_SLOW_BYTES = 30_000_000
 """Bytes of a file that is decoded at 4 MB a second."""
 _SLOW_FORMATS = ("JPEG2000", "AVIF", "HEIF")
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "HEIF")
+_PAGED = ("GIF", "PNG", "WEBP", "TIFF")
+"""Formats whose second picture is one more photograph, not a preview or a map of depths."""
 _HEIC = re.compile(rb"....ftyp(?:hei|hev|mif1|msf1)", re.DOTALL)
 _EXTRA = {"WEBP": 7, "AVIF": 4, "JPEG2000": 11, "TIFF": 2}
 """Bytes of a pixel that a decoder takes beside the image, as measured, rounded up."""
@@ -122,6 +124,14 @@ def image_size(source: Source) -> tuple[int, int]:
         size = image.height, image.width
         _check_cost(image, file, (1, 1), header_only=True)
         return size
+
+
+def has_more_frames(source: Source) -> bool:
+    """Whether frames or pages follow the first one, which alone is read; False where nothing can be read."""
+    with suppress(Exception), open_photo(source) as file:
+        image = _identify(file)
+        return image.format in _PAGED and bool(getattr(image, "is_animated", False))
+    return False
 
 
 def as_image(source: Image.Image | np.ndarray) -> Image.Image:

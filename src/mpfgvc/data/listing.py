@@ -17,11 +17,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from mpfgvc.data.images import has_more_frames
 from mpfgvc.data.names import composed
 from mpfgvc.data.samples import in_short
 from mpfgvc.data.tars import inside, members, read_member, tar_of
@@ -33,6 +34,7 @@ IMAGE_SUFFIXES = frozenset(
     | {".jp2", ".avif", *HEIC_SUFFIXES}
 )
 """Names of files that are taken for photographs, in lower case."""
+_PAGED = (".gif", ".png", ".webp", ".tif", ".tiff")
 _SYSTEM_NAMES = frozenset(
     {"__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "recycler", "system volume information"}
     | {"thumbs.db", "desktop.ini", "ehthumbs.db"}
@@ -55,13 +57,16 @@ class Listing:
     """Links that lead nowhere, or to a folder that is listed already or is above this one."""
 
     def ignored(self) -> list[str]:
-        """A line for every kind of file that is not taken, or cannot be read: how many, and the first."""
+        """A line for every kind of file that is not taken, or not wholly: how many, and the first."""
         kinds = {
             "files that are not photographs": self.others,
             "hidden or system files and folders": self.hidden,
             "links that lead nowhere or in a circle": self.dead_links,
         }
         lines = [f"ignored {len(paths)} {what}: {in_short(paths)}" for what, paths in kinds.items() if paths]
+        several = [path for path in self.photographs if path.suffix.lower() in _PAGED and has_more_frames(path)]
+        if several:
+            lines.append(f"took the first of several frames or pages of {len(several)} files: {in_short(several)}")
         heic = [path for path in self.photographs if path.suffix.lower() in HEIC_SUFFIXES]
         if heic and find_spec("pillow_heif") is None:
             what = f"{len(heic)} HEIC photographs need one more package"
@@ -107,8 +112,8 @@ def photographs_below(folder: Path) -> Listing:
     return Listing(**{kind: _in_order(paths) for kind, paths in found.items()})
 
 
-def find_images(patterns: Sequence[str]) -> Listing:
-    """The photographs in files, folders (searched to the bottom) and globs, and what was ignored.
+def find_images(patterns: Sequence[str], tell: Callable[[str], None]) -> tuple[Path, ...]:
+    """The photographs in files, folders (searched to the bottom) and globs; `tell` gets a line for what is ignored.
 
     Photographs are in the order of the patterns, each once. A file that is named is taken whatever its
     name. Raises DataError for a pattern that names none.
@@ -118,8 +123,9 @@ def find_images(patterns: Sequence[str]) -> Listing:
         if not listing.photographs:
             hint = "give a file, a folder or a glob such as 'photos/*.jpg'"
             raise DataError(f"no photographs in {pattern}; {hint}")
-    photographs = dict.fromkeys(path for listing in listings for path in listing.photographs)
-    return replace(merged(listings), photographs=tuple(photographs))
+    for line in merged(listings).ignored():
+        tell(line)
+    return tuple(dict.fromkeys(path for listing in listings for path in listing.photographs))
 
 
 def missing_files(paths: Sequence[Path]) -> list[Path]:
@@ -133,8 +139,8 @@ def missing_files(paths: Sequence[Path]) -> list[Path]:
     return gone
 
 
-def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterator[str]:
-    """The names that some patterns stand for, in their order. `note` gets a line for what is ignored.
+def photo_names(patterns: Sequence[str], tell: Callable[[str], None]) -> Iterator[str]:
+    """The names that some patterns stand for, in their order; `tell` as for `find_images`.
 
     A row of a table is a name, also one that comes twice. A table is read piece by piece, so its length
     costs no memory. Raises DataError for a pattern that names none.
@@ -143,10 +149,7 @@ def photo_names(patterns: Sequence[str], note: Callable[[str], None]) -> Iterato
         if is_table:
             yield from itertools.chain.from_iterable(map(_rows, group))
         else:
-            listing = find_images(list(group))
-            yield from map(str, listing.photographs)
-            for line in listing.ignored():
-                note(line)
+            yield from map(str, find_images(list(group), tell))
 
 
 def check_is_local(what: str, path: str) -> None:
@@ -193,9 +196,11 @@ def _match(pattern: str) -> Listing:
     matches = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     fixed = next((index for index, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
     matches = [match for match in matches if not any(map(is_ignored, match.parts[fixed:]))]
-    below = [photographs_below(match) for match in matches if match.is_dir()]
-    named = Listing(photographs=tuple(match for match in matches if _kind(match) == "photographs"))
-    return merged([*below, named])
+    kinds: dict[str, list[Path]] = {}
+    for match in matches:
+        kinds.setdefault(_kind(match) or "hidden", []).append(match)
+    below = [photographs_below(folder) for folder in kinds.pop("folders", ())]
+    return merged([*below, Listing(**{kind: tuple(paths) for kind, paths in kinds.items()})])
 
 
 def _in_tar(tar: Path) -> Listing:

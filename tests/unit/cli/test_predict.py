@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 
 from mpfgvc.cli import predict
-from mpfgvc.data import listing
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
 from mpfgvc.inference.answering import Answering, Guess, ModelFacts, Prediction
@@ -28,9 +27,9 @@ SECOND = Prediction(path=Path("b.jpg"), guesses=(), failure="cannot read the pho
 def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
     """Put given predictions in place of a model's."""
 
-    def find(patterns: list[str]) -> listing.Listing:
-        photographs = tuple(Path(each) for each in patterns)
-        return listing.Listing(photographs=photographs, hidden=(Path(".thumbnails/a.jpg"),))
+    def find(patterns: list[str], tell: Callable[[str], None]) -> tuple[Path, ...]:
+        tell("ignored 1 hidden or system files and folders: .thumbnails/a.jpg")
+        return tuple(Path(each) for each in patterns)
 
     def use(made: Predictions) -> None:
         class Fake:
@@ -61,13 +60,13 @@ def test_the_table_has_a_line_for_each_photograph_and_each_guess(cli: Cli, predi
     assert "1 of 2 photographs cannot be read" in stderr
 
 
-def test_csv_and_json_hold_the_names_as_they_are(cli: Cli, predicting: Use) -> None:
+def test_csv_holds_printable_names_and_json_the_names_as_they_are(cli: Cli, predicting: Use) -> None:
     predicting(lambda: iter([FIRST, SECOND]))
     rows = list(csv.reader(io.StringIO(cli("predict", "run", "photos", "--csv")[1])))
     assert rows == [
         ["path", "rank", "label", "probability", "error"],
         ["a #1.jpg", "1", "[red]", "0.750000", ""],
-        ["a #1.jpg", "2", "x\ny", "0.250000", ""],
+        ["a #1.jpg", "2", r"x\ny", "0.250000", ""],
         ["b.jpg", "", "", "", "it is empty"],
     ]
     document = json.loads(cli("predict", "run", "photos", "--json")[1])

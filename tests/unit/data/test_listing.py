@@ -5,7 +5,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
 import pytest
@@ -29,8 +28,19 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def names(folder: Path, paths: tuple[Path, ...]) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in paths]
+def names(photos: Path, paths: tuple[Path, ...]) -> list[str]:
+    return [path.relative_to(photos).as_posix() for path in paths]
+
+
+def table(file: Path, /, **columns: list[str | None]) -> Path:
+    parquet.write_table(arrow.table(columns), file)
+    return file
+
+
+def named(*patterns: object) -> tuple[list[str], list[str]]:
+    """The names that patterns stand for, and what is said of the rest."""
+    notes: list[str] = []
+    return list(photo_names([str(pattern) for pattern in patterns], notes.append)), notes
 
 
 def test_a_folder_is_searched_to_the_bottom_without_what_systems_made(photos):
@@ -38,18 +48,32 @@ def test_a_folder_is_searched_to_the_bottom_without_what_systems_made(photos):
     assert names(photos, listing.photographs) == ["2.JPG", "10.jpg", "deep/1.webp", "IMG.HEIC"]
     assert names(photos, listing.others) == ["notes.txt"]
     assert len(listing.hidden) == 8
-    assert find_images([str(photos)]).photographs == listing.photographs
     above = list_folder(photos)
     assert names(photos, above.photographs) == ["2.JPG", "10.jpg", "IMG.HEIC"]
     assert names(photos, above.folders) == ["deep"]
 
 
-def test_heic_without_its_library_is_counted_with_the_package_to_install(photos, monkeypatch):
-    assert not any("HEIC" in line for line in find_images([str(photos)]).ignored())
+def test_what_is_left_out_is_said(photos, monkeypatch):
+    frames = [Image.new("RGB", (9, 9), color) for color in ("red", "blue")]
+    for suffix in ("gif", "png", "webp", "tif"):
+        frames[0].save(photos / f"moving.{suffix}", save_all=True, append_images=frames[1:])
+        frames[0].save(photos / f"still.{suffix}")
+    (photos / "gone.jpg").symlink_to("nowhere")
+    kept, moving = photos / "moving", "moving.gif, moving.png, moving.tif, ..."
+    said = [
+        f"ignored 1 files that are not photographs: {photos / 'notes.txt'}",
+        f"ignored 1 links that lead nowhere or in a circle: {photos / 'gone.jpg'}",
+        f"took the first of several frames or pages of 4 files: {moving.replace('moving', str(kept))}",
+    ]
+    found, notes = named(photos)
+    assert len(found) == 12
+    assert [line for line in notes if "hidden" not in line] == said
+    assert sum("ignored 8 hidden or system files and folders" in line for line in notes) == 1
+    assert named(photos / "*")[1] == said
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "pillow_heif", raising=False)
     line = f"1 HEIC photographs need one more package: pip install pillow-heif ({photos / 'IMG.HEIC'})"
-    assert line in find_images([str(photos)]).ignored()
+    assert line in named(photos)[1]
 
 
 def test_links_are_followed_each_folder_once_and_dead_ones_returned(photos, tmp_path):
@@ -103,17 +127,17 @@ def test_an_unreadable_folder_is_named(photos, monkeypatch):
 
 def test_patterns_give_files_folders_and_globs_each_once(photos):
     everything = ["2.JPG", "10.jpg", "deep/1.webp", "IMG.HEIC"]
-    found = find_images([str(photos / "notes.txt"), str(photos / "*.jpg"), str(photos)]).photographs
-    assert names(photos, found) == ["notes.txt", "10.jpg", "2.JPG", "deep/1.webp", "IMG.HEIC"]
+    found, _ = named(photos / "notes.txt", photos / "*.jpg", photos)
+    assert found == [str(photos / name) for name in ("notes.txt", "10.jpg", "2.JPG", "deep/1.webp", "IMG.HEIC")]
     for pattern in ("*", "**", "**/*"):
-        assert names(photos, find_images([str(photos / pattern)]).photographs) == everything
+        assert named(photos / pattern)[0] == [str(photos / name) for name in everything]
 
 
 def test_a_file_that_cannot_be_read_is_not_hidden_from_who_named_it(photos):
     os.mkfifo(photos / "pipe.jpg")
     (photos / "gone.jpg").symlink_to("nowhere")
     paths = [str(photos / "pipe.jpg"), str(photos / "gone.jpg")]
-    assert find_images(paths).photographs == tuple(Path(path) for path in paths)
+    assert named(*paths) == (paths, [])
 
 
 def test_numbers_of_any_length_and_bytes_of_any_encoding_are_sorted():
@@ -140,69 +164,38 @@ def test_a_path_below_a_folder_that_may_not_be_searched_is_one_line(tmp_path, mo
 
     monkeypatch.setattr(Path, "stat", refuse)
     path = tmp_path / "closed" / "birds"
-    look = {"root": lambda: existing_folder(path), "photographs": lambda: find_images([str(path)])}
+    look = {"root": lambda: existing_folder(path), "photographs": lambda: find_images([str(path)], print)}
     with pytest.raises(DataError, match=r"cannot list the folder .*closed: Permission denied"):
         look[what]()
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three photographs in two folders, a hidden one and a text."""
-    for number, name in enumerate(("a2.png", "a10.png", "more/b.png", ".hidden/c.png")):
-        file = tmp_path / "photos" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((5, 7, 3), 20 * number, dtype=np.uint8)).save(file)
-    (tmp_path / "photos" / "notes.txt").write_text("no photograph")
-    return tmp_path / "photos"
-
-
-def table(file: Path, /, **columns: list[str | None]) -> Path:
-    parquet.write_table(arrow.table(columns), file)
-    return file
-
-
-def named(*patterns: object) -> tuple[list[str], list[str]]:
-    """The names that patterns stand for, and what is said of the rest."""
-    notes: list[str] = []
-    return list(photo_names([str(pattern) for pattern in patterns], notes.append)), notes
-
-
-def test_names_of_files_and_folders_are_those_of_find_images(folder: Path) -> None:
-    found, notes = named(folder / "more" / "b.png", folder)
-    assert found == [str(folder / name) for name in ("more/b.png", "a2.png", "a10.png")]
-    assert notes == [
-        f"ignored 1 files that are not photographs: {folder / 'notes.txt'}",
-        f"ignored 1 hidden or system files and folders: {folder / '.hidden'}",
-    ]
-
-
-def test_rows_of_a_table_start_from_its_folder_or_are_whole(folder: Path) -> None:
+def test_rows_of_a_table_start_from_its_folder_or_are_whole(photos: Path) -> None:
     rows = ["a2.png", "../photos/a10.png", "/else/where.jpg", "a2.png"]
-    whole = [f"{folder}/a2.png", f"{folder}/a10.png", rows[2], f"{folder}/a2.png"]
-    assert named(table(folder / "list.parquet", path=rows, label=["x"] * 4)) == (whole, [])
+    whole = [f"{photos}/a2.png", f"{photos}/a10.png", rows[2], f"{photos}/a2.png"]
+    assert named(table(photos / "list.parquet", path=rows, label=["x"] * 4)) == (whole, [])
 
 
-def test_a_long_table_is_read_piece_by_piece(folder: Path) -> None:
+def test_a_long_table_is_read_piece_by_piece(photos: Path) -> None:
     rows: list[str | None] = [f"{number}.jpg" for number in range(10_000)]
-    found = photo_names([str(table(folder / "list.parquet", path=[*rows, None]))], lambda _: None)
-    assert [next(found) for _ in range(10_000)] == [str(folder / str(row)) for row in rows]
+    found = photo_names([str(table(photos / "list.parquet", path=[*rows, None]))], lambda _: None)
+    assert [next(found) for _ in range(10_000)] == [str(photos / str(row)) for row in rows]
     with pytest.raises(DataError, match="row 10001 has no path"):
         next(found)
 
 
-def test_what_names_nothing_is_refused(folder: Path) -> None:
-    (folder / "empty").mkdir()
-    (folder / "broken.parquet").write_bytes(b"no table")
+def test_what_names_nothing_is_refused(photos: Path) -> None:
+    (photos / "empty").mkdir()
+    (photos / "broken.parquet").write_bytes(b"no table")
     refused = {
-        folder / "empty": r"no photographs in .*; give a file, a folder or a glob",
-        folder / "broken.parquet": "cannot read .*broken.parquet: ",
-        table(folder / "a.parquet", file=["a.png"]): "has no column path; name the photographs in one",
-        table(folder / "b.parquet", path=[]): "has no rows; list the photographs, one in a row",
-        table(folder / "c.parquet", path=["a", None]): "row 2 has no path; fill it in or remove the row",
+        photos / "empty": r"no photographs in .*; give a file, a folder or a glob",
+        photos / "broken.parquet": "cannot read .*broken.parquet: ",
+        table(photos / "a.parquet", file=["a.png"]): "has no column path; name the photographs in one",
+        table(photos / "b.parquet", path=[]): "has no rows; list the photographs, one in a row",
+        table(photos / "c.parquet", path=["a", None]): "row 2 has no path; fill it in or remove the row",
         table(
-            folder / "d.parquet", path=["a", "s3://b/c.jpg"]
+            photos / "d.parquet", path=["a", "s3://b/c.jpg"]
         ): "row 2: a photograph must be on a disk .* got s3://b/c",
-        f"file://{folder}/none": "photographs must be on a disk of this machine, got file://.*/none; download it first",
+        f"file://{photos}/none": "photographs must be on a disk of this machine, got file://.*/none; download it first",
     }
     for pattern, line in refused.items():
         with pytest.raises(DataError, match=line):

@@ -265,7 +265,7 @@ def _describe(saved: SavedModel, precision: ExportPrecision) -> ExportedDescript
 
 def _named(photos: str | Path, saved: SavedModel) -> tuple[Sequence[Photograph], Sequence[int | None]]:
     """The photographs of a folder; one is of a class if the folder that it lies in has its name."""
-    found = _mixed(find_images([str(photos)]).photographs)
+    found = _mixed(find_images([str(photos)], say))
     labels = {look(name): label for label, name in enumerate(saved.network.classes)}
     return [Photograph(path=path) for path in found], [labels.get(look(path.parent.name)) for path in found]
 
