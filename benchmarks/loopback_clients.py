@@ -11,8 +11,11 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import cycle, islice
 from urllib.parse import urlsplit
+
+from PIL import Image
 
 BOUNDARY = "x-mpfgvc-x"
 FORM = f"multipart/form-data; boundary={BOUNDARY}"
@@ -108,6 +111,22 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def scan_bomb(rng: random.Random) -> bytes:
+    """A progressive JPEG whose last scan comes thousands of times, each time for the price of 16 bytes."""
+    file, side = BytesIO(), rng.choice((300, 1000, 4000))
+    Image.new("L", (side, side), 128).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    times = rng.choice((10, 1000, 30_000))
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * times + content[-2:]
+
+
+def flat(rng: random.Random) -> bytes:
+    """A flat picture of up to 36 megapixels, which takes few bytes in any of these formats."""
+    file, side = BytesIO(), rng.choice((2000, 4000, 6000))
+    Image.new("L", (side, side), 128).save(file, rng.choice(("PNG", "GIF", "WEBP", "TIFF", "JPEG2000", "AVIF")))
+    return file.getvalue()
+
+
 def bad_requests(photograph: bytes, token: str, rng: random.Random) -> dict[str, Callable[[], Bad]]:
     """What makes a bad request of each kind; `good` among them is what a server must still answer."""
 
@@ -131,6 +150,7 @@ def bad_requests(photograph: bytes, token: str, rng: random.Random) -> dict[str,
 
     options = ("top=0", "top=x", "url=http://127.0.0.1/", "set=2", "abstain=nan", "%ff=%00", "top=1&top=2", "set=1e999")
     paths = ("/classify", "/explain", "/embed", "/similar", "/docs", "/../etc/passwd", "/%00", "/classes")
+    scan_bombs, flat_ones = [scan_bomb(rng) for _ in range(12)], [flat(rng) for _ in range(12)]
     kinds = ("application/json", "image/jpeg", "", "multipart/form-data", "multipart/form-data; boundary=", "a/b;=;")
     return {
         "good": lambda: ask(form(photograph)),
@@ -138,6 +158,8 @@ def bad_requests(photograph: bytes, token: str, rng: random.Random) -> dict[str,
         "damaged photograph": lambda: ask(form(damaged())),
         "junk instead of a photograph": lambda: ask(form(rng.randbytes(rng.randrange(2000)))),
         "bomb": lambda: ask(form(bomb(rng.choice((9_000, 30_000, 65_000)), rng.choice((1, 9_000, 60_000))))),
+        "scan bomb": lambda: ask(form(rng.choice(scan_bombs))),
+        "flat bomb": lambda: ask(form(rng.choice(flat_ones))),
         "address": lambda: ask(form(b"http://127.0.0.1/bird.jpg")),
         "junk in the form": lambda: ask(f"--{BOUNDARY}\r\n".encode() + rng.randbytes(rng.randrange(500))),
         "another type": lambda: ask(rng.randbytes(200), kind=rng.choice(kinds)),

@@ -46,6 +46,11 @@ def main() -> None:
     if options.bare:
         print(json.dumps(bare(options)))
         return
+    if options.bad_only:
+        bad = asyncio.run(_bad(options))
+        print(json.dumps(bad, indent=2))
+        write_result("bad_clients", {"name": "bad_clients", "bad_clients": bad})
+        return
     before = _bare_process(options)
     loaded = asyncio.run(_load(options))
     after = _bare_process(options)
@@ -136,10 +141,10 @@ async def _bad(options: Namespace) -> dict[str, Any]:
     with server(options, "--token", TOKEN, "--timeout", "10") as url:
         kinds = bad_requests(photograph_bytes(options)[0], TOKEN, rng)
         start = await _resident_megabytes(url)
-        places = asyncio.Semaphore(32)
+        at_once = asyncio.Semaphore(32)
 
         async def one(kind: str) -> None:
-            async with places:
+            async with at_once:
                 try:
                     statuses[kind][await misbehave(url, kinds[kind](), patience=PATIENCE)] += 1
                 except TimeoutError:
@@ -204,6 +209,7 @@ def _parse() -> Namespace:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--bad", type=int, default=10_000, help="requests of bad clients")
+    parser.add_argument("--bad-only", action="store_true", help="only the bad clients")
     parser.add_argument("--bare", action="store_true", help="only measure the bare model (used by itself)")
     return parser.parse_args()
 

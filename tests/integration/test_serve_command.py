@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from tests.loopback_server import form, photograph
 
 from mpfgvc import Predictor, export
 
@@ -125,6 +126,41 @@ def test_what_was_sent_before_the_stop_is_answered_and_the_next_is_refused(finis
         assert process.wait(60) == 130
         with pytest.raises(ConnectionRefusedError):
             connect()
+
+
+STUCK = """
+import sys, time
+from tests.loopback_server import Colors, ColorModel
+from mpfgvc.deploy.server.app import create_app
+from mpfgvc.deploy.server.run import address, listen, run
+from mpfgvc.deploy.server.settings import Limits
+setattr(Colors, sys.argv[1], lambda *_: time.sleep(300))
+bound = listen("127.0.0.1", 0)
+print(address(bound), flush=True)
+run(create_app(ColorModel(), limits=Limits(timeout=1)), bound, stop_seconds=1)
+"""
+
+
+@pytest.mark.parametrize("where", ["prepare", "run"])
+def test_a_photograph_or_a_model_that_takes_for_ever_cannot_hold_up_the_stop(where: str) -> None:
+    """`prepare` runs where photographs are decoded, `run` in the model's thread."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, where],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        transport = httpx.HTTPTransport(retries=100)
+        with httpx.Client(transport=transport, trust_env=False, timeout=60) as client:
+            assert client.post(f"{url}/classify", files=form(photograph())).status_code == 504
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(
