@@ -63,26 +63,19 @@ def outputs(predictor: Predictor, images: list[Any]) -> Outputs:
     return predictor.backend.run(pixels, [str(image) for image in images])
 
 
-def test_the_export_answers_as_the_predictor_does_from_raw_files(
+def test_the_export_answers_as_the_network_does_from_raw_files(
     finished: Path, exported: Path, files: list[Path]
 ) -> None:
-    predictor, runtime = (Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported))
-    for count in (1, 3, 15):
-        expected, found = predictor(files[:count], top=3), runtime(files[:count], top=3)
-        assert [[guess.label for guess in row] for row in found] == [[guess.label for guess in row] for row in expected]
-        for row, other in zip(found, expected, strict=True):
-            probabilities = [each.probability for each in other]
-            assert [each.probability for each in row] == pytest.approx(probabilities, abs=1e-5)
-    assert runtime(files[0], top=1) == runtime(files, top=1)[0]
-
-
-def test_all_outputs_are_those_of_the_network(finished: Path, exported: Path, files: list[Path]) -> None:
-    predictor, runtime = (Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported))
+    predictor, runtime = Predictor.from_pretrained(finished, device="cpu"), Predictor.from_pretrained(exported)
     expected, found = outputs(predictor, files), outputs(runtime, files)
     for name in ("vision", "text", "fusion", "embedding"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
     np.testing.assert_array_equal(found.kept, expected.kept)
-    np.testing.assert_allclose(runtime.embed(files[0]), predictor.embed(files[0]), atol=1e-4)
+    for count in (1, 3, 15):
+        for row, other in zip(runtime(files[:count], top=3), predictor(files[:count], top=3), strict=True):
+            assert [guess.label for guess in row] == [guess.label for guess in other]
+            probabilities = [guess.probability for guess in other]
+            assert [guess.probability for guess in row] == pytest.approx(probabilities, abs=1e-5)
 
 
 def test_any_engine_may_give_the_graph_a_batch_of_any_size(exported: Path) -> None:
@@ -305,7 +298,7 @@ def test_what_an_engine_refuses_does_not_disturb_the_next(exported: Path, files:
     assert runtime(files) == expected
 
 
-def test_openvino_answers_alike_and_the_same_alone_as_among_others(exported: Path, files: list[Path]) -> None:
+def test_openvino_answers_alike(exported: Path, files: list[Path]) -> None:
     pytest.importorskip("openvino")
     plain, fast = Predictor.from_pretrained(exported), Predictor.from_pretrained(exported, engine="openvino")
     expected, found = outputs(plain, files), outputs(fast, files)
@@ -314,9 +307,6 @@ def test_openvino_answers_alike_and_the_same_alone_as_among_others(exported: Pat
         for a, b in zip(expected.embedding, found.embedding, strict=True)
     ]
     assert min(cosines) > 0.99
-    for place in (0, 3, 14):  # among four and at the end, where they go one by one
-        alone = outputs(fast, [files[place]]).fusion
-        np.testing.assert_array_equal(alone[0], found.fusion[place])
 
 
 STACK_OF_SIGNALS = """

@@ -60,15 +60,6 @@ def test_an_exported_model_is_served_without_torch(finished: Path, photos: Path,
         assert httpx.get(f"{url}/classes").json()["digest"] == Predictor.from_pretrained(finished).digest
 
 
-def test_options_of_another_kind_of_model_are_refused(cli: Cli, finished: Path, tmp_path: Path) -> None:
-    for words, line in (
-        ((finished, "--engine", "openvino"), "--engine and --threads are for a .onnx file"),
-        ((tmp_path / "x.onnx", "--precision", "bf16"), "leave out --device and --precision"),
-    ):
-        code, _, stderr = cli("serve", *words, "--port", 0)
-        assert (code, line in stderr) == (2, True)
-
-
 def test_a_run_is_served_as_predict_and_explain_answer_and_stops_when_told(finished: Path, photos: Path) -> None:
     files = sorted((photos / "test" / "disc").iterdir())[:3]
     predictor = Predictor.from_pretrained(finished)

@@ -1,5 +1,6 @@
 """The server over real connections: every route, every limit, and what it does with bad requests."""
 
+import gc
 import io
 import json
 import re
@@ -284,7 +285,9 @@ def test_a_full_server_answers_503_with_the_time_to_wait_and_then_goes_on() -> N
         asked(started, photograph())
 
 
-def test_an_answer_that_takes_too_long_is_a_504_and_a_stuck_model_is_not_healthy() -> None:
+def test_an_answer_that_takes_too_long_is_a_504_and_a_stuck_model_is_not_healthy(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with running(timeout=0.4, queue=1) as started:
         started.model.free.clear()
         assert started.client.post("/classify", files=form(photograph())).status_code == 504
@@ -294,6 +297,8 @@ def test_an_answer_that_takes_too_long_is_a_504_and_a_stuck_model_is_not_healthy
         assert "the model has been at one batch for 1 seconds" in started.client.get("/health").json()["error"]
         started.model.free.set()
         wait_until(lambda: started.client.get("/health").status_code == 200)
+        gc.collect()
+        assert [record for record in caplog.records if record.name != "httpx"] == []
 
 
 def test_an_upload_that_takes_too_long_is_a_408() -> None:

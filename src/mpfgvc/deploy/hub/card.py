@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 import mpfgvc
 from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
-from mpfgvc.data.catalog import OFFICIAL
+from mpfgvc.data.catalog import OFFICIAL, is_complete
 from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.data.samples import SPLITS, PhotoSet
 from mpfgvc.errors import CheckpointError, ConfigError, printable
@@ -146,20 +146,14 @@ def _hub_results(test: TestResult, kind: str, dataset: str) -> list[EvalResult]:
 
 
 def _dataset_name(config: Config, photographs: PhotoSet) -> str:
-    """The name of a published dataset, and how much of it this is if not all; else a general word."""
+    """The name of a published dataset, and whether this is all of it; else a general word."""
     name = config.data.dataset
     if name in OWN_DATASETS:
         return "own photographs"
     if name not in OFFICIAL:
         return photographs.name
-    official, test = OFFICIAL[name], len(photographs.subset("test"))
-    counts = (
-        (len(photographs.classes), official.classes, "classes"),
-        (len(photographs.samples) - test, official.train, "training photographs"),
-        (test, official.test, "test photographs"),
-    )
-    parts = [f"{count:,} of {whole:,} {what}" for count, whole, what in counts if count != whole]
-    return f"{official.title} (subset: {', '.join(parts)})" if parts else official.title
+    title = OFFICIAL[name].title
+    return title if is_complete(photographs, OFFICIAL[name]) else f"a part of {title}"
 
 
 def _own_files(config: Config) -> list[str]:

@@ -111,7 +111,11 @@ class PhotoService:
         self, request: Request, uploads: Sequence[Upload], answer: Callable[[Upload], Coroutine[Any, Any, Result]]
     ) -> list[Named[Result]]:
         """All results, unless the time is over or the client went away: then the rest is given up."""
-        results = asyncio.gather(*map(answer, uploads), return_exceptions=True)
+
+        async def all_of_them() -> list[Result | BaseException]:
+            return await asyncio.gather(*map(answer, uploads), return_exceptions=True)
+
+        results = asyncio.create_task(all_of_them())  # a gathering that is cancelled itself writes to the log
         gone = asyncio.ensure_future(_client_gone(request))
         either: set[asyncio.Future[Any]] = {results, gone}
         try:
