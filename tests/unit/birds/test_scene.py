@@ -79,9 +79,3 @@ def test_without_variation_the_birds_lie_on_top_of_each_other() -> None:
 
     easy, half, full = (contrast_of_mean(variation) for variation in (0.0, 0.5, 1.0))
     assert easy > 1.2 * half > 1.2 * full
-
-
-def test_full_variation_is_the_benchmark() -> None:
-    assert draw_image(PLUMAGE, seed=3, index=4, variation=1.0).tobytes() == (
-        draw_picture(PLUMAGE, seed=3, index=4).image.tobytes()
-    )

@@ -44,14 +44,6 @@ def test_classes_that_differ_only_in_capitals_are_noted(class_folders, draw):
     assert "classes that differ only in capitals: Class 1, class 1" in photos.notes
 
 
-def test_a_manifest_alone_has_its_own_folder_as_root(tmp_path, draw):
-    for name in ("a.jpg", "b.jpg"):
-        draw(tmp_path / name)
-    (tmp_path / "photos.csv").write_text("path,label\na.jpg,crow\nb.jpg,tern\n")
-    photos = read_photos(DataConfig(dataset="manifest", manifest=str(tmp_path / "photos.csv")), seed=0)
-    assert [sample.path for sample in photos.samples] == [tmp_path / "a.jpg", tmp_path / "b.jpg"]
-
-
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [

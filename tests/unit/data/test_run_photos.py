@@ -128,12 +128,6 @@ def test_a_digest_covers_the_size_the_beginning_and_the_end(tmp_path):
     assert photo_digest(path) != first
 
 
-def test_what_is_no_regular_file_has_no_digest(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    samples = Samples.of(tmp_path, [(name, 0, "train") for name in ("pipe.jpg", ".", "no")])
-    assert current_digests(samples).tolist() == [b"", b"", b""]
-
-
 def test_the_stored_split_is_restored_where_the_dataset_is_now(stored, class_folders, config, tmp_path):
     photos, before = stored(seed=3), read_photos(config, seed=3)
     class_folders.rename(tmp_path / "elsewhere")

@@ -25,12 +25,6 @@ def test_a_subset_holds_one_split_in_order():
         samples[3]
 
 
-def test_a_photograph_takes_about_40_bytes_and_its_path():
-    samples = made(*[(0, "train")] * 1000)
-    columns = (samples.labels, samples.splits, samples.digests)
-    assert sum(column.nbytes for column in columns) <= 41 * 1000
-
-
 @pytest.mark.parametrize(
     ("classes", "samples", "message"),
     [

@@ -95,32 +95,12 @@ def test_a_parquet_manifest_reads_as_the_csv_of_the_same_rows(read, tmp_path):
     assert list(table.samples) == list(read(HEADER + rows).samples)
 
 
-def test_an_empty_label_in_parquet_names_its_row(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    table = pyarrow.table({"path": ["a.jpg", "b.jpg"], "label": ["x", None]})
-    parquet.write_table(table, tmp_path / "birds.parquet")
-    with pytest.raises(DataError, match=r"birds\.parquet row 2 has no label"):
-        read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0)
-
-
 def test_a_file_that_is_no_parquet_is_refused_in_one_line(tmp_path):
     pytest.importorskip("pyarrow")
     (tmp_path / "birds.parquet").write_text(HEADER)
     with pytest.raises(DataError, match="is not a readable Parquet file") as refusal:
         read_manifest(tmp_path / "birds.parquet", tmp_path, test_share=0, seed=0)
     assert "\n" not in str(refusal.value)
-
-
-def test_bytes_that_are_not_utf_8_are_named_with_their_line(tmp_path):
-    (tmp_path / "birds.csv").write_bytes(b"path,label\na.jpg,Caf\xe9\n")
-    with pytest.raises(DataError, match=r"birds\.csv line 2 must be text in UTF-8"):
-        read_manifest(tmp_path / "birds.csv", tmp_path, test_share=0, seed=0)
-
-
-def test_a_manifest_that_is_a_folder_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"is not a file; check the path"):
-        read_manifest(tmp_path, tmp_path, test_share=0, seed=0)
 
 
 def test_paths_may_be_absolute_and_may_climb(read, draw, tmp_path):

@@ -20,7 +20,6 @@ from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.data.tars import members, read_member
 from mpfgvc.data.transforms import train_transform
 from mpfgvc.errors import DataError, MpfgvcError
-from mpfgvc.processes import Processes
 
 PREPROCESSING = Preprocessing(image_size=(8, 12), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 RANDOM = train_transform(PREPROCESSING, AugmentConfig())
@@ -51,38 +50,16 @@ def photo(tmp_path, draw):
     return lambda seed: draw(tmp_path / "drawn" / f"{seed}.png", seed=seed).read_bytes()
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than this machine has cores
-@pytest.mark.parametrize("workers", [0, 1, 2, 4])
-def test_the_order_and_the_pixels_are_those_of_the_files_on_any_number_of_workers(class_folders, shards, workers):
+def test_the_order_and_the_pixels_are_those_of_the_files_with_loader_processes_too(class_folders, shards):
     files = read_photos(DataConfig(root=str(class_folders)), seed=0).subset("train")
-    expected = first_epochs(files, workers=0)
-    assert first_epochs(read(shards).subset("train"), workers=workers) == expected
-
-
-@pytest.mark.parametrize("world", [2, 4])
-def test_processes_share_the_batches_that_one_would_see(shards, world):
-    samples = read(shards).subset("train")
-    whole = first_epochs(samples)
-    shares = [first_epochs(samples, processes=Processes(rank=rank, world=world)) for rank in range(world)]
-    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
-        assert sorted(batch) == sorted(photo for part in parts for photo in part)
-
-
-def test_an_epoch_goes_on_in_its_middle(shards):
-    samples = read(shards).subset("train")
-    loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, workers=2)
-    whole, rest = (list(map(photos_in, loader.epoch(1, first))) for first in (0, 2))
-    assert rest == whole[2:]
-
-
-def first_epochs(samples, **settings) -> list[list[bytes]]:
-    """The pixels of each photograph of each batch of two epochs."""
-    loader = TrainingLoader(samples, RANDOM, batch_size=4, seed=3, **settings)
-    return [photos_in(batch) for epoch in range(2) for batch in loader.epoch(epoch)]
-
-
-def photos_in(batch) -> list[bytes]:
-    return [image.numpy().tobytes() for image in batch[0]]
+    first, second, third = (
+        [batch[0].numpy().tobytes() for epoch in range(2) for batch in loader.epoch(epoch)]
+        for loader in (
+            TrainingLoader(samples, RANDOM, batch_size=4, seed=3, workers=workers)
+            for samples, workers in ((files, 0), (read(shards).subset("train"), 0), (read(shards).subset("train"), 2))
+        )
+    )
+    assert first == second == third
 
 
 def test_a_shard_stands_for_its_photographs_where_files_are_named(shards):

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mpfgvc import ConfigError, OutputError
-from mpfgvc.birds.plumage import PARTS, Plumage
-from mpfgvc.birds.scene import draw_image
+from mpfgvc import OutputError
+from mpfgvc.birds.plumage import PARTS
 from mpfgvc.config import BirdsConfig, DataConfig
 from mpfgvc.data.catalog import read_photos
-from mpfgvc.data.descriptions import read_descriptions
-from mpfgvc.data.doctor import dataset_to_check
-from mpfgvc.data.loading import TrainingLoader
-from mpfgvc.data.preprocessing import Preprocessing
-from mpfgvc.data.readers.birds import DrawnSample, read_birds
+from mpfgvc.data.readers.birds import read_birds
 from mpfgvc.data.synthesize import synthesize
-from mpfgvc.data.transforms import eval_transform as make_transform
 
 BIRDS = BirdsConfig(species=7, train=3, test=2, image_size=64)
 
@@ -39,41 +33,7 @@ def test_fewer_training_pictures_are_the_first_of_more_and_the_test_stays() -> N
     few, many = read_birds(BIRDS), read_birds(BirdsConfig(species=7, train=5, test=2, image_size=64))
     assert set(few.subset("train")) < set(many.subset("train"))
     assert list(few.subset("test")) == list(many.subset("test"))
-
-
-def test_no_picture_is_in_two_splits() -> None:
-    samples = [sample for sample in read_birds(BIRDS).samples if isinstance(sample, DrawnSample)]
-    assert len({sample.index for sample in samples}) == len(samples)
-
-
-def test_a_small_picture_is_drawn_once_and_given_as_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-
-    def counted(plumage: Plumage, *, seed: int, index: int, size: int) -> Image.Image:
-        drawn.append(index)
-        return draw_image(plumage, seed=seed, index=index, size=size)
-
-    monkeypatch.setattr("mpfgvc.data.readers.birds.draw_image", counted)
-    small, large = (read_birds(BirdsConfig(species=2, seed=77, image_size=size)).samples[0] for size in (48, 160))
-    small.read().putpixel((0, 0), (1, 2, 3))
-    assert small.read().getpixel((0, 0)) != (1, 2, 3)
-    assert len(drawn) == 1
-    large.read(), large.read()
-    assert len(drawn) == 3
-
-
-def test_batches_do_not_depend_on_the_number_of_workers() -> None:
-    preprocessing = Preprocessing(
-        image_size=(64, 64), resize="squash", crop_ratio=1.0, mean=(0.5,) * 3, std=(0.5,) * 3, interpolation="bicubic"
-    )
-    first, second = (
-        TrainingLoader(
-            read_birds(BIRDS).subset("train"), make_transform(preprocessing), batch_size=4, seed=0, workers=workers
-        )
-        for workers in (0, 2)
-    )
-    for ours, theirs in zip(first.epoch(0), second.epoch(0), strict=True):
-        assert all(mine.equal(other) for mine, other in zip(ours, theirs, strict=True))
+    assert len({sample.index for sample in many.samples}) == len(many.samples)  # no picture is in two splits
 
 
 def test_the_cub_reader_reads_back_what_was_written(folder: Path) -> None:
@@ -111,14 +71,6 @@ def test_every_image_has_one_value_of_each_attribute(folder: Path) -> None:
         assert len(held) == len(set(held)) == 14
 
 
-def test_the_sentences_of_every_class_can_be_read_back(folder: Path) -> None:
-    classes = read_birds(BIRDS).classes
-    written = read_descriptions(folder / "descriptions.csv", classes)
-    assert written.sentences == read_descriptions("bundled", classes).sentences
-    assert written.notes == ()
-    assert [len(sentences) for sentences in written.sentences] == [14] * 7
-
-
 def test_nothing_is_written_over(folder: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         synthesize(folder, BIRDS)
@@ -132,14 +84,3 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OutputError, match="No space left"):
         synthesize(tmp_path / "set", BIRDS)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_there_are_no_files_to_check() -> None:
-    with pytest.raises(ConfigError, match="no files to check"):
-        dataset_to_check(DataConfig(dataset="synthetic"), seed=0)
-
-
-@pytest.mark.parametrize(("name", "value"), [("species", 1), ("species", 201), ("train", 0), ("image_size", 8)])
-def test_impossible_settings_are_refused(name: str, value: int) -> None:
-    with pytest.raises(ConfigError, match=f"data.birds.{name} must be"):
-        BirdsConfig(**{name: value})
