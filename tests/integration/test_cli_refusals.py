@@ -73,6 +73,7 @@ def test_tensors_of_another_run_and_damaged_ones_are_refused(
     for split in ("train", "val", "test"):
         (others / split / "disc").rename(others / split / "ring")
     run, other = shutil.copytree(finished, tmp_path / "run"), tmp_path / "other"
+    shutil.rmtree(run / "model")  # a finished run is left alone
     assert cli("train", "--out", other, *tiny_words, "--data.root", others)[0] == 0
     for name in ("checkpoint.pt", "stage1.safetensors"):
         file = run / name
@@ -97,9 +98,10 @@ def test_a_run_whose_photographs_are_gone_or_renamed_cannot_go_on(
     for split in ("train", "val", "test"):
         (moved / split / "disc").rename(moved / split / "ring")
     place = ["--data.root", moved]
-    refused(cli("train", "--resume", run, *place), "photographs of the run that are missing", "16 of 48")
     left_out = json.loads(cli("evaluate", run, *place, "--json")[1])["left_out"]
     assert (left_out["missing"], left_out["added"]) == (5, 16)
+    shutil.rmtree(run / "model")  # a finished run is left alone
+    refused(cli("train", "--resume", run, *place), "photographs of the run that are missing", "16 of 48")
     shutil.copytree(photos, moved, dirs_exist_ok=True)
     (moved / "train" / "disc" / "3.png").write_bytes((moved / "train" / "cross" / "3.png").read_bytes())
     refused(cli("train", "--resume", run, *place), "1 photographs changed after the run began", "3.png")
