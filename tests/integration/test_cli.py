@@ -66,7 +66,8 @@ def test_a_dataset_that_moved_is_found_by_evaluate_explain_and_resume(
         if "train" in words:
             shutil.rmtree(run / "model")  # else it is finished, and needs no photographs
         assert "/nowhere" in cli(*words)[2]
-        assert cli(*words, *place)[0] == 0
+        code, _, stderr = cli(*words, *place)
+        assert code == 0, stderr
 
 
 def test_the_next_command_is_quoted_for_the_shell(cli: Cli, tmp_path: Path) -> None:
