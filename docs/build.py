@@ -96,7 +96,7 @@ def _recipes() -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    os.environ["COLUMNS"] = "100"  # the width of a help
+    os.environ["COLUMNS"] = "82"  # a help is as wide as a page at 1280 pixels
     if sys.argv[1:]:
         sys.exit("docs/build.py takes no words: it writes build/docs")
     build(TARGET)
