@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -38,7 +37,7 @@ class OfficialDataset(NamedTuple):
     train: int
     test: int
     names: str | None
-    """`names_digest` of its classes, in their official order; None if it is published without names."""
+    """The beginning of the SHA-256 of its class names, one a line, in their official order; None without names."""
     validation: int = 0
     """Photographs of a validation split of its own."""
 
@@ -136,39 +135,30 @@ def _read(config: DataConfig, *, seed: int, check_files: bool, skip_empty: bool)
     )
 
 
-def is_complete(photos: PhotoSet, official: OfficialDataset) -> bool:
-    """Whether a dataset has its official counts, whatever of training was held out for validation."""
-    test = len(photos.subset("test"))
-    counts = len(photos.classes), len(photos.samples) - test, test
-    return counts == (official.classes, official.train + official.validation, official.test)
-
-
 def official_counts(dataset: str, photos: PhotoSet) -> str | None:
-    """The counts and the names of a published dataset that is complete, as a line; None for any other."""
-    official = OFFICIAL.get(dataset)
-    if official is None or not is_complete(photos, official):
+    """The counts and the names of a published dataset that is complete, as a line; None for any other.
+
+    It is complete whatever of its training photographs was held out for validation.
+    """
+    official, test = OFFICIAL.get(dataset), len(photos.subset("test"))
+    counts = len(photos.classes), len(photos.samples) - test, test
+    if official is None or counts != (official.classes, official.train + official.validation, official.test):
         return None
-    counts = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
+    line = f"{official.classes} classes, {official.train} training and {official.test} test photographs"
     if official.names is None:
-        return f"{counts}, as {official.title} has them"
-    if names_digest(photos.classes) == official.names:
-        return f"{counts}, with the names and the order of classes of {official.title}"
-    return f"{counts}, as {official.title} has them, but its classes have other names or another order"
-
-
-def names_digest(classes: Sequence[str]) -> str:
-    """The beginning of the SHA-256 of the names, one a line, as the readers tidy them."""
-    return hashlib.sha256("\n".join(classes).encode()).hexdigest()[:16]
+        return f"{line}, as {official.title} has them"
+    if hashlib.sha256("\n".join(photos.classes).encode()).hexdigest().startswith(official.names):
+        return f"{line}, with the names and the order of classes of {official.title}"
+    return f"{line}, as {official.title} has them, but its classes have other names or another order"
 
 
 def _subset_notes(photos: PhotoSet, official: OfficialDataset) -> tuple[str, ...]:
-    train, test = (len(photos.subset(split)) for split in ("train", "test"))
-    if (len(photos.classes), train, test) == (official.classes, official.train, official.test):
+    counts = {
+        "classes": (len(photos.classes), official.classes),
+        "training images": (len(photos.subset("train")), official.train),
+        "test images": (len(photos.subset("test")), official.test),
+    }
+    if all(count == whole for count, whole in counts.values()):
         return ()
-    parts: Sequence[tuple[int, int, str]] = (
-        (len(photos.classes), official.classes, "classes"),
-        (train, official.train, "training images"),
-        (test, official.test, "test images"),
-    )
-    counts = ", ".join(f"{count} of the {whole} {what}" for count, whole, what in parts)
-    return (f"a subset: {counts} of {official.title}",)
+    parts = ", ".join(f"{count} of the {whole} {what}" for what, (count, whole) in counts.items())
+    return (f"a subset: {parts} of {official.title}",)

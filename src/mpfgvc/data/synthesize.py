@@ -14,15 +14,13 @@ The first five are read by `data.dataset: cub`; the last four are not CUB's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, Species, all_species, caption
-from mpfgvc.birds.scene import Picture
+from mpfgvc.birds.plumage import ATTRIBUTES, PARTS, all_species, caption
 from mpfgvc.config import BirdsConfig
 from mpfgvc.data.descriptions import bird_descriptions
 from mpfgvc.data.readers.birds import DrawnSample, folder_name, read_birds
@@ -31,16 +29,6 @@ from mpfgvc.files import make_folder, new_folder, write_text
 from mpfgvc.progress import Bar
 
 _VALUES = [(name, value) for name, values in ATTRIBUTES.items() for value in values]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """What the lists say about one image; `parts` are the middles of those that can be seen."""
-
-    sample: DrawnSample
-    name: str
-    box: tuple[int, int, int, int]
-    parts: dict[str, tuple[float, float]]
 
 
 def synthesize(out: Path, config: BirdsConfig) -> int:
@@ -52,77 +40,44 @@ def synthesize(out: Path, config: BirdsConfig) -> int:
         raise OutputError(f"cannot write {out}: it exists already; choose another --out")
     samples = [sample for sample in read_birds(config).samples if isinstance(sample, DrawnSample)]
     species = all_species(config.species)
+    lines: dict[str, list[str]] = defaultdict(list)
+    lines["parts/parts"] = [f"{number} {part}" for number, part in enumerate(PARTS, start=1)]
+    lines["attributes/attributes"] = [
+        f"{row} has_{name}::{value}" for row, (name, value) in enumerate(_VALUES, start=1)
+    ]
+    for kind in species:
+        lines["classes"].append(f"{kind.index + 1} {folder_name(kind)}")
+        lines["neighbours"].append(f"{kind.index + 1} {kind.neighbour + 1} {','.join(kind.differing)}")
     make_folder(out.parent)
     with new_folder(out) as folder:
-        entries = []
         bar = Bar("draw", total=len(samples))
-        for sample in samples:
-            entries.append(_draw(sample, species[sample.label], folder))
+        for image, sample in enumerate(samples, start=1):
+            _draw(image, sample, f"{folder_name(species[sample.label])}/{sample.path.name}", folder, lines)
             bar.advance(1)
         bar.close()
-        _write_lists(folder, entries, species)
-        _write_parts(folder, entries)
-        _write_attributes(folder, entries)
-    return len(entries)
+        for name, rows in lines.items():
+            make_folder((folder / name).parent)
+            write_text(folder / f"{name}.txt", "\n".join(rows) + "\n")
+        write_text(folder / "descriptions.csv", bird_descriptions(species).to_csv())
+    return len(samples)
 
 
-def _draw(sample: DrawnSample, species: Species, folder: Path) -> _Entry:
+def _draw(image: int, sample: DrawnSample, name: str, folder: Path, lines: dict[str, list[str]]) -> None:
+    """Write a picture and its regions, and add what the lists say about it."""
     picture = sample.picture()
-    name = f"{folder_name(species)}/{sample.path.name}"
-    for kind, image in (("images", picture.image), ("regions", Image.fromarray(picture.regions))):
+    for kind, pixels in (("images", picture.image), ("regions", Image.fromarray(picture.regions))):
         file = folder / kind / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        image.save(file)
-    return _Entry(sample=sample, name=name, box=picture.box, parts=dict(_middles(picture)))
-
-
-def _middles(picture: Picture) -> Iterator[tuple[str, tuple[float, float]]]:
-    for part in PARTS:
+        pixels.save(file)
+    lines["images"].append(f"{image} {name}")
+    lines["image_class_labels"].append(f"{image} {sample.label + 1}")
+    lines["train_test_split"].append(f"{image} {int(sample.split == 'train')}")
+    lines["bounding_boxes"].append(" ".join([str(image), *(f"{value:.1f}" for value in picture.box)]))
+    lines["captions"].append(f"{image} {caption(sample.plumage)}")
+    for number, part in enumerate(PARTS, start=1):
         rows, columns = np.nonzero(picture.part_mask(part))
-        if len(rows):
-            yield part, (float(columns.mean()), float(rows.mean()))
-
-
-def _write_lists(folder: Path, entries: Sequence[_Entry], species: Sequence[Species]) -> None:
-    images = list(enumerate(entries, start=1))
-    _write(folder / "images.txt", [f"{number} {entry.name}" for number, entry in images])
-    _write(folder / "classes.txt", [f"{kind.index + 1} {folder_name(kind)}" for kind in species])
-    labels = [f"{number} {entry.sample.label + 1}" for number, entry in images]
-    _write(folder / "image_class_labels.txt", labels)
-    splits = [f"{number} {int(entry.sample.split == 'train')}" for number, entry in images]
-    _write(folder / "train_test_split.txt", splits)
-    boxes = [" ".join(f"{value:.1f}" for value in entry.box) for entry in entries]
-    _write(folder / "bounding_boxes.txt", [f"{number} {box}" for number, box in enumerate(boxes, start=1)])
-    captions = [f"{number} {caption(entry.sample.plumage)}" for number, entry in images]
-    _write(folder / "captions.txt", captions)
-    neighbours = [f"{kind.index + 1} {kind.neighbour + 1} {','.join(kind.differing)}" for kind in species]
-    _write(folder / "neighbours.txt", neighbours)
-    write_text(folder / "descriptions.csv", bird_descriptions(species).to_csv())
-
-
-def _write_parts(folder: Path, entries: Sequence[_Entry]) -> None:
-    """CUB's `<image> <part> <x> <y> <visible>`; a hidden part is at 0 0."""
-    (folder / "parts").mkdir()
-    _write(folder / "parts/parts.txt", [f"{number} {part}" for number, part in enumerate(PARTS, start=1)])
-    lines = []
-    for image, entry in enumerate(entries, start=1):
-        for number, part in enumerate(PARTS, start=1):
-            x, y = entry.parts.get(part, (0.0, 0.0))
-            lines.append(f"{image} {number} {x:.1f} {y:.1f} {int(part in entry.parts)}")
-    _write(folder / "parts/part_locs.txt", lines)
-
-
-def _write_attributes(folder: Path, entries: Sequence[_Entry]) -> None:
-    """CUB's `<image> <attribute> <present> <certainty> <seconds>`; here always certain (4), in no time."""
-    (folder / "attributes").mkdir()
-    names = [f"{number} has_{name}::{value}" for number, (name, value) in enumerate(_VALUES, start=1)]
-    _write(folder / "attributes/attributes.txt", names)
-    lines = []
-    for image, entry in enumerate(entries, start=1):
-        for number, (name, value) in enumerate(_VALUES, start=1):
-            lines.append(f"{image} {number} {int(getattr(entry.sample.plumage, name) == value)} 4 0.0")
-    _write(folder / "attributes/image_attribute_labels.txt", lines)
-
-
-def _write(file: Path, lines: Sequence[str]) -> None:
-    write_text(file, "\n".join(lines) + "\n")
+        x, y = (columns.mean(), rows.mean()) if len(rows) else (0.0, 0.0)
+        lines["parts/part_locs"].append(f"{image} {number} {x:.1f} {y:.1f} {int(len(rows) > 0)}")
+    for number, (attribute, value) in enumerate(_VALUES, start=1):
+        present = int(getattr(sample.plumage, attribute) == value)
+        lines["attributes/image_attribute_labels"].append(f"{image} {number} {present} 4 0.0")

@@ -1,5 +1,7 @@
 """A taxonomy is a tree; its levels, distances and branches are what a hand would find."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,12 @@ def test_what_is_not_a_tree_is_refused_by_name() -> None:
 )
 def test_a_branch_is_a_class_or_a_group_with_or_without_its_level(words: tuple[str, ...], labels: list[int]) -> None:
     assert np.flatnonzero(classes_within(words, CLASSES, GULLS)).tolist() == labels
+
+
+def test_a_name_fits_in_whichever_unicode_form_it_is_written() -> None:
+    classes = [unicodedata.normalize("NFD", "Zaunkönig"), "Zilpzalp"]
+    assert classes_within([unicodedata.normalize("NFC", "zaunkönig")], classes, None).tolist() == [True, False]
+    assert classes_within([classes[0]], ["Zaunkönig", "Zilpzalp"], None).tolist() == [True, False]
 
 
 def test_a_name_that_means_two_things_or_nothing_is_refused() -> None:
