@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 import mpfgvc
 from mpfgvc.config import BUNDLED_DESCRIPTIONS, NESTED_FOLDERS, Config
-from mpfgvc.data.catalog import OFFICIAL, is_complete
+from mpfgvc.data.catalog import OFFICIAL, official_counts
 from mpfgvc.data.photographs_file import load_photos
 from mpfgvc.data.samples import SPLITS, PhotoSet
 from mpfgvc.errors import CheckpointError, ConfigError, printable
@@ -153,7 +153,7 @@ def _dataset_name(config: Config, photographs: PhotoSet) -> str:
     if name not in OFFICIAL:
         return photographs.name
     title = OFFICIAL[name].title
-    return title if is_complete(photographs, OFFICIAL[name]) else f"a part of {title}"
+    return title if official_counts(name, photographs) else f"a part of {title}"
 
 
 def _own_files(config: Config) -> list[str]:
