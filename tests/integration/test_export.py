@@ -239,14 +239,39 @@ def test_other_files_are_refused_by_name(exported: Path, tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"other\.onnx is an ONNX file, but not one of mpfgvc export"):
         Predictor.from_pretrained(other)
     other.write_bytes(exported.read_bytes()[:-200])
-    with pytest.raises(CheckpointError, match=r"onnxruntime cannot load .*other\.onnx"):
+    with pytest.raises(CheckpointError, match=r"onnxruntime cannot load .*other\.onnx.*; export it again"):
         Predictor.from_pretrained(other)
     with pytest.raises(CheckpointError, match=r"none\.onnx: No such file or directory"):
         Predictor.from_pretrained(tmp_path / "none.onnx")
-    model = onnx.load(exported)
-    model.graph.node[3].op_type = "NoSuchOperation"
+
+
+def test_a_single_bit_that_has_changed_is_found(exported: Path, tmp_path: Path) -> None:
+    other, content = tmp_path / "other.onnx", exported.read_bytes()
+    for index in [0, len(content) - 1, *np.random.default_rng(0).integers(0, len(content) - 80, 40).tolist()]:
+        changed = bytearray(content)
+        changed[index] ^= 4
+        other.write_bytes(changed)
+        with pytest.raises(CheckpointError, match=r"other\.onnx is damaged: its content does not match the digest"):
+            Predictor.from_pretrained(other)
+
+
+@pytest.mark.parametrize(
+    ("classes", "line"),
+    [
+        (["cross", "disc"], "names 2 classes, but its graph has 3"),
+        (["cross", "disc", "stripe", "star"], "names 4 classes, but its graph has 3"),
+        (["cross", "disc", "disc"], 'names that all differ, got "disc"'),
+    ],
+)
+def test_names_that_somebody_changed_are_compared_with_the_graph(
+    exported: Path, tmp_path: Path, classes: list[str], line: str
+) -> None:
+    other, model = tmp_path / "other.onnx", onnx.load(exported)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    about = json.dumps(json.loads(entries[KEY]) | {"classes": classes, "calibration": None})
+    onnx.helper.set_model_props(model, {KEY: about})
     onnx.save(model, other)
-    with pytest.raises(CheckpointError, match=r"onnxruntime cannot load .*other\.onnx.*; export it again"):
+    with pytest.raises(CheckpointError, match=line):
         Predictor.from_pretrained(other)
 
 

@@ -11,6 +11,7 @@ small models.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,11 @@ INPUT, OUTPUTS = "images", Outputs._fields
 """The names in the graph: uint8 pixels (batch, height, width, 3), RGB, and what is said about them."""
 
 
+SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
+"""Before the SHA-256 of all before it, as hexadecimal digits, that ends a file; together a last entry of its metadata,
+by the rules of protobuf."""
+
+
 class ExportedBackend:
     """The backend of a `.onnx` file of `mpfgvc export` (backends.py), on the CPU.
 
@@ -52,6 +58,7 @@ class ExportedBackend:
         if threads is not None:
             check_at_least(1, "threads", threads)
         self.path = Path(model)
+        _check_seal(self.path)
         self._session = open_session(self.path, engine=engine, threads=threads)
         if KEY not in self._session.metadata:
             rule = "is an ONNX file, but not one of mpfgvc export: its metadata say nothing of classes"
@@ -105,6 +112,24 @@ def open_session(path: Path, *, engine: Engine, threads: int | None = None) -> _
         raise ConfigError(f"an exported model needs {package}, which is not installed; {hint}") from None
     except Exception as error:  # engines refuse a graph with almost any exception
         raise CheckpointError(f"{engine} cannot load {path}: {one_line(error)}; export it again") from None
+
+
+def _check_seal(path: Path) -> None:
+    """Raise CheckpointError for a file that does not have the digest at its end; one without is not checked."""
+    with suppress(OSError), path.open("rb") as file:  # what cannot be read is refused when it is opened
+        size = file.seek(0, os.SEEK_END) - len(SEAL) - 64
+        file.seek(max(0, size))
+        if file.read(len(SEAL)) != SEAL:
+            return
+        wanted, found = file.read(64), hashlib.sha256()
+        file.seek(0)
+        while size > 0:
+            block = file.read(min(size, 1 << 20))
+            found.update(block)
+            size -= len(block) or size
+        if found.hexdigest().encode() != wanted:
+            rule = "is damaged: its content does not match the digest at its end"
+            raise CheckpointError(f"{path} {rule}; copy it or export it again")
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

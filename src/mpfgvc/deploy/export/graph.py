@@ -13,6 +13,7 @@ module. The graph normalises the pixels itself, so what runs it needs no numbers
 """
 
 import copy
+import hashlib
 import logging
 import tempfile
 import warnings
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 from mpfgvc.data.preprocessing import Preprocessing
 from mpfgvc.errors import ConfigError, OutputError, one_line
 from mpfgvc.inference.description import ExportedDescription, as_json
-from mpfgvc.inference.exported import INPUT, KEY, OUTPUTS
+from mpfgvc.inference.exported import INPUT, KEY, OUTPUTS, SEAL
 from mpfgvc.model.fusion import TextMemory
 from mpfgvc.model.network import MPFGVC
 
@@ -126,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 
 def described(model: Any, description: ExportedDescription) -> bytes:
-    """The bytes of the file, without what torch notes at each node: where its code was on this machine.
+    """The bytes of the file with their digest, without what torch notes at each node: where its code was here.
 
     Raises OutputError for a model of more than 2 GB.
     """
@@ -145,7 +146,7 @@ def described(model: Any, description: ExportedDescription) -> bytes:
     model.producer_name, model.producer_version = "mpfgvc", description.version
     helper.set_model_props(model, {KEY: as_json(description)})
     data: bytes = model.SerializeToString()
-    return data
+    return data + SEAL + hashlib.sha256(data).hexdigest().encode()
 
 
 def with_half_weights(model: Any) -> Any:
