@@ -35,6 +35,7 @@ COMMANDS: Commands = {
     "serve": ("serve", "answer photographs over HTTP"),
     "demo": ("serve", "open a page on which to try a model"),
     "export": ("export", "write a trained model as one file, for onnxruntime or OpenVINO"),
+    "download": ("download", "fetch the weights of a recipe, for a training without a network"),
     "compare": ("compare", "train recipes with several seeds and compare them"),
     "push": ("push", "push a finished run to the Hugging Face hub, with a model card"),
     "data check": ("data", "find what is wrong with a dataset before training on it"),

@@ -25,6 +25,7 @@ from mpfgvc.model.fusion import Fusion
 from mpfgvc.model.image_encoder import EncodedImages, ImageEncoder
 from mpfgvc.model.prompts import ClassEmbeddings, ClassPrompts, class_prompts, division_notes
 from mpfgvc.model.towers.alignment import ProjectionStart, projection_start
+from mpfgvc.model.towers.hub import fetch, hub_files
 from mpfgvc.model.towers.image_tower import build_image_tower, check_image_weights
 from mpfgvc.model.towers.text_tower import build_text_and_visual, build_text_tower, check_text_weights
 from mpfgvc.terms import Source
@@ -106,6 +107,7 @@ class MPFGVC(nn.Module):
         data/descriptions.py reads. Raises ConfigError or CheckpointError as the towers do.
         """
         _refuse_without_sentences(config, sentences)
+        fetch(hub_files(config))
         text_tower, visual = build_text_and_visual(config.text_tower, seed=seed)
         text = class_prompts(config, text_tower, classes, sentences=sentences, seed=seed)
         network = cls._from_parts(config, classes, text, embed=text_tower.embed, seed=seed, load_weights=True)

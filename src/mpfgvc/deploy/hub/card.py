@@ -23,7 +23,7 @@ from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.metrics import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
 from mpfgvc.inference.description import ModelDescription
-from mpfgvc.model.towers.names import hub_repositories
+from mpfgvc.model.towers.hub import hub_repositories
 from mpfgvc.progress import say
 from mpfgvc.run_folder import RunFolder, read_rows, training_seconds
 from mpfgvc.terms import Precision, Source

@@ -22,12 +22,15 @@ from torch import Tensor, nn
 from mpfgvc.config import ImageTowerConfig
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.files import check_digest, read_header
+from mpfgvc.model.towers.hub import HUB_PREFIX, SETTINGS, WEIGHTS, HubFile, fetch, image_files
 from mpfgvc.model.towers.names import IMAGE_TOWERS, bundled_image_weights, trained_name
 from mpfgvc.model.towers.packed_linear import pack_blocks
 from mpfgvc.model.towers.split_block import Rope, SplitBlock, unsupported
 
+_LOCAL = "local-dir:"
 OF_A_RUN = "image_encoder.tower.transformer."
 """What the names of the tower's tensors begin with in the saved model of a run."""
+_NO_TRANSFORMER = "it is no vision transformer; choose a ViT, CLIP, DINOv2, DINOv3 or EVA-02 tower"
 
 
 class TowerInput(NamedTuple):
@@ -154,51 +157,82 @@ def build_image_tower(config: ImageTowerConfig, *, load_weights: bool = True) ->
         size = config.image_size
         options["img_size"] = tuple(size) if isinstance(size, list) else (size, size)
     if not load_weights or not (config.pretrained or config.weights):
-        return ImageTower(_create(config.name, pretrained=False, **options))
-    if config.weights is None and config.name not in IMAGE_TOWERS:
-        return ImageTower(_create(trained_name(config.name), pretrained=True, **options))
-    path = bundled_image_weights() if config.weights is None else Path(config.weights)
-    _check_tensors(path, ImageTower(_create(config.name, pretrained=False, **options)))
-    overlay: dict[str, Any] = {"file": str(path), "custom_load": False}
-    if any(name.startswith(OF_A_RUN) for name in read_header(path)):
-        check_digest(path)
-        overlay["state_dict"] = {
-            name.removeprefix(OF_A_RUN): value for name, value in load_file(path).items() if name.startswith(OF_A_RUN)
-        }
-    transformer = _create(config.name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    cast("Any", transformer).pretrained_cfg.pop("state_dict", None)  # timm would keep it
-    return ImageTower(transformer)
+        return ImageTower(_create(config.name, None, options))
+    is_local = config.name in IMAGE_TOWERS or config.name.startswith(_LOCAL)
+    if config.weights is None and not is_local:
+        with torch.device("meta"):
+            _create(config.name, None, options)  # refused before anything is fetched
+        files = fetch(image_files(config))
+        if not files:
+            hint = "set model.image_tower.weights to a local file, or pretrained to false"
+            raise CheckpointError(f"image tower {config.name} has no weights on the hub; {hint}")
+        return ImageTower(_create(trained_name(config.name), _read(files[-1]), options))
+    if config.weights is not None:
+        state = _read(Path(config.weights))
+    elif config.name in IMAGE_TOWERS:
+        state = _read(bundled_image_weights())
+    else:
+        state = _read(Path(config.name.removeprefix(_LOCAL)) / WEIGHTS)
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    _check_tensors(config, shapes, ImageTower(_create(config.name, None, options)))
+    return ImageTower(_create(config.name, state, options))
 
 
 def check_image_weights(config: ImageTowerConfig, tower: ImageTower) -> None:
     """Refuse a local weights file that is not this tower's; reads its header only. Raises CheckpointError."""
     if config.weights is not None:
-        _check_tensors(Path(config.weights), tower)
+        try:
+            stored = {name.removeprefix(OF_A_RUN): tensor.shape for name, tensor in read_header(config.weights).items()}
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(config.weights, error) from None
+        _check_tensors(config, stored, tower)
 
 
-def _create(name: str, *, pretrained: bool, **options: Any) -> nn.Module:
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file by timm's names; of a saved model, which its digest guards, those of its image tower."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+    of_a_run = {name.removeprefix(OF_A_RUN): value for name, value in tensors.items() if name.startswith(OF_A_RUN)}
+    if of_a_run:
+        check_digest(path)
+    return of_a_run or tensors
+
+
+def _unreadable(path: str | Path, error: Exception) -> CheckpointError:
+    rule = "must be a readable .safetensors file"
+    return CheckpointError(f"model.image_tower.weights {rule}, got {path} ({one_line(error)})")
+
+
+def _create(name: str, state: dict[str, Tensor] | None, options: dict[str, Any]) -> nn.Module:
+    """timm's transformer of this name with these weights, or random ones."""
+    given = name
     if name in IMAGE_TOWERS:
         options = IMAGE_TOWERS[name] | options
         name = options.pop("model_name")
-    if not timm.is_model(name.split(".")[0].removeprefix("hf-hub:")) and "/" not in name:
-        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]) or "-"
+    if name.startswith(HUB_PREFIX):
+        (settings,) = fetch([HubFile(name.removeprefix(HUB_PREFIX), SETTINGS)])
+        name = f"{_LOCAL}{settings.parent}"
+    if not timm.is_model(name.split(".")[0]) and not name.startswith(_LOCAL):
+        near = ", ".join(timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]) or f"{HUB_PREFIX}user/name"
         raise ConfigError(f"model.image_tower.name must be a timm model, got {name}; near: {near}")
+    overlay = {} if state is None else {"state_dict": state, "source": "", "custom_load": False}
     try:
-        transformer: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
-    except (OSError, RuntimeError, AssertionError) as error:
+        transformer: nn.Module = timm.create_model(
+            name, pretrained=state is not None, pretrained_cfg_overlay=overlay, **options
+        )
+    except TypeError:  # it does not take the size of an image
+        raise ConfigError(f"model.image_tower.name: {given} cannot be used, {_NO_TRANSFORMER}") from None
+    except (OSError, RuntimeError, AssertionError, ValueError) as error:
         reason = one_line(error)
-        if not pretrained:
-            raise ConfigError(f"model.image_tower.name: {name} cannot be built: {reason}") from None
         if "Invalid pretrained tag" in reason:
             known = ", ".join(timm.list_pretrained(f"{name.split('.')[0]}.*")) or "none: set pretrained to false"
-            raise ConfigError(f"model.image_tower.name must have a known tag, got {name}; known: {known}") from None
-        hint = "set model.image_tower.weights to a local file, or pretrained to false"
-        raise CheckpointError(f"cannot load the weights of image tower {name}: {reason}; {hint}") from None
-    except (TypeError, ValueError) as error:
-        rule = "is not a vision transformer of a known form"
-        raise ConfigError(f"model.image_tower.name: {name} {rule} ({error})") from None
-    if ":" in name:
-        _refuse_own_arguments(name, transformer, options)
+            raise ConfigError(f"model.image_tower.name must have a known tag, got {given}; known: {known}") from None
+        raise ConfigError(f"model.image_tower.name: {given} cannot be built: {reason}") from None
+    cast("Any", transformer).pretrained_cfg.pop("state_dict", None)  # timm would keep it
+    if name.startswith(_LOCAL):
+        _refuse_own_arguments(given, transformer, options)
     return transformer
 
 
@@ -213,20 +247,17 @@ def _refuse_own_arguments(name: str, transformer: nn.Module, options: dict[str, 
         raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}")
 
 
-def _check_tensors(path: Path, tower: ImageTower) -> None:
+def _check_tensors(config: ImageTowerConfig, stored: dict[str, tuple[int, ...]], tower: ImageTower) -> None:
     """Refuse a weights file that lacks a tensor of the tower: timm would leave it random."""
-    try:
-        stored = {name.removeprefix(OF_A_RUN): tensor.shape for name, tensor in read_header(path).items()}
-    except (OSError, SafetensorError) as error:
-        rule = "must be a readable .safetensors file"
-        raise CheckpointError(f"model.image_tower.weights {rule}, got {path} ({error})") from None
     wanted = {name: tuple(value.shape) for name, value in tower.transformer.state_dict().items()}
     resized = ("pos_embed", "patch_embed.proj.weight")
-    fits = {name: name in stored and (name in resized or stored[name] == wanted[name]) for name in wanted}
-    wrong = [name for name in wanted if not fits[name]]
+    wrong = [
+        name for name, shape in wanted.items() if name not in stored or (name not in resized and stored[name] != shape)
+    ]
     if wrong:
         rule = f"lacks {len(wrong)} tensors of the tower, first {wrong[0]} of shape {wanted[wrong[0]]}"
-        raise CheckpointError(f"model.image_tower.weights {path} {rule}; does it belong to this tower?")
+        got = config.weights or config.name
+        raise CheckpointError(f"model.image_tower.weights {got} {rule}; does it belong to this tower?")
 
 
 def _unsupported(transformer: Any) -> str | None:

@@ -9,7 +9,6 @@ the wrong one, and its features are only slightly wrong. timm gives the same wei
 says so in a note; open_clip warns.
 """
 
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors.torch import load_file
 from timm.models import get_pretrained_cfg
 from torch import Tensor
 
-from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
+from mpfgvc.config import TextTowerConfig
 from mpfgvc.errors import CheckpointError
 
 BUNDLED = "bundled"
@@ -44,7 +43,6 @@ TEXT_TOWERS: dict[str, dict[str, Any]] = {
 }
 """Text towers that open_clip does not have, in its own format."""
 
-_HUB_PREFIX = "hf-hub:"
 _NOTE = "natively QuickGELU"
 """How timm's note about weights of a CLIP with quick GELU begins."""
 
@@ -68,11 +66,6 @@ def bundled_text_weights(random: dict[str, Tensor]) -> dict[str, Tensor]:
         reason = f"{path} cannot be read ({error}); install mpfgvc again"
         raise CheckpointError(f"the weights that come with the package: {reason}") from None
     return state | {rows: random[rows].index_copy(0, state.pop("token_embedding.ids"), state[rows])}
-
-
-def hub_repositories(config: ModelConfig) -> tuple[str, ...]:
-    """The repositories `user/name`, image tower first; local, bundled and random weights have none."""
-    return tuple(dict.fromkeys([*_of_image_tower(config.image_tower), *_of_text_tower(config.text_tower)]))
 
 
 def trained_name(name: str) -> str:
@@ -101,22 +94,6 @@ def quick_gelu(config: TextTowerConfig, settings: dict[str, Any]) -> bool:
         return bool(settings.get("quick_gelu", False))
     tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
     return bool(tag.get("quick_gelu", settings.get("quick_gelu", False)))
-
-
-def _of_image_tower(config: ImageTowerConfig) -> Iterator[str]:
-    if config.weights is not None or not config.pretrained or config.name in IMAGE_TOWERS:
-        return
-    if config.name.startswith(_HUB_PREFIX):
-        yield config.name.removeprefix(_HUB_PREFIX)
-    elif (known := get_pretrained_cfg(config.name, allow_unregistered=True)) and known.hf_hub_id:
-        yield str(known.hf_hub_id)
-
-
-def _of_text_tower(config: TextTowerConfig) -> Iterator[str]:
-    if config.weights is not None or config.pretrained is None or config.name in TEXT_TOWERS:
-        return
-    if repository := open_clip.get_pretrained_cfg(config.name, config.pretrained).get("hf_hub"):
-        yield "/".join(repository.split("/")[:2])
 
 
 def _weights(name: str) -> Path:

@@ -24,6 +24,7 @@ from mpfgvc.config import TextTowerConfig
 from mpfgvc.distributed import seeded
 from mpfgvc.errors import CheckpointError, ConfigError, one_line
 from mpfgvc.files import read_header
+from mpfgvc.model.towers.hub import fetch, text_files
 from mpfgvc.model.towers.names import BUNDLED, TEXT_TOWERS, bundled_text_weights, quick_gelu
 
 
@@ -201,14 +202,14 @@ def _stored_weights(config: TextTowerConfig, random: dict[str, Tensor]) -> dict[
     if (config.name, config.pretrained) == ("mpfgvc-birds", BUNDLED):
         return bundled_text_weights(random)
     _check_tag(config)
-    tag = open_clip.get_pretrained_cfg(config.name, config.pretrained)
+    files = fetch(text_files(config))
+    if not files:
+        hint = "choose another tag, or set model.text_tower.weights to a local file"
+        raise CheckpointError(f"the tag {config.pretrained} of {config.name} has no weights on the hub; {hint}")
     try:
-        state: dict[str, Tensor] = load_state_dict(open_clip.download_pretrained(tag))
-    except (OSError, RuntimeError) as error:
-        hint = "set model.text_tower.weights to a local file, or pretrained to null"
-        raise CheckpointError(
-            f"cannot load the weights of text tower {config.name}: {one_line(error)}; {hint}"
-        ) from None
+        state: dict[str, Tensor] = load_state_dict(str(files[0]))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {files[0]} ({one_line(error)}); remove it, to fetch it again") from None
     return state
 
 

@@ -14,8 +14,9 @@ import pretrain
 from mpfgvc.birds.plumage import ATTRIBUTES, all_species, random_plumage
 from mpfgvc.config import ImageTowerConfig, ModelConfig, TextTowerConfig
 from mpfgvc.model.image_encoder import ImageEncoder
+from mpfgvc.model.towers.hub import hub_repositories
 from mpfgvc.model.towers.image_tower import ImageTower, build_image_tower
-from mpfgvc.model.towers.names import BUNDLED, bundled_image_weights, hub_repositories, trained_name
+from mpfgvc.model.towers.names import BUNDLED, bundled_image_weights, trained_name
 from mpfgvc.model.towers.text_tower import TextTower, build_text_tower
 from mpfgvc.recipes_io import load_config
 from zero_shot import all_sentences, attribute_accuracy

@@ -6,7 +6,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from open_clip.transformer import QuickGELU, TextTransformer
+from open_clip.transformer import TextTransformer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -87,33 +87,6 @@ def test_the_text_part_of_a_whole_clip_is_loaded(
     path = _saved(clip.state_dict(), tmp_path / "clip.safetensors")
     tower = build_text_tower(TextTowerConfig(name="tiny", pretrained=None, weights=str(path)))
     _assert_same_features(tower, clip)
-
-
-@pytest.mark.parametrize(("tag", "quick"), [("openai", True), ("laion2b_s34b_b88k", False)])
-def test_a_tag_is_fetched_and_its_activation_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_text_by_name: dict[str, Any], tag: str, quick: bool
-) -> None:
-    _shrink_open_clip(monkeypatch, tiny_text_by_name)
-    clip = _clip(open_clip.CLIP, tiny_text_by_name, quick_gelu=quick)
-    path = _saved(clip.state_dict(), tmp_path / "open_clip_model.safetensors")
-    fetched: list[object] = []
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda tag: fetched.append(tag) or str(path))
-    tower = build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained=tag))
-    assert fetched == [open_clip.get_pretrained_cfg("ViT-B-16", tag)]
-    assert isinstance(tower.transformer.transformer.resblocks[0].mlp.gelu, QuickGELU) == quick
-    _assert_same_features(tower, clip)
-
-
-def test_a_tag_that_cannot_be_fetched_names_the_way_out(
-    monkeypatch: pytest.MonkeyPatch, tiny_text_by_name: dict[str, Any]
-) -> None:
-    def no_network(_: object) -> str:
-        raise FileNotFoundError("no route\nto host")
-
-    _shrink_open_clip(monkeypatch, tiny_text_by_name)
-    monkeypatch.setattr(open_clip, "download_pretrained", no_network)
-    with pytest.raises(CheckpointError, match=r"no route to host; set model\.text_tower\.weights"):
-        build_text_tower(TextTowerConfig(name="ViT-B-16", pretrained="openai"))
 
 
 def test_a_file_that_does_not_fit_is_refused_by_path_and_tensor(tmp_path: Path, tiny_text_tower: TextTower) -> None:
