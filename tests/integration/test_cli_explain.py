@@ -49,9 +49,10 @@ def test_a_test_photograph_is_read_as_a_prediction_reads_it(finished: Path, phot
     large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1200, 1600, 3), dtype=np.uint8))
     for file in (tmp_path / "photos" / "test").glob("*/*"):
         large.save(file, format="JPEG")  # is decoded at an eighth of its size
-    ((name, image),) = named_test_images(finished, 1, root=tmp_path / "photos")
+    ((name, image, truth),) = named_test_images(finished, 1, root=tmp_path / "photos")
     predictor = Predictor.from_pretrained(finished)
     folder, _, file_name = name.partition(": ")
+    assert truth == folder
     predicted = predictor(tmp_path / "photos" / "test" / folder / file_name, top=2)
     assert explain(predictor, image, top=2).guesses == predicted
 
@@ -65,6 +66,7 @@ def test_explain_refuses_what_it_cannot_draw(cli: Cli, finished: Path, tmp_path:
         (["explain", finished, tmp_path / "none.jpg", "-o", tmp_path / "why.png"], "no photographs in"),
         (["explain", finished, "-o", tmp_path / "missing" / "why.png"], "cannot write"),
         (["explain", finished, "-o", tmp_path / "why.png", "--nearest", -1], "--nearest must be at least 0"),
+        (["explain", finished, "-o", tmp_path / "why.png", "--against", "disk"], "got 'disk'; did you mean disc?"),
     ):
         code, _, stderr = cli(*words)
         assert (code, line in stderr) == (2, True), stderr
@@ -74,12 +76,34 @@ def test_more_photographs_than_rows_make_a_contact_sheet(
     cli: Cli, finished: Path, photos: Path, tmp_path: Path
 ) -> None:
     heights = []
-    for most in (3, 4, 15):
+    for most in (3, 4, 5):
         code, stdout, _ = cli("explain", finished, photos / "test", "-o", tmp_path / "why.png", "--most", most)
         assert (code, f"{most} photographs" in stdout) == (0, True)
         heights.append(Image.open(tmp_path / "why.png").height)
     assert heights[0] < heights[1]
-    assert heights[2] < heights[1], "five in a line"
+    assert heights[2] < heights[1], "two in a line"
+
+
+def test_the_answer_is_compared_with_the_true_class_or_the_one_that_is_asked_for(
+    cli: Cli, finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, file = tmp_path / "why.png", photos / "test" / "disc" / "0.png"
+    best, runner_up, last = (guess.label for guess in Predictor.from_pretrained(finished)(file))
+    for folder in (best, runner_up, last, "unsorted"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(file, tmp_path / folder)
+
+    def against(folder: str, *words: str) -> str:
+        code, stdout, _ = cli("explain", finished, tmp_path / folder, "-o", out, "--json", *words)
+        (document,) = json.loads(stdout)["photographs"]
+        evidence = document["evidence"]
+        assert (code, evidence["answer"]) == (0, best)
+        return str(evidence["against"])
+
+    assert against("unsorted") == against(best) == against(runner_up) == runner_up
+    assert against(last) == last, "the photograph lies in the folder of its class"
+    assert against("unsorted", "--against", last) == last
+    assert against(last, "--against", best) == runner_up
 
 
 def test_what_is_left_out_of_a_picture_is_said(cli: Cli, finished: Path, photos: Path, tmp_path: Path) -> None:

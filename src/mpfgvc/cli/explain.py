@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpfgvc.cli import output
@@ -20,10 +21,7 @@ from mpfgvc.errors import ConfigError, DataError, printable
 from mpfgvc.progress import say
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from PIL.Image import Image
-
+    from mpfgvc.inference.explain import NamedImage
     from mpfgvc.inference.picture import TitledExplanation
 
 ROWS, SHEET = 4, 60
@@ -40,10 +38,16 @@ def _add_options(parser: ArgumentParser) -> None:
         "--most", type=int, help=f"photographs in the picture at most (default: {SHEET}, or {ROWS} if none are named)"
     )
     parser.add_argument(
+        "--against",
+        metavar="CLASS",
+        help="the class that the answer is compared with (default: the true class if the photograph lies in a folder "
+        "of its name or is of the test split, and the answer is another; else the runner-up)",
+    )
+    parser.add_argument(
         "--nearest",
         type=int,
         default=3,
-        help="training photographs of the answer and of the runner-up that look most alike, in each row, if "
+        help="training photographs of both classes that look most alike, in each row, if "
         "mpfgvc embed RUN was run; 0 shows none (default: 3)",
     )
     add_dataset_place(parser)
@@ -75,10 +79,10 @@ def _check(options: Namespace) -> None:
         raise ConfigError(f"--out must end in .png, got {options.out}")
 
 
-def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
-    """The photographs with their titles; says how many of those that were named are left out."""
+def _named_images(options: Namespace) -> list[NamedImage]:
+    """The photographs with their titles and folders; says what is left out of those that were named."""
     from mpfgvc.data.listing import find_images
-    from mpfgvc.inference.explain import named_test_images
+    from mpfgvc.inference.explain import NamedImage, named_test_images
 
     if not options.photos:
         return named_test_images(options.model, options.most or ROWS, root=options.root, manifest=options.manifest)
@@ -86,28 +90,29 @@ def _named_images(options: Namespace) -> list[tuple[str, Path | Image]]:
     most = options.most or SHEET
     if len(found) > most:
         say(f"drawing the first {most} of {len(found)} photographs; --most draws more")
-    return [(str(path), path) for path in found[:most]]
+    return [NamedImage(str(path), path, path.absolute().parent.name) for path in found[:most]]
 
 
-def _explain(options: Namespace, named: list[tuple[str, Path | Image]]) -> tuple[list[TitledExplanation], list[str]]:
+def _explain(options: Namespace, named: Sequence[NamedImage]) -> tuple[list[TitledExplanation], list[str]]:
     """The explanations, and a line for each photograph that cannot be read. Raises DataError if none can."""
+    from mpfgvc.data.names import bird_name, look
     from mpfgvc.inference.explain import TrainingPhotos, explain
 
-    predictor = load_predictor(options)
-    photos = (
-        TrainingPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
-        if options.nearest
-        else None
-    )
+    predictor, photos = load_predictor(options), None
+    if options.nearest:
+        photos = TrainingPhotos.of(predictor, options.model, root=options.root, manifest=options.manifest)
+    known = {look(name): name for name in predictor.classes}
     explained: list[TitledExplanation] = []
     unreadable: list[DataError] = []
-    for name, image in named:
+    for title, image, truth in named:
+        own = known.get(look(truth)) or known.get(look(bird_name(truth)))  # CUB's names, tidied
+        against = options.against or own
         try:
-            explanation = explain(predictor, image, top=options.top, photos=photos, nearest=options.nearest)
+            why = explain(predictor, image, top=options.top, against=against, photos=photos, nearest=options.nearest)
         except DataError as error:
             unreadable.append(error)
         else:
-            explained.append((name, explanation))
+            explained.append((title, why))
     if unreadable and not explained:
         raise unreadable[0]
     return explained, [str(error) for error in unreadable]

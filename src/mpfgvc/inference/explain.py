@@ -6,18 +6,20 @@ The attention is that of the class token in the second-to-last block (docs/metho
 patches were chosen; with another `model.selection`, what these were chosen by.
 
 What a patch says: it is left out of what reaches the last block, and nothing else is changed. How far the
-difference of the two logits falls without it is its change. The blocks before the last run once.
+difference of two logits falls without it is its change. The blocks before the last run once.
 
-    change of patch j = (l_answer - l_runner_up) - (l_answer - l_runner_up without j)
+    change of patch j = (l_answer - l_other) - (l_answer - l_other without j)
 
-Above 0 it speaks for the answer. The changes do not add up to the difference: patches say the same things.
+The other class is the runner-up, or the true class where that is known and another. Above 0 the patch speaks for
+the answer. The changes do not add up to the difference: patches say the same things.
 picture.py draws it.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from mpfgvc.config import Selection
 from mpfgvc.data.preprocessing import centre_crop, normalise, scale
 from mpfgvc.data.run_photos import photos_of_run
 from mpfgvc.data.samples import Sample
-from mpfgvc.errors import CheckpointError, DataError, check_at_least
+from mpfgvc.errors import CheckpointError, ConfigError, DataError, check_at_least
 from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.embeddings import EmbeddingIndex, Neighbour, index_for
 from mpfgvc.inference.forward import Inference
@@ -69,14 +71,14 @@ class Explanation:
     With another `selection`, the share in what the patches were chosen by."""
     answer: str
     against: str
-    """The runner-up."""
+    """The class that the answer is compared with: the runner-up, or the one that was asked for."""
     difference: float
-    """Logit of the answer minus that of the runner-up."""
+    """Logit of the answer minus that of the other class."""
     change: list[float]
     """How far the difference falls without each patch, in the order of `kept`: above 0 a patch speaks for the
-    answer, below 0 for the runner-up."""
+    answer, below 0 for the other class."""
     nearest: Mapping[str, Sequence[LikePhoto]] = field(default_factory=dict)
-    """The nearest training photographs of the answer and of the runner-up, if they were asked for."""
+    """The nearest training photographs of both classes, if they were asked for."""
     selection: Selection = "attention"
     """What the patches were chosen by."""
 
@@ -86,13 +88,6 @@ class Explanation:
         mask = np.zeros(self.attention.shape, dtype=bool)
         mask[tuple(zip(*self.kept, strict=True))] = True
         return mask
-
-    @property
-    def change_map(self) -> NDArray[np.float32]:
-        """`change` of each patch, (rows, columns); 0 where no patch was kept."""
-        changes = np.zeros(self.attention.shape, dtype=np.float32)
-        changes[tuple(zip(*self.kept, strict=True))] = self.change
-        return changes
 
     def to_dict(self) -> dict[str, Any]:
         """An entry of the document of `mpfgvc explain --json`."""
@@ -147,7 +142,7 @@ class TrainingPhotos:
             samples = {}
         return cls(predictor=predictor, index=index, samples=samples)
 
-    def like(self, embedding: NDArray[np.float32], label: str, *, count: int, other_than: str = "") -> list[LikePhoto]:
+    def like(self, embedding: NDArray[np.float32], label: str, count: int, other_than: str = "") -> list[LikePhoto]:
         """The `count` nearest training photographs of a class, nearest first; not the photograph itself."""
         own = Path(other_than).absolute()
         found = self.index.nearest(embedding[None], top=count + 1, label=label, split="train")[0]
@@ -165,38 +160,50 @@ class TrainingPhotos:
 
 
 def explain(
-    predictor: Predictor, image: "ImageSource", *, top: int = 3, photos: TrainingPhotos | None = None, nearest: int = 3
+    predictor: Predictor,
+    image: "ImageSource",
+    *,
+    top: int = 3,
+    against: str | None = None,
+    photos: TrainingPhotos | None = None,
+    nearest: int = 3,
 ) -> Explanation:
     """Predict one image and say what the answer rests on.
 
-    `photos` adds the `nearest` training photographs of the answer and of the runner-up. Raises DataError for
-    an unreadable image, ConfigError for `top`, CheckpointError for a damaged model.
+    The answer is compared with the class `against`, unless that is the answer itself: then, as with None, with the
+    runner-up. `photos` adds the `nearest` training photographs of both. Raises DataError for
+    an unreadable image, ConfigError for `top` and `against`, CheckpointError for a damaged model.
     """
     check_at_least(1, "top", top)
+    if against is not None and against not in predictor.classes:
+        near = difflib.get_close_matches(against, predictor.classes, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"such as {predictor.classes[0]}"
+        raise ConfigError(f"against must be a class of the model, got {against!r:.80}; {hint}")
     preprocessing, encoder = predictor.preprocessing, predictor.inference.network.image_encoder
     seen = centre_crop(scale(predictor.open(image), preprocessing), preprocessing.image_size)
     name = str(image) if isinstance(image, str | Path) else "the given image"
     output, without = leave_each_out(predictor.inference, torch.from_numpy(normalise(seen, preprocessing)), name)
     whole, others = (getattr(logits, predictor.source).float().cpu().numpy() for logits in (output, without))
     first, second = np.argsort(-whole[0], kind="stable")[:2]
+    if against is not None and against != predictor.classes[first]:
+        second = predictor.classes.index(against)
+    labels = [predictor.classes[first], predictor.classes[second]]
     difference = float(whole[0, first] - whole[0, second])
-    answer, against = predictor.classes[first], predictor.classes[second]
     grid = encoder.tower.grid
     scores = output.scores[0].float().cpu().numpy().reshape(grid)
     rows, columns = np.unravel_index(output.kept[0].cpu().numpy(), grid)
     embedding = output.embedding[0].float().cpu().numpy()
+    like = {} if photos is None else {label: photos.like(embedding, label, nearest, name) for label in labels}
     return Explanation(
         image=seen,
         guesses=predictor.answering.guesses(predictor.answering.probabilities(whole)[0], top),
         kept=list(zip(rows.tolist(), columns.tolist(), strict=True)),
         attention=scores / scores.sum(),
-        answer=answer,
-        against=against,
+        answer=labels[0],
+        against=labels[1],
         difference=difference,
         change=(difference - (others[:, first] - others[:, second])).tolist(),
-        nearest={}
-        if photos is None
-        else {label: photos.like(embedding, label, count=nearest, other_than=name) for label in (answer, against)},
+        nearest=like,
         selection=encoder.selection,
     )
 
@@ -231,9 +238,17 @@ def embeddings_without(encoder: ImageEncoder, selected: Selected) -> Float[Tenso
     return torch.cat(parts)
 
 
+class NamedImage(NamedTuple):
+    """A photograph to explain, with its title, and its class or the name of its folder, which may be one."""
+
+    title: str
+    image: Path | Image.Image
+    truth: str
+
+
 def named_test_images(
     run: str | Path, count: int, *, root: str | Path | None = None, manifest: str | Path | None = None
-) -> list[tuple[str, Path | Image.Image]]:
+) -> list[NamedImage]:
     """`count` photographs of a run's test split, of classes far apart, each named by its class and file.
 
     `root` and `manifest` say where the dataset is now, if it moved. Raises CheckpointError
@@ -247,9 +262,10 @@ def named_test_images(
     if not samples:
         raise DataError(f"the dataset of {run} has no test split; name some photographs")
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
+    named = ((classes[each.label], each) for each in (samples[index] for index in chosen))
     return [
-        (f"{classes[each.label]}: {each.path.name}", each.path if each.has_file else each.read())
-        for each in (samples[index] for index in chosen)
+        NamedImage(f"{truth}: {each.path.name}", each.path if each.has_file else each.read(), truth)
+        for truth, each in named
     ]
 
 

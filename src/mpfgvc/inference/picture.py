@@ -1,7 +1,7 @@
-"""Pictures of explanations: the photograph with what the model made of each of its patches.
+"""Pictures of explanations: the photograph, and beside it what the model made of its patches.
 
-Blue and orange can be told apart by everyone, and patches say + or - as well. Matplotlib lays out and writes;
-it is imported when the first picture is drawn.
+Frames leave the plumage to be seen. Blue and orange can be told apart by everyone, and a frame has a + or a - as well.
+Matplotlib lays out and writes; it is imported when the first picture is drawn.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from mpfgvc.config import Selection
 from mpfgvc.errors import printable
@@ -25,21 +25,28 @@ from mpfgvc.inference.explain import Explanation
 TitledExplanation = tuple[str, Explanation]
 """A title, such as the path of the photograph, and its explanation."""
 CHOSEN_BY: dict[Selection, str] = {
-    "attention": "attention of the class token",
-    "rollout": "attention rollout",
-    "random": "chance, which chose the patches",
+    "attention": "what chose them: the attention of the class token",
+    "rollout": "what chose them: attention rollout",
+    "random": "what chose them: chance",
 }
-"""The caption of the third view."""
-SHEET_COLUMNS = 5
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic")
 """Taken where they are installed for letters that matplotlib's own font lacks."""
-_WIDTH, _MARGIN, _DPI = 10.0, 0.12, 100  # inches, but the last
-_SIGN_LEAST = 0.15  # of the largest change: what is below has no sign
-_TITLE_LETTERS, _GUESS_LETTERS = 95, 110  # that fit into _WIDTH at their size
+FOR, AGAINST = (41, 110, 255), (232, 110, 0)
+_WIDTH, _MARGIN, _DPI = 13.5, 0.12, 100  # inches, but the last
+_SHARP = 960  # pixels of the longer side of a view
+_LEAST = 0.05  # of the largest change: what is below has no frame
+
+
+class Cell(NamedTuple):
+    """A cell of a sheet: pictures beside each other, a heading and a caption."""
+
+    pictures: Sequence[Image.Image]
+    heading: str
+    caption: str
 
 
 def draw(explanations: Sequence[TitledExplanation]) -> Image.Image:
-    """One picture: for each explanation its title, its guesses, four views and the nearest photographs."""
+    """One picture: for each explanation its title, its guesses, three views and the nearest photographs."""
     with _style():
         heights = [_height(explanation) for _, explanation in explanations]
         figure = _figure(_WIDTH, sum(heights))
@@ -50,21 +57,32 @@ def draw(explanations: Sequence[TitledExplanation]) -> Image.Image:
 
 
 def contact_sheet(explanations: Sequence[TitledExplanation]) -> Image.Image:
-    """The evidence in each photograph with its best guess, `SHEET_COLUMNS` beside each other."""
+    """Two photographs in a line, with what their patches say beside them and the best guess above."""
+    cells = [
+        Cell(
+            pictures=(each.image, evidence_view(each)),
+            heading=shortened(_guesses(each, 1), 56),
+            caption=f"+ {shortened(each.answer, 52)}\n− {shortened(each.against, 52)}\n{shortened(title, 60)}",
+        )
+        for title, each in explanations
+    ]
+    return sheet(cells, columns=2)
+
+
+def sheet(cells: Sequence[Cell], *, columns: int) -> Image.Image:
+    """Cells in lines of so many."""
     with _style():
-        columns = min(SHEET_COLUMNS, len(explanations))
-        rows = -(-len(explanations) // columns)
-        side = _WIDTH / SHEET_COLUMNS
-        shape = max(each.image.height / each.image.width for _, each in explanations)
-        figure = _figure(side * columns, rows * (side * shape + 0.75))
-        cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for cell, (title, each) in zip(cells, explanations, strict=False):
-            _show_evidence(cell, each)
-            cell.set_title(_cut(_guesses(each, 1), 28), fontsize=8.5)
-            caption = f"+ {_cut(each.answer, 26)}\n− {_cut(each.against, 26)}\n{_cut_start(title, 28)}"
-            cell.set_xlabel(caption, fontsize=7)
-        for cell in cells[len(explanations) :]:
-            cell.set_axis_off()
+        beside = max(len(cell.pictures) for cell in cells)
+        rows = -(-len(cells) // columns)
+        side = _WIDTH / columns / beside
+        shape = min(2.0, max(picture.height / picture.width for cell in cells for picture in cell.pictures))
+        figure = _figure(_WIDTH, rows * (side * shape + 0.85))
+        parts = figure.subfigures(rows, columns, squeeze=False).flat
+        for part, cell in zip(parts, cells, strict=False):
+            part.suptitle(cell.heading, fontsize=9.5)
+            part.supxlabel(cell.caption, fontsize=8)
+            for axes, picture in zip(part.subplots(1, beside, squeeze=False)[0], cell.pictures, strict=False):
+                _show(axes, picture)
         return _rendered(figure)
 
 
@@ -83,102 +101,93 @@ def kept_view(explanation: Explanation, size: tuple[int, int]) -> Image.Image:
     return Image.fromarray(np.where(kept, pixels, 90 + 0.22 * pixels).astype(np.uint8))
 
 
+def evidence_view(explanation: Explanation) -> Image.Image:
+    """The kept patches, in blue frames with + where they speak for the answer, in orange with - against it."""
+    factor = max(1, round(_SHARP / max(explanation.image.size)))
+    width, height = (factor * length for length in explanation.image.size)
+    picture = kept_view(explanation, (width, height))
+    pen = ImageDraw.Draw(picture)
+    rows, columns = explanation.attention.shape
+    down, across = height / rows, width / columns
+    most = max(*map(abs, explanation.change), 1e-12)
+    for (row, column), change in zip(explanation.kept, explanation.change, strict=True):
+        if abs(change) > _LEAST * most:
+            box = (column * across, row * down, (column + 1) * across - 1, (row + 1) * down - 1)
+            _frame(pen, box, (abs(change) / most) ** 0.5, FOR if change > 0 else AGAINST, plus=change > 0)
+    return picture
+
+
+def shortened(text: str, letters: int) -> str:
+    """Printable text of at most so many letters, cut in the middle: names often begin or end alike."""
+    plain = "".join("" if unicodedata.category(letter) == "Cf" else letter for letter in printable(text))
+    plain = plain.encode("utf-8", "backslashreplace").decode()
+    end = letters * 3 // 5
+    return plain if len(plain) <= letters else f"{plain[: letters - end - 1]}…{plain[-end:]}"
+
+
+def _frame(
+    pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], strength: float, colour: Any, *, plus: bool
+) -> None:
+    """A frame and a sign in its corner; both grow with `strength`, 0..1."""
+    left, top, right, bottom = box
+    cell = min(right - left, bottom - top)
+    line = max(1, round(cell * (0.03 + 0.05 * strength)))
+    pen.rectangle(box, outline=(255, 255, 255), width=line + 2)
+    pen.rectangle((left + 1, top + 1, right - 1, bottom - 1), outline=colour, width=line)
+    side = cell * (0.2 + 0.12 * strength)
+    pen.rectangle((left + 1, top + 1, left + side, top + side), fill=colour)
+    middle, thick = side / 2 + 0.5, max(1, round(side / 7))
+    across = (left + 0.25 * side, top + middle, left + 0.8 * side, top + middle)
+    pen.line(across, fill=(255, 255, 255), width=thick)
+    if plus:
+        pen.line((left + middle, top + 0.25 * side, left + middle, top + 0.8 * side), fill=(255, 255, 255), width=thick)
+
+
 def _height(explanation: Explanation) -> float:
     """Inches of an explanation's part of the picture."""
     shape = explanation.image.height / explanation.image.width
-    nearest = sum(1.55 for photos in explanation.nearest.values() if photos)
-    return min(2.45 * shape, 8.0) + 1.25 + nearest
+    nearest = sum(1.9 for photos in explanation.nearest.values() if photos)
+    return min(_WIDTH / 3 * shape, 9.0) + 1.2 + nearest
 
 
 def _draw_row(part: Any, title: str, explanation: Explanation) -> None:
     """The title, the guesses and the views; below them a row of photographs for each class that has some."""
     shown = {label: photos for label, photos in explanation.nearest.items() if photos}
-    views = _height(explanation) - 1.55 * len(shown)
-    bands = part.subfigures(1 + len(shown), 1, height_ratios=[views, *[1.55] * len(shown)], squeeze=False)[:, 0]
-    heading = f"{_cut_start(title, _TITLE_LETTERS)}\n"
-    bands[0].suptitle(heading, x=0.012, ha="left", fontsize=11, weight="bold")
-    guesses = _cut(_guesses(explanation, len(explanation.guesses)), _GUESS_LETTERS)
-    bands[0].text(0.012, 1 - 0.36 / views, guesses, fontsize=9.5, color="0.25", va="top")
-    _draw_views(bands[0].subplots(1, 4), explanation)
+    views = _height(explanation) - 1.9 * len(shown)
+    bands = part.subfigures(1 + len(shown), 1, height_ratios=[views, *[1.9] * len(shown)], squeeze=False)[:, 0]
+    bands[0].suptitle(f"{shortened(title, 120)}\n", x=0.012, ha="left", fontsize=12, weight="bold")
+    guesses = shortened(_guesses(explanation, len(explanation.guesses)), 140)
+    bands[0].text(0.012, 1 - 0.36 / views, guesses, fontsize=10.5, color="0.25", va="top")
+    plain, evidence, chosen = bands[0].subplots(1, 3)
+    _show(plain, explanation.image, "what the tower sees")
+    what = f"the {len(explanation.kept)} kept patches"
+    names = f"+ for {shortened(explanation.answer, 52)}\n− for {shortened(explanation.against, 52)}"
+    _show(evidence, evidence_view(explanation), f"{what}\n{names}")
+    _show(chosen, explanation.image.convert("L"), CHOSEN_BY[explanation.selection], cmap="gray", vmax=330)
+    extent = (*chosen.get_xlim(), *chosen.get_ylim())
+    chosen.imshow(explanation.attention, extent=extent, cmap="inferno", alpha=0.62, interpolation="bicubic")
     for band, (label, photos) in zip(bands[1:], shown.items(), strict=True):
-        title = f"the nearest training photographs of {_cut(label, 60)}"
-        band.suptitle(title, x=0.012, ha="left", fontsize=9.5, color="0.25")
+        heading = f"the nearest training photographs of {shortened(label, 60)}"
+        band.suptitle(heading, x=0.012, ha="left", fontsize=10.5, color="0.25")
         for axes, photo in zip(band.subplots(1, max(6, len(photos))), photos, strict=False):
-            _show(axes, photo.image or Image.new("RGB", (8, 8), "#d0d0d0"))
             says = f"{photo.found.similarity:.2f} " if photo.image else "not there: "
-            axes.set_xlabel(says + _cut_start(Path(photo.found.path).name, 18), fontsize=7.5)
+            name = says + shortened(Path(photo.found.path).name, 24)
+            _show(axes, photo.image or Image.new("RGB", (8, 8), "#d0d0d0"), name)
         for axes in band.axes[len(photos) :]:
             axes.set_axis_off()
 
 
-def _draw_views(views: Any, explanation: Explanation) -> None:
-    plain, kept, chosen, evidence = views
-    _show(plain, explanation.image)
-    plain.set_xlabel("what the tower sees")
-    width, height = explanation.image.size
-    factor = max(1, round(480 / max(width, height)))
-    _show(kept, kept_view(explanation, (factor * width, factor * height)))
-    kept.set_xlabel(f"the {len(explanation.kept)} kept patches")
-    _show(chosen, explanation.image.convert("L"), cmap="gray", vmax=330)
-    _over(chosen, explanation, explanation.attention, cmap="inferno", alpha=0.62, interpolation="bicubic")
-    chosen.set_xlabel(CHOSEN_BY[explanation.selection])
-    _show_evidence(evidence, explanation)
-    evidence.set_xlabel(f"+ for {_cut(explanation.answer, 32)}\n− for {_cut(explanation.against, 32)}")
-
-
-def _show_evidence(axes: Any, explanation: Explanation) -> None:
-    """The kept patches in blue where they speak for the answer, in orange where they speak against it."""
-    width, height = explanation.image.size
-    factor = max(1, round(480 / max(width, height)))
-    _show(axes, kept_view(explanation, (factor * width, factor * height)))
-    changes = explanation.change_map
-    strength = changes / max(float(np.abs(changes).max()), 1e-12)
-    colours = np.zeros((*strength.shape, 4))
-    colours[..., :3] = np.where((strength > 0)[..., None], (0.16, 0.43, 1.0), (1.0, 0.55, 0.0))
-    colours[..., 3] = 0.75 * np.sqrt(np.abs(strength))
-    _over(axes, explanation, colours)
-    rows, columns = strength.shape
-    size = min(11.0, 90 / max(rows, columns))
-    for row, column in zip(*np.nonzero(np.abs(strength) > _SIGN_LEAST), strict=True):
-        sign = "+" if strength[row, column] > 0 else "−"
-        x, y = (column + 0.5) / columns, 1 - (row + 0.5) / rows
-        axes.text(x, y, sign, color="white", size=size, ha="center", va="center", transform=axes.transAxes)
-
-
-def _show(axes: Any, image: Image.Image, **options: Any) -> None:
-    axes.imshow(np.asarray(image), extent=(0, image.width, image.height, 0), interpolation="bicubic", **options)
+def _show(axes: Any, image: Image.Image, caption: str = "", **options: Any) -> None:
+    axes.imshow(np.asarray(image), extent=(0, image.width, image.height, 0), interpolation="antialiased", **options)
     axes.set_xticks([])
     axes.set_yticks([])
+    axes.set_xlabel(caption)
     for side in axes.spines.values():
         side.set_visible(False)
 
 
-def _over(axes: Any, explanation: Explanation, values: np.ndarray, **options: Any) -> None:
-    """One value or colour for each patch, over what the axes show already."""
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    axes.imshow(values, extent=(left, right, bottom, top), **{"interpolation": "nearest", **options})
-
-
 def _guesses(explanation: Explanation, count: int) -> str:
     return "   ".join(f"{each.label} {100 * each.probability:.0f} %" for each in explanation.guesses[:count])
-
-
-def _cut(text: str, letters: int) -> str:
-    """Printable text of at most so many letters."""
-    text = _printable(text)
-    return text if len(text) <= letters else f"{text[: letters - 1]}…"
-
-
-def _cut_start(text: str, letters: int) -> str:
-    """The same with the end of the text, such as the name of a file."""
-    text = _printable(text)
-    return text if len(text) <= letters else f"…{text[1 - letters :]}"
-
-
-def _printable(text: str) -> str:
-    """On one line and from left to right, whatever is in it."""
-    plain = "".join("" if unicodedata.category(letter) == "Cf" else letter for letter in printable(text))
-    return plain.encode("utf-8", "backslashreplace").decode()
 
 
 def _figure(width: float, height: float) -> Any:
@@ -205,7 +214,7 @@ def _style() -> Iterator[None]:
 
     there = {font.name for font in fontManager.ttflist}
     families = ["DejaVu Sans", *(font for font in FONTS if font in there)]
-    settings: Any = {"font.family": families, "text.parse_math": False, "axes.labelsize": 8.5}
+    settings: Any = {"font.family": families, "text.parse_math": False, "axes.labelsize": 9}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -213,15 +213,15 @@ class Predictor:
             for each, output in outputs
         )
 
-    def explain(self, image: ImageSource, *, top: int = 3) -> Explanation:
-        """What the prediction for an image rests on (explain.py). Raises what a prediction raises.
+    def explain(self, image: ImageSource, *, top: int = 3, against: str | None = None) -> Explanation:
+        """What the prediction for an image rests on, compared with the class `against` or the runner-up (explain.py).
 
-        Raises ConfigError for an exported model, which has no attention to show.
+        Raises what a prediction raises, and ConfigError for an exported model, which has no attention to show.
         """
         self.backend.trained()
         from mpfgvc.inference.explain import explain
 
-        return explain(self, image, top=top)
+        return explain(self, image, top=top, against=against)
 
     def open(self, image: ImageSource) -> Image.Image:
         """The image, RGB and upright, decoded as every prediction does it. Raises DataError."""

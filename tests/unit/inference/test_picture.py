@@ -11,7 +11,7 @@ from mpfgvc.config import Selection
 from mpfgvc.inference.answering import Guess
 from mpfgvc.inference.embeddings import Neighbour
 from mpfgvc.inference.explain import Explanation, LikePhoto
-from mpfgvc.inference.picture import contact_sheet, draw, kept_view
+from mpfgvc.inference.picture import Cell, contact_sheet, draw, evidence_view, kept_view, sheet, shortened
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def _has(picture: Image.Image, colour: tuple[int, int, int], *, within: int = 12
     return bool((np.abs(pixels - colour).max(axis=2) <= within).sum() > 50)
 
 
-BLUE, ORANGE, RED, GREY = (63, 113, 223), (184, 136, 71), (255, 0, 0), (208, 208, 208)
+BLUE, ORANGE, RED, GREY = (41, 110, 255), (232, 110, 0), (255, 0, 0), (208, 208, 208)
 
 
 def test_kept_patches_keep_their_pixels_and_the_others_lose_contrast(explanation: Explanation) -> None:
@@ -75,10 +75,29 @@ def test_the_nearest_training_photographs_are_shown_and_missing_ones_are_grey(ex
     assert not _has(plain, RED)
 
 
-def test_a_contact_sheet_has_five_photographs_in_a_line(explanation: Explanation) -> None:
-    one, five, six = (contact_sheet([("a", explanation)] * count) for count in (1, 5, 6))
-    assert five.width == 5 * one.width
-    assert (six.width, six.height) == (five.width, 2 * five.height)
+def test_a_frame_leaves_the_middle_of_its_patch_as_it_is(explanation: Explanation) -> None:
+    view = np.asarray(evidence_view(explanation))
+    height, width = view.shape[0] // 2, view.shape[1] // 3
+    for row, column in explanation.kept:
+        middle = np.s_[int((row + 0.4) * height) : int((row + 0.85) * height)]
+        assert (view[middle, int((column + 0.4) * width) : int((column + 0.85) * width)] == 128).all()
+
+
+def test_a_contact_sheet_has_two_photographs_in_a_line_each_beside_what_its_patches_say(
+    explanation: Explanation,
+) -> None:
+    one, two, three = (contact_sheet([("a", explanation)] * count) for count in (1, 2, 3))
+    assert one.size == two.size
+    assert (three.width, three.height) == (two.width, 2 * two.height)
+    assert sheet([Cell([explanation.image], "wren 40 %", "a.jpg")] * 5, columns=4).width == two.width
+
+
+def test_long_names_are_cut_in_the_middle_so_that_they_read_differently() -> None:
+    names = [f"Cercopithecus albogularis {end}" for end in ("erythrarchus", "francescae")]
+    cut = [shortened(name, 26) for name in names]
+    assert [len(name) for name in cut] == [26, 26]
+    assert cut == ["Cercopithe…is erythrarchus", "Cercopithe…aris francescae"]
+    assert shortened("wren\n\u202e", 26) == "wren\\n"
 
 
 def test_the_caption_says_what_the_patches_were_chosen_by(explanation: Explanation) -> None:
@@ -101,6 +120,6 @@ def test_long_titles_in_any_script_and_names_like_formulas_stay_inside_the_pictu
     guesses = [Guess(label="$x^{2$" + "a rare bird" * 9, probability=0.5)] * 3
     odd = replace(explanation, guesses=guesses, answer="鴝 $\\frac$", image=Image.new("RGB", size))
     picture = draw([("Café/鴝/🐦/\u202e/\n/caf\udce9.jpg" + "photos/" * 80, odd)])
-    assert picture.width == 1000
+    assert picture.width == 1350
     assert (np.asarray(picture)[:, -4:] == 255).all()
     assert (np.asarray(picture)[:25] < 128).any(), "something is written"
