@@ -26,6 +26,8 @@ from mpfgvc.progress import say
 from mpfgvc.terms import CLASS, RAY, Source
 
 Write = Callable[[Prediction], None]
+_LIST = ".txt"
+"""The end of the name of a checklist."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -78,15 +80,20 @@ def _add_rules(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         help="only these classes: the name of a class or of a group, such as 'genus Larus', or a text file "
-        "with a name on each line; may be repeated",
+        "with a name on each line, some of which the model may not know; may be repeated",
     )
 
 
 def _run(options: Namespace) -> int:
     check_positive(options, "top", "batch-size")
     check_options_of_many(options)
-    within = [name for word in options.within for name in _names(word)]
-    rules = AnswerRules(abstain=options.abstain, back_off=options.back_off, set=options.set, within=tuple(within))
+    rules = AnswerRules(
+        abstain=options.abstain,
+        back_off=options.back_off,
+        set=options.set,
+        within=tuple(word for word in options.within if not word.endswith(_LIST)),
+        checklist=tuple(name for word in options.within if word.endswith(_LIST) for name in _names(Path(word))),
+    )
     return _write_folder(options, rules) if options.out else _print(options, rules)
 
 
@@ -158,13 +165,13 @@ def _csv(options: Namespace) -> Write:
         while heading:  # comes with the first row, so a refusal prints nothing
             output.write_csv_row(heading.pop())
         if prediction.failure:
-            output.write_csv_row([prediction.path, "", "", "", _reason(prediction), *[""] * len(asked)])
-        answer = prediction.answer or Answer(label=None)
+            output.write_csv_row([str(prediction.path), "", "", "", _reason(prediction), *[""] * len(asked)])
+        answer, path = prediction.answer or Answer(label=None), str(prediction.path)
         classes = answer.classes or ()
         cells = [answer.label or "", answer.level if answer.label else ""] if options.abstain is not None else []
         for rank, guess in enumerate(prediction.guesses[: max(options.top, len(classes))], start=1):
             in_set = ["yes" if guess.label in classes else "no"] if options.set else []
-            output.write_csv_row([prediction.path, rank, guess.label, f"{guess.probability:.6f}", "", *cells, *in_set])
+            output.write_csv_row([path, rank, guess.label, f"{guess.probability:.6f}", "", *cells, *in_set])
 
     return write
 
@@ -194,19 +201,17 @@ def _document(prediction: Prediction) -> dict[str, Any]:
     return document | ({"error": _reason(prediction)} if prediction.failure else {})
 
 
-def _names(word: str) -> list[str]:
-    """The names on the lines of a text file, or the word itself."""
-    path = Path(word)
-    if path.suffix != ".txt":
-        return [word]
+def _names(path: Path) -> list[str]:
+    """The names on the lines of a text file."""
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
         raise DataError(f"cannot read {path}: {reason}; --within needs a text file of names") from None
-    if not any(names):
+    names = [name for name in names if name and not name.startswith("#")]
+    if not names:
         raise DataError(f"{path} holds no name; write one on each line")
-    return [name for name in names if name and not name.startswith("#")]
+    return names
 
 
 def _reason(prediction: Prediction) -> str:

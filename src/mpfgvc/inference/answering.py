@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mpfgvc.data.samples import counted
 from mpfgvc.data.taxonomy import Taxonomy, classes_within
 from mpfgvc.errors import ConfigError
 from mpfgvc.terms import CLASS, Source
@@ -179,7 +180,9 @@ class AnswerRules:
     set: float | None = None
     """The share of photographs whose set shall hold the right class; None = no sets. 0..1"""
     within: tuple[str, ...] = ()
-    """Classes and groups that the answer may be; empty = all."""
+    """Classes and groups that the answer may be; empty = all, or those of `checklist`."""
+    checklist: tuple[str, ...] = ()
+    """The same, of which the model need not know all: the species of a region."""
 
     def __post_init__(self) -> None:
         for name, share in (("abstain", self.abstain), ("set", self.set)):
@@ -221,14 +224,16 @@ class Answering:
         self.calibration = None if facts.calibration is None else facts.calibration.of(self.source)
         self.temperature = 1.0 if self.calibration is None else self.calibration.temperature
         """Divides the logits before the softmax; 1 without a calibration."""
-        self._within = classes_within(self.rules.within, facts.classes, facts.taxonomy)
+        self._within, self._unknown = self._limits()
         self._thresholds, self._set_bound = self._promises()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is said once, before the first answer."""
         notes = []
-        if self.rules.within and self.rules.needs_calibration:
+        if self._unknown:
+            notes.append(counted("names that this model does not know", self._unknown, len(self.rules.checklist)))
+        if self._within is not None and self.rules.needs_calibration:
             notes.append("the shares of abstain and set were found among all classes, not within some")
         if self.rules.abstain is not None and min(self._thresholds) > 1:
             what = f"no answer is sure enough for abstain {self.rules.abstain:g}, so all are unsure"
@@ -240,7 +245,7 @@ class Answering:
 
     def probabilities(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
         """Of each class, 0 for those that the rules leave out. (batch, classes)"""
-        if self.rules.within:
+        if self._within is not None:
             logits = np.where(self._within, logits, -np.inf)
         return softmax(logits, self.temperature)
 
@@ -289,7 +294,21 @@ class Answering:
     def _ranked(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
         """The classes that may be answered, most probable first."""
         order = np.argsort(-probabilities, kind="stable")
-        return order[self._within[order]] if self.rules.within else order
+        return order if self._within is None else order[self._within[order]]
+
+    def _limits(self) -> tuple[NDArray[np.bool_] | None, list[str]]:
+        """The classes that may be answered, None for all, and the names of the checklist that mean none."""
+        rules, classes, unknown = self.rules, self.facts.classes, []
+        within = classes_within(rules.within, classes, self.facts.taxonomy)
+        for name in rules.checklist:
+            try:
+                within |= classes_within((name,), classes, self.facts.taxonomy)
+            except ConfigError:
+                unknown.append(name)
+        if unknown and not within.any():
+            line = counted(f"within must name classes of {self.facts.name}, which knows none of its names", unknown)
+            raise ConfigError(f"{line}; name some that it has, such as {classes[0]}")
+        return (within if rules.within or rules.checklist else None), unknown
 
     def _promises(self) -> tuple[tuple[float, ...], float]:
         rules, calibration = self.rules, self.calibration

@@ -22,7 +22,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -92,7 +92,7 @@ class Task:
         same = {"what": self.what, "model": self.digest, "precision": self.precision, "engine": self.engine}
         if self.what == "embeddings":
             return same
-        rules = asdict(self.rules) | {"within": list(self.rules.within)}
+        rules = {name: list(rule) if isinstance(rule, tuple) else rule for name, rule in vars(self.rules).items()}
         return same | {"source": self.source, "top": self.top, **rules}
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 from mpfgvc.cli import predict
 from mpfgvc.errors import DataError
 from mpfgvc.inference import predictor
-from mpfgvc.inference.answering import Answering, Guess, ModelFacts, Prediction
+from mpfgvc.inference.answering import Answer, Answering, Guess, ModelFacts, Prediction
 
 Cli = Callable[..., tuple[int, str, str]]
 Predictions = Callable[[], Iterator[Prediction]]
@@ -34,7 +35,7 @@ def predicting(monkeypatch: pytest.MonkeyPatch) -> Use:
     def use(made: Predictions) -> None:
         class Fake:
             answering = Answering(ModelFacts(name="run", classes=("a", "b")))
-            backend = SimpleNamespace(how="fp32")
+            backend, classes = SimpleNamespace(how="fp32"), ("a", "b")
 
             def predict_files(self, paths: object, **options: object) -> Iterator[Prediction]:
                 return made()
@@ -130,3 +131,15 @@ def test_what_is_left_out_of_a_folder_is_counted_and_said(cli: Cli, predicting: 
     code, _, stderr = cli("predict", "run", "a #1.jpg", "--jsonl")
     assert code == 0
     assert "mpfgvc: ignored 1 hidden or system files and folders: .thumbnails/a.jpg\n" in stderr
+
+
+def test_csv_has_the_whole_set_beyond_top(cli: Cli, predicting: Use) -> None:
+    guesses = tuple(Guess(label=label, probability=0.1) for label in "abcd")
+    made = Prediction(path=Path("=cmd.jpg"), guesses=guesses, answer=Answer(label="a", classes=("a", "b", "c")))
+    predicting(lambda: iter([made]))
+    rows = list(csv.DictReader(io.StringIO(cli("predict", "run", "p", "--csv", "--top", 1, "--set", 0.9)[1])))
+    assert [(row["label"], row["in_set"]) for row in rows] == [("a", "yes"), ("b", "yes"), ("c", "yes")]
+    assert {row["path"] for row in rows} == {"'=cmd.jpg"}, "no formula"
+    predicting(lambda: iter([replace(made, answer=Answer(label="a", classes=("a",)))]))
+    rows = list(csv.DictReader(io.StringIO(cli("predict", "run", "p", "--csv", "--top", 2, "--set", 0.9)[1])))
+    assert [(row["label"], row["in_set"]) for row in rows] == [("a", "yes"), ("b", "no")]

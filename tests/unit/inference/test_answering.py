@@ -83,6 +83,22 @@ def test_within_leaves_out_the_other_classes_and_shares_their_probability() -> N
     assert both.answer(both.probabilities(np.log([SURE]))[0]).classes == ("Barn Owl",)
 
 
+def test_names_of_a_checklist_that_the_model_does_not_know_are_counted_and_refused_if_none_fits() -> None:
+    names = ("Larus", "Kea", "barn_owl", "Cafe\u0301 Gull")
+    answering = Answering(_facts(), AnswerRules(checklist=names[1:]))
+    assert [guess.label for guess in answering.guesses(np.array([0.5, 0.3, 0.2]), 5)] == ["Barn Owl"]
+    assert answering.notes == ("names that this model does not know: 2 of 3 (Kea, Cafe\u0301 Gull)",)
+    with pytest.raises(ConfigError, match=r"within must name classes of runs/gulls, .* 1 \(Kea\); .* Western Gull"):
+        Answering(_facts(), AnswerRules(checklist=("Kea",)))
+    with pytest.raises(ConfigError, match="within must name a class"):
+        Answering(_facts(), AnswerRules(within=("Kea",), checklist=names))
+    accented = ModelFacts(name="m", classes=("Caf\u00e9 Gull", "Kea"))
+    assert Answering(accented, AnswerRules(checklist=names)).guesses(np.array([0.1, 0.9]), 1)[0].label == "Kea"
+    assert [guess.label for guess in Answering(accented, AnswerRules(checklist=names[3:])).guesses(np.ones(2), 5)] == [
+        "Caf\u00e9 Gull"
+    ], "one form of Unicode for both"
+
+
 def test_the_temperature_of_the_calibration_softens_probabilities() -> None:
     answering = Answering(_facts(temperature=2.0))
     expected = np.sqrt(SURE) / np.sqrt(SURE).sum()
