@@ -66,40 +66,28 @@ def change_row(*row):
     [
         (change(format=2), "format: Input should be 1, got 2"),
         (change(columns=["path", "label", "digest", "split"]), "columns.2"),
-        (lambda document: [document], "list of photographs: "),
         (lambda document: {"a": 1}, "Field required"),
+        (lambda document: "[" * 100_000, ""),
+        (lambda document: json.dumps(document)[:-1], ""),
         (change(classes=["class 1"] * 3), "class names must be unique"),
-        (change(classes=["cat", None]), "classes.1: "),
         (change(classes=[]), "a label must be below 0"),
-        (change(dataset=None), "dataset: "),
-        (change(supercategory=3), "supercategory: "),
         (change(photographs=[]), "photographs: "),
         (change_row("class 1/0.png", 1, "train", ""), "must be listed once"),
-        (change_row("", 1, "train", ""), "must be listed once, by its path"),
         (change_row("c\0", 1, "train", ""), "must be listed once, by its path"),
         (change_row("c", 3, "train", ""), "a label must be below 3, got 3"),
-        (change_row("c", -1, "train", ""), "photographs.24.1: "),
         (change_row("c", True, "train", ""), "photographs.24.1: "),
         (change_row("c", 1, "exam", ""), "photographs.24.2: "),
         (change_row("c", 1, "train", "0123"), "photographs.24.3: "),
-        (change_row("c", 1, "train"), "photographs.24.3: "),
     ],
 )
 def test_what_is_not_a_list_is_refused_in_one_line_with_its_rule(stored, tmp_path, edit, rule):
     stored()
     file = tmp_path / "unchecked.json"  # without a digest
-    file.write_text(json.dumps(edit(json.loads((tmp_path / "photographs.json").read_text()))))
+    document = edit(json.loads((tmp_path / "photographs.json").read_text()))
+    file.write_text(document if isinstance(document, str) else json.dumps(document))
     with pytest.raises(CheckpointError, match=r"unchecked\.json is not a list of photographs: ") as caught:
         load_photos(file)
     assert rule in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": 1}x'])
-def test_what_is_no_json_is_refused(tmp_path, text):
-    (tmp_path / "photographs.json").write_text(text)
-    with pytest.raises(CheckpointError, match="is not a list of photographs") as caught:
-        load_photos(tmp_path / "photographs.json")
     assert "\n" not in str(caught.value)
 
 
