@@ -194,7 +194,6 @@ class TrainingLoader:
 class EvaluationLoader:
     """The photographs `rank`, `rank + world`, ... in order, each once: shards without padding.
 
-    A `transform` that draws at random needs a `seed`, and then shows each photograph always the same way.
     Unreadable photographs end the iteration with a DataError or, with `on_error="skip"`, are named in their
     batch. `batch_size` is that of this process. `model_on_cpu` leaves the cores to the model.
     """
@@ -209,13 +208,12 @@ class EvaluationLoader:
         workers: int | None = 0,
         model_on_cpu: bool = False,
         on_error: OnError = "raise",
-        seed: int | None = None,
     ) -> None:
         own = [(0, index) for index in range(processes.rank, len(photographs), processes.world)]
         order = [own[start : start + batch_size] for start in range(0, len(own), batch_size)]
         count = worker_count(workers, processes=processes.local, model_on_cpu=model_on_cpu)
         self.photographs, self.on_error = photographs, on_error
-        self.batches = _data_loader(Photos(photographs, transform, seed=seed), order, count)
+        self.batches = _data_loader(Photos(photographs, transform, seed=None), order, count)
 
     def __len__(self) -> int:
         return len(self.batches)
