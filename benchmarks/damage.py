@@ -59,7 +59,7 @@ def things(work: Path) -> dict[str, Thing]:
         if code != 0:
             raise SystemExit(f"{words} failed: {said}")
     photos.mkdir()
-    for file in sorted((work / "birds" / "images").rglob("*.*"))[::20]:
+    for file in sorted(path for path in (work / "birds" / "images").rglob("*") if path.is_file())[::20]:
         shutil.copy(file, photos)
     shutil.copytree(work / "run", work / "unfinished")
     shutil.rmtree(work / "unfinished" / "run" / "model")
@@ -72,7 +72,6 @@ def things(work: Path) -> dict[str, Thing]:
         ("search", "{}/run", query, "--json"),
         ("explain", "{}/run", query, "-o", "{}/why.png", "--nearest", "3"),
         ("push", "{}/run", "me/birds", "--dry-run", "-o", "{}/card"),
-        ("export", "{}/run", "-o", "{}/bird.onnx", "--json"),
         resume,
     )
     packed = (
@@ -81,7 +80,7 @@ def things(work: Path) -> dict[str, Thing]:
     )
     predict = ("predict", "{}/bird.onnx", str(photos), "--json", "--abstain", "0.3")
     return {
-        "a run, calibrated": Thing(work / "run", commands, ("why.png", "card", "bird.onnx")),
+        "a run, calibrated": Thing(work / "run", commands, ("why.png", "card")),
         "an unfinished run": Thing(work / "unfinished", (resume,), ("run/model",)),
         "an export": Thing(work / "export", (predict,)),
         "a pack": Thing(work / "pack", packed, ("trained/model", "trained/photographs.json")),

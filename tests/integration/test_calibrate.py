@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mpfgvc import AnswerRules, Config, Predictor, calibrate, export, train
 from mpfgvc.inference.exported import ExportedBackend
 from mpfgvc.inference.saved_model import load_model
 
 Cli = Callable[..., tuple[int, str, str]]
+LEVELS = (("class",), ("class", "family"))
 TREE = "class,family\ncross,angular\nstripe,angular\ndisc,round\n"
 
 
@@ -69,35 +72,71 @@ def test_too_few_validation_photographs_are_said(
     assert load_model(finished).calibration is None
     code, _, stderr = cli("calibrate", finished)
     assert code == 2
-    assert "needs at least 20 photographs, got 6 of the validation split; give more" in stderr
+    assert "needs at least 20 photographs, got 6 of the validation split; give labelled" in stderr
     code, _, stderr = cli("predict", finished, finished, "--abstain", "0.1")
     assert code == 2
 
 
-def test_another_labelled_set_calibrates_a_finished_run(finished: Path, photos: Path, tmp_path: Path, cli: Cli) -> None:
-    run, other = tmp_path / "run", tmp_path / "other"
-    shutil.copytree(finished, run)
-    for name in ("cross", "disc", "stripe"):
-        (other / name).mkdir(parents=True)
-        for file in sorted((photos / "test" / name).iterdir()):
-            for copy in range(2):
-                shutil.copy(file, other / name / f"{copy}-{file.name}")
+def _other_set(photos: Path, folder: Path, classes: tuple[str, ...], noises: int) -> Path:
+    """The test photographs of some classes, each with so many kinds of noise."""
+    for file in sorted(photos.glob("test/*/*.png")):
+        for seed in range(noises if file.parent.name in classes else 0):
+            pixels = np.asarray(Image.open(file)).astype(int)
+            noisy = (pixels + np.random.default_rng(seed).integers(-20, 20, pixels.shape)).clip(0, 255)
+            (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noisy.astype(np.uint8)).save(folder / file.parent.name / f"{seed}-{file.name}")
+    return folder
+
+
+def test_another_labelled_set_calibrates_a_finished_run(run: Path, photos: Path, tmp_path: Path, cli: Cli) -> None:
+    other, before = _other_set(photos, tmp_path / "other", ("cross", "disc", "stripe"), 2), load_model(run)
     (tmp_path / "tree.csv").write_text(TREE)
-    code, stdout, stderr = cli("calibrate", run, "--data.root", other, "--taxonomy", tmp_path / "tree.csv", "--json")
+    words = ("calibrate", run, "--data.root", other)
+    code, stdout, stderr = cli(*words, "--taxonomy", tmp_path / "tree.csv", "--json")
     assert code == 0, stderr
     document = json.loads(stdout)
     assert document["count"] == 30
     assert document["photographs"] == "30 photographs of another labelled set"
-    before = load_model(finished)
     after = load_model(run)
     assert after.digest == before.digest
     assert after.calibration is not None
     assert after.calibration.temperature_of("fusion") == document["temperature"]["fusion"]
     assert after.taxonomy is not None
-    again = calibrate(run, root=other)
-    assert again.calibration == after.calibration
+    assert calibrate(run, root=other).calibration == after.calibration
     low, high = document["error"]["after"]["interval"]
     assert low <= high
+    answered = document["answered"]
+    assert list(answered) == ["0.01", "0.05", "0.1"]
+    assert answered["0.01"]["family"] <= answered["0.1"]["family"]
+    rules = AnswerRules(abstain=0.1, back_off=True)
+    answers = Predictor.from_pretrained(run, device="cpu", rules=rules).answer(sorted(other.rglob("*.png")))
+    shares = [sum(each.label is not None and each.level in levels for each in answers) / 30 for levels in LEVELS]
+    assert list(answered["0.1"].values()) == pytest.approx(shares)
+    assert "answered, %, if wrong may be" in cli(*words)[1]
+
+
+def test_what_a_set_for_calibration_lacks_is_said_and_copies_do_not_count(
+    run: Path, photos: Path, tmp_path: Path, cli: Cli
+) -> None:
+    some = _other_set(photos, tmp_path / "some", ("cross",), 5)
+    code, _, stderr = cli("calibrate", run, "--data.root", some)
+    assert (code, "classes without a photograph: 2 of 3 (disc, stripe)" in stderr) == (0, True)
+    for file in sorted(some.rglob("[234]-*.png")):
+        shutil.copy(file.with_name(f"0-{file.name[2:]}"), file)
+    code, _, stderr = cli("calibrate", run, "--data.root", some)
+    assert (code, "got 10 of another labelled set" in stderr) == (2, True)
+    assert "copies of another photograph of the set, left out: 15 (" in stderr
+
+
+def test_a_run_without_validation_photographs_is_pointed_to_others(
+    tiny: Callable[..., Config], photos: Path, tmp_path: Path, cli: Cli
+) -> None:
+    shutil.copytree(photos, tmp_path / "photos", ignore=shutil.ignore_patterns("val"))
+    settings = {"data.root": str(tmp_path / "photos"), "data.validation": 0.0, "stage1.epochs": 0, "stage2.epochs": 0}
+    train(tiny(settings), out=tmp_path / "run")
+    code, _, stderr = cli("calibrate", tmp_path / "run")
+    way_out = "give labelled photographs that it was not trained on, with --data.root or --data.manifest"
+    assert (code, f"has no validation split; {way_out}" in stderr) == (2, True)
 
 
 def test_predict_answers_under_rules_in_every_format(calibrated: Path, cli: Cli) -> None:
