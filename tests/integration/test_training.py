@@ -293,6 +293,7 @@ def said(capsys: pytest.CaptureFixture[str], sign: str) -> list[str]:
 def test_a_healthy_training_ends_with_its_page_and_no_sign(plain: Path) -> None:
     page = (plain / "training.html").read_text()
     assert "None was seen" in page
+    assert ">1.5<" not in page, "epochs are whole"
     assert page.count("<polyline") >= 4  # loss and accuracy of two stages
     assert "http" not in page.replace("http-equiv", "")
 
