@@ -133,6 +133,17 @@ def test_early_stopping_ends_a_stage_and_keeps_its_best_weights(tiny: Make, tmp_
     assert (kept["vision"].top1 + kept["text"].top1) / 2 == pytest.approx(accuracies[best], abs=1e-5)
 
 
+def test_stage_2_keeps_its_best_epoch_by_itself_and_its_last_if_it_is_told_to(tiny: Make, tmp_path: Path) -> None:
+    settings = {"stage1.epochs": 0, "stage2.epochs": 12, "stage2.lr": 0.3, "stage2.start": "random"}
+    for patience in ({}, {"stage2.patience": None}):
+        run = train(tiny(settings | patience | {"final_test": False}), out=tmp_path / str(len(patience))).path
+        accuracies = [float(row["validation_fusion"]) for row in rows_of(run, "stage2") if row["epoch"] != "0"]
+        kept = evaluate(run, split="validation").sources["fusion"].top1
+        assert len(accuracies) == 12
+        assert kept == pytest.approx(accuracies[-1] if patience else max(accuracies), abs=1e-5)
+        assert min(accuracies) < max(accuracies)
+
+
 def test_a_run_keeps_its_sentences_and_its_model_needs_no_file(
     tiny: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
