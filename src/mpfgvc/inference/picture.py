@@ -7,7 +7,6 @@ Matplotlib lays out and writes; it is imported when the first picture is drawn.
 from __future__ import annotations
 
 import io
-import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -119,8 +118,7 @@ def evidence_view(explanation: Explanation) -> Image.Image:
 
 def shortened(text: str, letters: int) -> str:
     """Printable text of at most so many letters, cut in the middle: names often begin or end alike."""
-    plain = "".join("" if unicodedata.category(letter) == "Cf" else letter for letter in printable(text))
-    plain = plain.encode("utf-8", "backslashreplace").decode()
+    plain = printable(text).encode("utf-8", "backslashreplace").decode()
     end = letters * 3 // 5
     return plain if len(plain) <= letters else f"{plain[: letters - end - 1]}…{plain[-end:]}"
 
