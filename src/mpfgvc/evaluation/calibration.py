@@ -67,6 +67,7 @@ class Calibrated:
     """The source that the model answers with."""
     before: CalibrationError
     after: CalibrationError
+    taxonomy: Taxonomy | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -79,7 +80,7 @@ class Calibrated:
         found: dict[float, dict[str, float]] = {}
         for risk in RISKS:
             open_ones, found[risk] = np.ones(len(scores.truth), bool), {}
-            bounds = scores.thresholds(risk, back_off=True)
+            bounds = scores.thresholds(risk, back_off=True, taxonomy=self.taxonomy)
             for level, bound in zip(scores.levels, bounds, strict=True):
                 open_ones &= np.array(level.confidence) < bound
                 found[risk][level.level] = float(1 - open_ones.mean())
@@ -141,6 +142,7 @@ def calibrate(
     return Calibrated(
         calibration=calibration,
         source=source,
+        taxonomy=saved.taxonomy,
         before=_error_of(logits[source], labels, 1.0),
         after=_error_of(logits[source], labels, calibration.temperature_of(source)),
         notes=(*notes, *absent_classes(choice.classes, labels)),

@@ -19,6 +19,7 @@ Any share may be asked later, so the probabilities of the photographs are stored
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from mpfgvc.data.taxonomy import Taxonomy, classes_within
 from mpfgvc.errors import ConfigError
 from mpfgvc.terms import CLASS, Source
 
+MOST_OF_CLASSES = 2 / 3
+"""Of the classes, that a group may hold whose name is an answer."""
 UNREACHABLE = math.inf
 """A threshold that no probability reaches: nothing would be right often enough."""
 
@@ -68,14 +71,18 @@ class SourceCalibration:
             raise ConfigError("calibration must have every photograph at each level")
         _check_probabilities(self.truth)
 
-    def thresholds(self, risk: float, *, back_off: bool = False) -> tuple[float, ...]:
+    def thresholds(self, risk: float, *, back_off: bool = False, taxonomy: Taxonomy | None = None) -> tuple[float, ...]:
         """The least probability of an answer at each level so that at most `risk` of the answers are wrong.
 
-        One for the classes; with `back_off`, one for each level, of the photographs that got no answer below.
+        One for the classes; with `back_off`, one for each level, of the photographs that got no answer below. A level
+        of `taxonomy` that says little (`says_little`) gives no answer.
         """
         left = np.ones(len(self.truth), dtype=bool)
         found = []
-        for scores in self.levels if back_off else self.levels[:1]:
+        for index, scores in enumerate(self.levels if back_off else self.levels[:1]):
+            if index and taxonomy is not None and says_little(taxonomy, index - 1):
+                found.append(UNREACHABLE)
+                continue
             confidence, right = np.array(scores.confidence), np.array(scores.right)
             found.append(threshold(confidence[left], right[left], risk))
             left &= confidence < found[-1]
@@ -123,6 +130,12 @@ def threshold(confidence: NDArray[np.float64], right: NDArray[np.bool_], risk: f
     last_of_equals = np.append(ranked[1:] != ranked[:-1], True) if count else np.zeros(0, dtype=bool)
     found = np.flatnonzero(kept & last_of_equals)
     return float(ranked[found[-1]]) if len(found) else UNREACHABLE
+
+
+def says_little(taxonomy: Taxonomy, level: int) -> bool:
+    """Whether one group of a level holds more than MOST_OF_CLASSES: dogs, flowers and lemons would all get its name."""
+    groups = Counter(taxonomy.groups[level])
+    return groups.most_common(1)[0][1] > MOST_OF_CLASSES * groups.total()
 
 
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
@@ -322,5 +335,5 @@ class Answering:
             raise ConfigError(f"{self.facts.name} has no taxonomy to back off in; {hint}")
         thresholds: tuple[float, ...] = ()
         if rules.abstain is not None:
-            thresholds = calibration.thresholds(rules.abstain, back_off=rules.back_off)
+            thresholds = calibration.thresholds(rules.abstain, back_off=rules.back_off, taxonomy=self.facts.taxonomy)
         return thresholds, 0.0 if rules.set is None else calibration.set_bound(rules.set)

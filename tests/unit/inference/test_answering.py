@@ -196,6 +196,16 @@ def test_back_off_thresholds_are_found_among_what_is_left() -> None:
     assert calibration.thresholds(0.05, back_off=True) == (0.9, 0.8)
 
 
+def test_a_group_that_holds_most_of_the_classes_is_no_answer() -> None:
+    """Photographs of nothing that the model knows would get its name."""
+    scores = {"class": ([0.3] * 80, [False, True] * 40), "order": ([0.9] * 80, [True] * 80)}
+    calibration = _calibration([0.5] * 80, **scores)
+    orders = [("Passeriformes",) * count + ("Strigiformes",) * (12 - count) for count in (8, 9)]
+    small, large = (Taxonomy(levels=("order",), groups=(groups,)) for groups in orders)
+    assert calibration.thresholds(0.05, back_off=True, taxonomy=small) == (UNREACHABLE, 0.9)
+    assert calibration.thresholds(0.05, back_off=True, taxonomy=large) == (UNREACHABLE, UNREACHABLE)
+
+
 def test_shares_out_of_reach_give_no_answer_and_all_classes() -> None:
     calibration = _calibration([0.5, 0.6, 0.9], **{"class": ([0.5, 0.6, 0.9], [False, False, True])})
     assert calibration.thresholds(0.01) == (math.inf,)
