@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mpfgvc.birds.plumage import all_species
-from mpfgvc.data.descriptions import Descriptions, bird_descriptions, descriptions_of_run, read_descriptions
+from mpfgvc.data.descriptions import Descriptions, descriptions_of_run, read_descriptions
 from mpfgvc.errors import CheckpointError, ConfigError, DataError
 from mpfgvc.run_folder import RunFolder
 
@@ -32,10 +32,6 @@ def test_the_table_gives_the_sentences_in_the_order_of_the_classes(read: Read) -
         assert found.sentences == (("a thin, long beak",), ("a pale face", "dark eyes"), ())
 
 
-def test_columns_may_have_any_order_and_others_beside_them(read: Read) -> None:
-    assert read("source,sentence,class\nbook,a beak,Barn Owl\n").sentences[1] == ("a beak",)
-
-
 def test_names_that_look_the_same_are_the_same_class(read: Read) -> None:
     found = read(HEADER + "Cafe\u0301  Crow,black\n Caf\u00e9 Crow ,\u200bglossy\n")
     assert found.sentences[2] == ("black", "\u200bglossy")
@@ -54,17 +50,12 @@ def test_what_does_not_fit_together_is_counted_and_said(read: Read) -> None:
     ("text", "message"),
     [
         (HEADER, "words.csv holds no sentence"),
-        ("", "must have the columns class and sentence, class and sentence missing, got \\[\\]"),
         ("class;sentence\na;b\n", "class and sentence missing, got \\['class;sentence'\\]"),
-        ("class,sentence,class\na,b,c\n", "each column once, got class twice"),
-        (HEADER + "Barn Owl\n", "line 2 has 1 of the 2 fields"),
-        (HEADER + "Barn Owl,pale, dark\n", "line 2 has more fields than the header; put quotes"),
         (HEADER + "Barn Owl,pale\n\nBarn Owl, \n", "line 4 has no sentence about Barn Owl; fill it in"),
         (HEADER + ",pale\n", "line 2 has no class; fill it in or remove it"),
         (HEADER + "Barn Owl,pale\nBarn Owl,dark\nBarn  Owl, pale\n", "line 4 repeats .* Owl of .* line 2"),
         (HEADER + "Kiwi,round\n", "none of the 3 classes: it describes 'Kiwi', .* is 'Rock Wren'; use the"),
         (HEADER.encode() + b"Barn Owl,p\xe2le\n", "line 2 must be text in UTF-8"),
-        (HEADER + 'Barn Owl,"pale\nRock Wren,brown\n', "line 3 is not CSV"),
     ],
 )
 def test_a_table_that_breaks_a_rule_is_refused_with_its_line(read: Read, text: str | bytes, message: str) -> None:
@@ -119,8 +110,3 @@ def test_a_run_without_descriptions_keeps_none(tmp_path: Path) -> None:
     assert none.sentences == ()
     none.save(folder.descriptions)
     assert not folder.descriptions.exists()
-
-
-def test_every_bird_has_sentences_of_its_own() -> None:
-    sentences = bird_descriptions(all_species()).sentences
-    assert len(set(sentences)) == len(sentences) == 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpfgvc.data.readers.folders import official_layout, read_folders
+from mpfgvc.data.readers.folders import read_folders
 from mpfgvc.errors import DataError
 
 
@@ -178,12 +178,3 @@ def test_an_official_layout_is_recognised(tmp_path, files, dataset):
         (tmp_path / file).touch()
     with pytest.raises(DataError, match=f"this looks like .*: set data.dataset={dataset}$"):
         read(tmp_path)
-
-
-def test_a_root_that_may_not_be_searched_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bool:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(Path, "exists", refuse)  # as `stat` does for all users but root
-    with pytest.raises(DataError, match=r"cannot list the folder .*: Permission denied; check its permissions"):
-        official_layout(tmp_path)
