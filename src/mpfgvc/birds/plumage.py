@@ -78,18 +78,10 @@ _PHRASES = {
     "legs": "{} legs",
 }
 _WORDS = {
-    ("face", "plain"): "a plain face",
-    ("face", "eyebrow"): "a white eyebrow",
-    ("face", "mask"): "a dark mask",
-    ("eye_ring", "none"): "no eye ring",
-    ("eye_ring", "white"): "a white eye ring",
-    ("eye_ring", "yellow"): "a yellow eye ring",
-    ("wing_bars", "none"): "no wing bars",
-    ("wing_bars", "one"): "one wing bar",
-    ("wing_bars", "two"): "two wing bars",
-    ("tail_tip", "plain"): "a plain tail tip",
-    ("tail_tip", "white"): "a white tail tip",
-    ("tail_tip", "yellow"): "a yellow tail tip",
+    "face": {"plain": "a plain face", "eyebrow": "a white eyebrow", "mask": "a dark mask"},
+    "eye_ring": {"none": "no eye ring", "white": "a white eye ring", "yellow": "a yellow eye ring"},
+    "wing_bars": {"none": "no wing bars", "one": "one wing bar", "two": "two wing bars"},
+    "tail_tip": {"plain": "a plain tail tip", "white": "a white tail tip", "yellow": "a yellow tail tip"},
 }
 
 MOST_SPECIES = 200
@@ -112,8 +104,8 @@ def plumage_of(values: Mapping[str, str]) -> Plumage:
 
 def phrase(attribute: str, value: str) -> str:
     """A few words for one value: `a red crown`, `two wing bars`."""
-    if (attribute, value) in _WORDS:
-        return _WORDS[attribute, value]
+    if attribute in _WORDS:
+        return _WORDS[attribute][value]
     article = "an" if value[0] in "aeiou" else "a"
     return _PHRASES[attribute].format(value, a=article)
 

@@ -7,6 +7,7 @@ its first byte on, whatever is before it. The headers of a tar file are read onc
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -33,10 +34,11 @@ def inside(tar: Path, name: str) -> Path:
 
 def tar_of(path: str | Path) -> Path | None:
     """The tar file that a path leads into; None for a path to anything else, in a folder `a.tar!b`, too."""
-    text, end = str(path), 0
-    while (end := text.find(MARK, end) + len(MARK)) >= len(MARK):
-        if os.path.isfile(text[: end - 1]):  # noqa: PTH113
-            return None if os.path.lexists(text) else Path(text[: end - 1])
+    text = str(path)
+    for found in re.finditer(re.escape(MARK), text, re.IGNORECASE):
+        tar = text[: found.end() - 1]
+        if os.path.isfile(tar):  # noqa: PTH113
+            return None if os.path.lexists(text) else Path(tar)
     return None
 
 

@@ -81,7 +81,7 @@ def test_shards_of_others_are_read_without_an_index(tmp_path, photo):
     root = tmp_path / "web"
     root.mkdir()
     tar(root / "x-train-1.tar", {"a/1.jpg": photo(1), "a/1.cls": b"1", "b.png": photo(2), "b.cls": b"0\n"})
-    tar(root / "x-test-1.tar", {"k.png": photo(3), "k.json": json.dumps({"label": 1}).encode()})
+    tar(root / "x-test-1.TAR", {"k.png": photo(3), "k.json": json.dumps({"label": 1}).encode()})
     photos = read(root)
     assert photos.classes == ("0", "1")
     assert [(each.label, each.split, read_member(each.path)) for each in photos.samples] == [
