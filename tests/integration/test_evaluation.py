@@ -118,7 +118,18 @@ def test_all_of_another_labelled_set_is_evaluated(home: Path) -> None:
     assert (evaluation.set, evaluation.count) == ("external", 60)
     assert evaluation.to_dict()["absent_classes"] == ["stripe"]
     assert "all of it is evaluated" in evaluation.notes[0]
-    assert evaluation.notes[1] == "classes without a photograph: 1 of 3 (stripe)"
+    assert "classes without a photograph: 1 of 3 (stripe)" in evaluation.notes
+
+
+def test_what_a_labelled_set_leaves_out_is_counted_and_said(home: Path) -> None:
+    for index in range(4):
+        _draw(home / "new" / "disc" / f"{index}.png", 900 + index)
+    shutil.copy(home / "new" / "disc" / "0.png", home / "new" / "disc" / "again.png")
+    (home / "new" / "disc" / "raw.cr2").write_bytes(b"a camera's own")
+    evaluation = evaluate(home / "run", root=str(home / "new"), device="cpu")
+    assert (evaluation.count, evaluation.to_dict()["left_out"]["copies"]) == (4, 1)
+    assert any("copies of another photograph of the set, left out: 1 (" in note for note in evaluation.notes)
+    assert any(".cr2" in note for note in evaluation.notes), evaluation.notes
 
 
 def test_another_set_may_use_the_names_of_the_run_and_lie_below_test(home: Path) -> None:

@@ -96,7 +96,8 @@ def _calibrate(options: Namespace) -> None:
     levels = next(iter(found.answered.values()))
     rows = [[level, *(f"{100 * shares[level]:.0f}" for shares in found.answered.values())] for level in levels]
     output.write_table(["answered, %, if wrong may be", *(f"{risk:.0%}" for risk in found.answered)], rows)
-    output.write_line("a level counts what is answered there or finer: predict --abstain SHARE --back-off")
+    finer = " --back-off; a level counts what is answered there or finer" if len(levels) > 1 else ""
+    output.write_line(f"of these photographs, by predict --abstain SHARE{finer}")
 
 
 def _words(error: CalibrationError) -> str:
