@@ -38,7 +38,6 @@ from mpfgvc.files import (
     make_folder,
     output_errors,
     restore_folder,
-    write_text,
     write_with_digest,
 )
 from mpfgvc.processes import Processes
@@ -231,7 +230,7 @@ class RunFolder:
 
     def save_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Write the test result, the last file of a run. Raises OutputError."""
-        write_text(self.evaluation, json.dumps(evaluation, indent=2) + "\n")
+        write_with_digest(self.evaluation, json.dumps(evaluation, indent=2).encode() + b"\n")
 
 
 def format_rows(rows: Iterable[Row]) -> str:

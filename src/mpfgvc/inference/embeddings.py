@@ -143,7 +143,7 @@ def write_embeddings(table: EmbeddingTable, path: Path) -> None:
         "embedding": arrow.FixedSizeListArray.from_arrays(arrow.array(table.values.ravel()), width),
     }
     with new_file(path) as part:
-        arrow.parquet.write_table(arrow.table(columns, schema=schema), part)
+        arrow.parquet.write_table(arrow.table(columns, schema=schema), part, write_page_checksum=True)
 
 
 def read_embeddings(path: Path) -> EmbeddingTable:
@@ -152,7 +152,7 @@ def read_embeddings(path: Path) -> EmbeddingTable:
     Raises DataError for one that cannot be read or is not one of embeddings.
     """
     try:
-        table = pyarrow_for(_WHAT).parquet.read_table(path)
+        table = pyarrow_for(_WHAT).parquet.read_table(path, page_checksum_verification=True)
         about = json.loads((table.schema.metadata or {}).get(KEY, b"null"))
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"cannot read {path}: {one_line(error)}; make it with mpfgvc embed") from None

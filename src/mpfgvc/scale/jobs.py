@@ -154,7 +154,7 @@ class PartWorker:
             table = self._table(names, [Photograph(path=self.job.base / name) for name in names])
             self.job.check_there()
             with new_file(file) as part:
-                pyarrow_for(_WHAT).parquet.write_table(table, part)
+                pyarrow_for(_WHAT).parquet.write_table(table, part, write_page_checksum=True)
         return len(names)
 
     def _table(self, names: Sequence[str], photographs: Sequence[Photograph]) -> Any:
@@ -190,7 +190,7 @@ def summary(job: Job) -> Summary:
     for index in range(job.parts):
         file, rows = job.part(index), len(job.names_of(index))
         try:
-            table = pyarrow_for(_WHAT).parquet.ParquetFile(file).read()
+            table = pyarrow_for(_WHAT).parquet.ParquetFile(file, page_checksum_verification=True).read()
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
             hint = "delete it and run the command again"
             raise DataError(f"cannot read {file}: {one_line(error)}; {hint}") from None

@@ -33,7 +33,7 @@ from mpfgvc.evaluation.comparison import Comparison, RecipeResults, RunResult, c
 from mpfgvc.evaluation.evaluate import evaluate
 from mpfgvc.evaluation.metrics import load_answers, save_answers
 from mpfgvc.evaluation.statistics import refuse_missing_scipy
-from mpfgvc.files import write_text
+from mpfgvc.files import check_digest, write_with_digest
 from mpfgvc.processes import Processes, refuse_unguarded_script
 from mpfgvc.progress import say
 from mpfgvc.recipes_io import changed_settings
@@ -180,7 +180,7 @@ def _child(job: Job, sender: Connection) -> None:
     try:
         _carry_out(job)
         if (peak := peak_of_this_process()) is not None:
-            write_text(RunFolder(job.folder).memory, json.dumps({"peak_bytes": peak}) + "\n")
+            write_with_digest(RunFolder(job.folder).memory, json.dumps({"peak_bytes": peak}).encode())
     except MpfgvcError as error:
         sender.send(error)
         sys.exit(2)
@@ -207,6 +207,7 @@ def _carry_out(job: Job) -> None:
 
 
 def _recorded_peak(folder: RunFolder) -> int | None:
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, CheckpointError):
+        check_digest(folder.memory)
         return int(json.loads(folder.memory.read_bytes())["peak_bytes"])
     return None

@@ -245,8 +245,11 @@ def test_a_damaged_result_is_refused_in_one_line(make: Make, result: dict[str, A
     assert "\n" not in str(refusal.value)
 
 
-def test_a_run_without_its_result_is_not_finished(make: Make) -> None:
+def test_a_run_without_its_result_is_not_finished_and_a_flipped_bit_of_it_is_seen(make: Make) -> None:
     folder = make()
+    folder.evaluation.write_bytes(folder.evaluation.read_bytes().replace(b"0.8", b"0.9", 1))
+    with pytest.raises(CheckpointError, match=r"evaluation\.json is damaged"):
+        card_of(folder)
     folder.evaluation.unlink()
     with pytest.raises(CheckpointError, match="is not finished: it has no evaluation"):
         card_of(folder)

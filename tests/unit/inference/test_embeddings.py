@@ -62,6 +62,11 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path) -> None:
     table = read_embeddings(tmp_path / "e.parquet")
     np.testing.assert_array_equal(table.values, written.values)
     assert replace(table, values=written.values) == written
+    content = (tmp_path / "e.parquet").read_bytes()
+    position = content.index(values[3].astype(np.float32).tobytes()[:4])
+    (tmp_path / "e.parquet").write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+    with pytest.raises(DataError, match=r"cannot read .*e\.parquet: .*could not verify page"):
+        read_embeddings(tmp_path / "e.parquet")
     write_embeddings(_table(np.zeros((0, 3))), tmp_path / "none.parquet")
     assert read_embeddings(tmp_path / "none.parquet").values.shape == (0, 3)
 

@@ -22,6 +22,7 @@ from mpfgvc.data.samples import SPLITS, PhotoSet
 from mpfgvc.errors import CheckpointError, ConfigError, printable
 from mpfgvc.evaluation.metrics import load_answers
 from mpfgvc.evaluation.statistics import Interval, accuracy_interval, refuse_missing_scipy
+from mpfgvc.files import check_digest
 from mpfgvc.inference.description import ModelDescription
 from mpfgvc.model.towers.hub import hub_repositories
 from mpfgvc.progress import say
@@ -165,6 +166,7 @@ def _own_files(config: Config) -> list[str]:
 
 
 def _test(path: Path) -> TestResult:
+    check_digest(path)
     try:
         result = TestResult.model_validate_json(path.read_bytes(), strict=True)
         if result.prediction not in result.sources:
