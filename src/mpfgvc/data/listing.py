@@ -107,8 +107,9 @@ def photographs_below(folder: Path) -> Listing:
         kinds = _scan(below)
         for kind, paths in kinds.items():
             found[kind] += paths
-        for path in _in_order(kinds.get("folders", ())):
-            (links if path.is_symlink() else waiting).append(path)
+        with readable(below):  # a path may be too long
+            for path in _in_order(kinds.get("folders", ())):
+                (links if path.is_symlink() else waiting).append(path)
     return Listing(**{kind: _in_order(paths) for kind, paths in found.items()})
 
 

@@ -102,15 +102,17 @@ def test_names_have_one_unicode_form_in_whichever_the_disk_has_them(tmp_path, dr
     assert held_out == [(0, "0"), (0, "7"), (1, "3"), (1, "5"), (2, "0"), (2, "1")]
 
 
-def test_folders_nested_deeply_end_in_one_line(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("depth", "says"), [(1500, "holds no photographs"), (2100, "File name too long")])
+def test_folders_nested_deeply_end_in_one_line(tmp_path, monkeypatch, depth, says):
     monkeypatch.chdir(tmp_path)
-    for _ in range(1500):
+    for _ in range(depth):
         Path("a").mkdir()
         os.chdir("a")
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="holds no photographs") as refusal:
-        read_folders(tmp_path, test_share=0, seed=0, nested=True)
-    assert "\n" not in str(refusal.value)
+    monkeypatch.chdir("/")
+    for nested in (True, False):
+        with pytest.raises(DataError, match=says) as refusal:
+            read_folders(tmp_path, test_share=0, seed=0, nested=nested)
+        assert "\n" not in str(refusal.value)
 
 
 def test_folders_that_look_the_same_are_refused(class_folders, draw):
