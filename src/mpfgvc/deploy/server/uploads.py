@@ -11,7 +11,6 @@ single explanations share. A photograph that cannot be read has a RefusedError f
 import asyncio
 import io
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,18 +29,12 @@ from mpfgvc.inference.backends import Pixels
 from mpfgvc.inference.predictor import PhotoOutput, Predictor
 
 Result = TypeVar("Result")
+Upload = tuple[str, bytes]
+"""What the client calls a file, and its content."""
 Named = tuple[str, Result | RefusedError]
 """What became of an upload of this name."""
 _MOST_FIELDS = 16  # only to say what is wrong with them
 _FIELD_BYTES = 4096
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """The bytes of one file, and what the client calls it."""
-
-    name: str
-    content: bytes
 
 
 class PhotoService:
@@ -88,13 +81,13 @@ class PhotoService:
             return await self._outcomes(request, uploads, answer)
 
     async def _predict(self, upload: Upload) -> PhotoOutput:
-        decoded = asyncio.get_running_loop().run_in_executor(self._decoders, self._prepared, upload.content)
+        decoded = asyncio.get_running_loop().run_in_executor(self._decoders, self._prepared, upload[1])
         return await self.batcher.submit(await decoded)
 
     async def _work(self, work: Callable[[Image.Image, str], Result], upload: Upload) -> Result:
-        loop = asyncio.get_running_loop()
-        photograph = await loop.run_in_executor(self._decoders, self._read, upload.content)
-        return await loop.run_in_executor(self._worker, work, photograph, upload.name)
+        (name, content), loop = upload, asyncio.get_running_loop()
+        photograph = await loop.run_in_executor(self._decoders, self._read, content)
+        return await loop.run_in_executor(self._worker, work, photograph, name)
 
     def _prepared(self, content: bytes) -> Pixels:
         return self.model.prepare(self._read(content))
@@ -133,7 +126,7 @@ class PhotoService:
         self._measures.photographs(answered=len(outcomes) - len(unreadable), unreadable=len(unreadable))
         if len(unreadable) == len(outcomes):
             raise unreadable[0]
-        return [(upload.name, outcome) for upload, outcome in zip(uploads, outcomes, strict=True)]
+        return [(name, outcome) for (name, _), outcome in zip(uploads, outcomes, strict=True)]
 
 
 def _outcome(result: Result | BaseException) -> Result | RefusedError:
@@ -180,7 +173,7 @@ async def _read_uploads(request: Request, take: Callable[[int, int], None], limi
     for _, value in form.multi_items():
         if isinstance(value, str):
             raise RefusedError(400, f"a part of the form is text, not a file; {NO_ADDRESSES}")
-        uploads.append(Upload(name=value.filename or "", content=await value.read()))
+        uploads.append((value.filename or "", await value.read()))
     if not uploads:
         raise RefusedError(400, "the form holds no file; send one as curl -F photograph=@bird.jpg does")
     return uploads
