@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mpfgvc.config import NESTED_FOLDERS, DataConfig
 from mpfgvc.data.catalog import dataset_root, official_counts, read_photos
 from mpfgvc.data.duplicates import FLAT_LEVELS, Pair, groups_of, same_pictures
 from mpfgvc.data.images import reason_only
-from mpfgvc.data.inspection import Header, check_headers, take_thumbnails
+from mpfgvc.data.inspection import check_headers, take_thumbnails
 from mpfgvc.data.names import capitals_notes, similar_names
 from mpfgvc.data.readers.folders import empty_class_folders
 from mpfgvc.data.readers.tables import read_manifest
@@ -143,19 +143,22 @@ def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
     """
     photos = dataset.photos
     headers = check_headers(photos.samples, "skip")
-    seen = None if quick else take_thumbnails(list(headers.found))
+    found = headers.found
+    seen = None if quick else take_thumbnails(list(found))
     broken = {**headers.broken, **({} if seen is None else seen.broken)}
     reasons = {path: reason_only(reason, path) for path, reason in broken.items()}
-    small = {path: "" for path, each in headers.found.items() if min(each.height, each.width) < SMALL_SIDE}
     flat = [] if seen is None else zip(seen.paths, seen.contrast, strict=True)
+    sides = {path: float(each.height * each.width) ** 0.5 for path, each in found.items()}
+    shapes = {path: each.width / each.height for path, each in found.items()}
+    sizes = {path: f"{each.width} x {each.height}" for path, each in found.items()}
     about = {
-        "very small": small,
+        "very small": {path: sizes[path] for path, each in found.items() if min(each.height, each.width) < SMALL_SIDE},
         "no contrast": {path: "" for path, contrast in flat if contrast < FLAT_LEVELS},
-        "unusual size": _unusual(headers.found, _side, SIZE_FACTOR, "the usual mean side is {:.0f}"),
-        "unusual shape": _unusual(headers.found, _shape, SHAPE_FACTOR, "the usual width over height is {:.2f}"),
+        "unusual size": _unusual(sides, sizes, SIZE_FACTOR, "the usual mean side is {:.0f}"),
+        "unusual shape": _unusual(shapes, sizes, SHAPE_FACTOR, "the usual width over height is {:.2f}"),
     }
     samples = {sample.path: sample for sample in photos.samples}
-    digests = {path: header.digest for path, header in headers.found.items()}
+    digests = {path: header.digest for path, header in found.items()}
     findings = [
         *(finding_of(photos, BROKEN, [samples[path]], text, exit_code=2) for path, text in reasons.items()),
         *_same_pictures(photos, same_pictures(photos.samples, digests, seen)),
@@ -253,8 +256,8 @@ def _class_findings(photos: PhotoSet) -> Iterator[Finding]:
     for name, count in zip(names, photos.subset("train").counts(len(names)), strict=True):
         if count < FEW:
             yield Finding(kind="few to train on", classes=(name,), text=str(count))
-    for split in ("validation", "test"):
-        counts = photos.samples.take(photos.samples.splits == SPLITS.index(split)).counts(len(names))
+    for split in SPLITS[1:]:
+        counts = photos.subset(split).counts(len(names))
         missing = [name for name, count in zip(names, counts, strict=True) if count == 0]
         if 0 < len(missing) < len(names):
             text = f"the {split} split has none of {len(missing)} of {len(names)} classes"
@@ -265,22 +268,11 @@ def _class_findings(photos: PhotoSet) -> Iterator[Finding]:
         yield Finding(kind="note", text=note)
 
 
-def _side(header: Header) -> float:
-    return float((header.height * header.width) ** 0.5)
-
-
-def _shape(header: Header) -> float:
-    return header.width / header.height
-
-
-def _unusual(
-    headers: Mapping[Path, Header], value_of: Callable[[Header], float], factor: float, usual: str
-) -> dict[Path, str]:
+def _unusual(values: Mapping[Path, float], sizes: Mapping[Path, str], factor: float, usual: str) -> dict[Path, str]:
     """The photographs whose value is far from the median of all."""
-    values = {path: value_of(header) for path, header in headers.items()}
     middle = statistics.median(values.values()) if values else 0.0
     return {
-        path: f"{headers[path].width} x {headers[path].height}, {usual.format(middle)}"
+        path: f"{sizes[path]}, {usual.format(middle)}"
         for path, value in values.items()
         if not middle / factor < value < middle * factor
     }

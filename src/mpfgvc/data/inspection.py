@@ -33,7 +33,6 @@ _FIRST_BYTES, _LAST_BYTES = 16 * 1024, 4 * 1024
 SIDE = 48
 """Height and width of a thumbnail in pixels; the shape of the photograph is not kept."""
 _LOOKED_AT = (64, 64)
-_AHEAD = 2048
 
 Pixels = NDArray[np.uint8]
 
@@ -106,21 +105,15 @@ class Thumbnails:
 
 def take_thumbnails(paths: Sequence[Path]) -> Thumbnails:
     """Decode photographs and shrink them."""
-    pixels = np.zeros((len(paths), SIDE, SIDE), dtype=np.uint8)
-    contrast = np.zeros(len(paths), dtype=np.float32)
-    taken: list[Path] = []
-    broken: dict[Path, str] = {}
     with ThreadPoolExecutor(max_workers=core_count()) as pool:
-        for start in range(0, len(paths), _AHEAD):
-            part = paths[start : start + _AHEAD]
-            for path, seen in zip(part, pool.map(_look, part), strict=True):
-                if isinstance(seen, str):
-                    broken[path] = seen
-                else:
-                    pixels[len(taken)], contrast[len(taken)] = seen
-                    taken.append(path)
-    count = len(taken)
-    return Thumbnails(paths=tuple(taken), pixels=pixels[:count], contrast=contrast[:count], broken=broken)
+        looks = dict(zip(paths, pool.map(_look, paths), strict=True))
+    taken = {path: look for path, look in looks.items() if not isinstance(look, str)}
+    return Thumbnails(
+        paths=tuple(taken),
+        pixels=np.array([pixels for pixels, _ in taken.values()], dtype=np.uint8).reshape(-1, SIDE, SIDE),
+        contrast=np.array([contrast for _, contrast in taken.values()], dtype=np.float32),
+        broken={path: look for path, look in looks.items() if isinstance(look, str)},
+    )
 
 
 def thumbnail(image: Image.Image) -> Pixels:

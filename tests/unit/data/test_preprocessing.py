@@ -38,12 +38,6 @@ def test_squash_scales_both_sides_before_the_crop():
     assert np.allclose(prepare(image, preprocessing), expected.transpose(2, 0, 1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("width", "height"), [(200, 10), (10, 200), (30, 31)])
-def test_a_size_that_is_not_square_is_covered_without_changing_the_shape(width, height):
-    preprocessing = Preprocessing(image_size=(12, 30), **NORM)
-    assert prepare(noise(width, height), preprocessing).shape == (3, 12, 30)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

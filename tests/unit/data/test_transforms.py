@@ -1,7 +1,5 @@
 """Training and test transforms."""
 
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -68,8 +66,3 @@ def test_a_resized_crop_is_torchvisions_own_on_the_pillow_image(interpolation):
 )
 def test_a_photograph_is_decoded_large_enough_for_its_smallest_crop(augment, expected):
     assert train_transform(PREPROCESSING, augment).at_least == expected
-
-
-def test_transforms_travel_to_worker_processes(image):
-    for transform in (eval_transform(PREPROCESSING), train_transform(PREPROCESSING, AugmentConfig(crop="random"))):
-        assert pickle.loads(pickle.dumps(transform))(image).shape == (3, 20, 24)  # noqa: S301
