@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mpfgvc import Predictor
 from mpfgvc.cli.main import main
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -70,3 +71,20 @@ def test_predict_says_its_precision_and_refuses_two_formats(cli: Cli, finished: 
     code, stdout, stderr = cli("predict", finished, file, "--json", "--csv")
     assert (code, stdout) == (2, "")
     assert "not allowed with" in stderr
+
+
+def test_photographs_are_sorted_into_folders_by_their_answer_as_links(
+    cli: Cli, finished: Path, mixed: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, words = tmp_path / "sorted", ("predict", finished, mixed, photos / "test" / "disc", "--sort", "--json")
+    code, stdout, _ = cli(*words, "-o", out)
+    document = json.loads(stdout)
+    assert (code, document["count"], document["folders"]["cannot be read"]) == (2, 7, 1)
+    assert (out / "cannot be read" / "a.jpg").readlink() == mixed / "a.jpg"
+    links = [link for link in out.rglob("*") if link.is_symlink()]
+    assert len(links) == 7
+    for file in (photos / "test" / "disc").iterdir():
+        (link,) = (link for link in links if link.readlink() == file)
+        assert link.parent.name == Predictor.from_pretrained(finished)(file, top=1)[0].label
+    assert "--sort writes into a new folder" in cli(*words, "-o", out)[2]
+    assert "--sort needs -o FOLDER" in cli(*words)[2]

@@ -9,11 +9,15 @@ With `-o` the guesses go into a folder of Parquet files, by this machine or by a
 
 from __future__ import annotations
 
+import os
+import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from mpfgvc.cli import output
 from mpfgvc.cli.command import Command, add_device, add_engine, add_model, add_photos, check_positive, load_predictor
@@ -21,13 +25,23 @@ from mpfgvc.cli.many import add_many, check_options_of_many, run_many
 from mpfgvc.data.images import reason_only
 from mpfgvc.data.listing import find_images
 from mpfgvc.errors import ConfigError, DataError, printable
+from mpfgvc.files import new_folder
 from mpfgvc.inference.answering import Answer, AnswerRules, Prediction
+from mpfgvc.inference.picture import Cell, save_picture, sheet, shortened
 from mpfgvc.progress import say
 from mpfgvc.terms import CLASS, RAY, Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mpfgvc.inference.predictor import Predictor
 
 Write = Callable[[Prediction], None]
 _LIST = ".txt"
 """The end of the name of a checklist."""
+_UNSURE, _UNREADABLE = "unsure", "cannot be read"
+_MOST_UNSURE = 60
+"""Photographs on the contact sheet."""
 
 
 def _add_options(parser: ArgumentParser) -> None:
@@ -46,6 +60,12 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="photographs at a time (default: 32)")
     parser.add_argument(
         "-o", "--out", metavar="FOLDER", help="write a folder of Parquet files, a row for each photograph"
+    )
+    parser.add_argument(
+        "--sort",
+        action="store_true",
+        help="with -o: a folder for each answer instead, with links to its photographs; with --abstain also one of "
+        "those that are unsure, and a contact sheet of them",
     )
     add_engine(parser, more=(RAY,), more_help="; ray runs a trained model on a cluster, with -o")
     add_device(parser)
@@ -94,6 +114,8 @@ def _run(options: Namespace) -> int:
         within=tuple(word for word in options.within if not word.endswith(_LIST)),
         checklist=tuple(name for word in options.within if word.endswith(_LIST) for name in _names(Path(word))),
     )
+    if options.sort:
+        return _sort(options, rules)
     return _write_folder(options, rules) if options.out else _print(options, rules)
 
 
@@ -140,6 +162,65 @@ def _print(options: Namespace, rules: AnswerRules) -> int:
     if broken:
         say(f"{broken} of {total} photographs cannot be read, for the reasons given; export them again")
     return 2 if broken else 0
+
+
+def _sort(options: Namespace, rules: AnswerRules) -> int:
+    """Link the photographs into folders by their answers; nothing is there before all are."""
+    if not options.out or options.jsonl or options.csv or options.engine == RAY or options.part_size is not None:
+        raise ConfigError("--sort needs -o FOLDER, and neither --jsonl, --csv, --part-size nor --engine ray")
+    folder = Path(options.out)
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"--sort writes into a new folder, but {folder} is there; choose another --out")
+    photographs, predictor = find_images(options.photos, say), load_predictor(options, rules)
+    for note in predictor.answering.notes:
+        say(note)
+    counts: Counter[str] = Counter()
+    unsure: list[Prediction] = []
+    with new_folder(folder) as part:
+        for prediction in predictor.predict_files(photographs, batch_size=options.batch_size):
+            name = _UNREADABLE
+            if not prediction.failure:
+                answer = prediction.answer
+                label = prediction.guesses[0].label if answer is None or rules.abstain is None else answer.label
+                name = _UNSURE if label is None else re.sub(r"[/\\\0]|^\.+", "_", label)
+                unsure += [prediction] if label is None else []
+            _link(prediction.path, part / name)
+            counts[name] += 1
+        if unsure and find_spec("matplotlib") is None:
+            say("the contact sheet of the unsure needs one more package: pip install matplotlib")
+        elif unsure:
+            save_picture(_sheet(predictor, unsure[:_MOST_UNSURE]), part / f"{_UNSURE}.png")
+    broken = counts[_UNREADABLE]
+    if options.json:
+        output.write_json({"folder": str(folder), "count": counts.total(), "folders": dict(counts)})
+    else:
+        output.write_line(
+            f"sorted      {printable(str(folder))}, {counts.total()} photographs in {len(counts)} folders"
+        )
+    say(f"{counts[_UNSURE]} of {counts.total()} answers are unsure, {broken} photographs cannot be read")
+    return 2 if broken else 0
+
+
+def _link(photograph: Path, folder: Path) -> None:
+    """A link to a photograph in a folder; of equal names the later ones get a number in front."""
+    if not photograph.is_file():
+        raise ConfigError(f"--sort makes links to files, but {photograph} is none; unpack it first")
+    folder.mkdir(exist_ok=True)
+    link, number = folder / photograph.name, 1
+    while os.path.lexists(link):
+        link, number = folder / f"{number + 1}-{photograph.name}", number + 1
+    link.symlink_to(photograph.absolute())
+
+
+def _sheet(predictor: Predictor, unsure: Sequence[Prediction]) -> Image:
+    """The photographs whose answers are unsure, with their three best guesses."""
+    cells = []
+    for each in unsure:
+        guesses = "\n".join(
+            f"{shortened(guess.label, 34)} {100 * guess.probability:.0f} %" for guess in each.guesses[:3]
+        )
+        cells.append(Cell([predictor.view(predictor.open(each.path))], shortened(each.path.name, 40), guesses))
+    return sheet(cells, columns=4)
 
 
 @contextmanager

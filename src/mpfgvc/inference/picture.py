@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,10 +19,13 @@ from PIL import Image, ImageDraw
 from mpfgvc.config import Selection
 from mpfgvc.errors import printable
 from mpfgvc.files import write_bytes
-from mpfgvc.inference.explain import Explanation
 
-TitledExplanation = tuple[str, Explanation]
-"""A title, such as the path of the photograph, and its explanation."""
+if TYPE_CHECKING:
+    from mpfgvc.inference.explain import Explanation
+
+    TitledExplanation = tuple[str, Explanation]
+    """A title, such as the path of the photograph, and its explanation."""
+
 CHOSEN_BY: dict[Selection, str] = {
     "attention": "what chose them: the attention of the class token",
     "rollout": "what chose them: attention rollout",
