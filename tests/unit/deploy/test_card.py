@@ -130,7 +130,7 @@ def test_the_tables_have_a_row_for_each_split_and_source_and_mark_the_one_that_a
     row = {"stage": "stage1", "epoch": 1, "step": 4}
     folder.metrics.write_text(format_rows([row | {"seconds": 580}, row | {"seconds": 20}]))
     lines = card_of(folder).splitlines()
-    assert "| **fusion** | **80.0** | 100.0 to 100.0 | 87.5 | 25.0 |" in lines
+    assert "| **fusion** | **80.0** | 39.8 to 100.0 | 87.5 | 25.0 |" in lines
     assert "- Time of the epochs: 10.0 minutes" in lines
 
 

@@ -92,3 +92,21 @@ def test_neighbours_are_the_nearest_by_cosine_and_never_the_photograph_itself() 
     np.testing.assert_allclose(cosines, -np.sort(-expected, axis=1)[:, :5], atol=1e-5)
     assert nearest_others(embeddings[:3], 5)[0].shape == (3, 2)
     assert nearest_others(embeddings[:1], 5)[0].shape == (1, 0)
+
+
+def test_a_flipped_bit_among_the_embeddings_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "e.parquet"
+    write_embeddings(_table(np.random.default_rng(1).normal(size=(50, 16))), path)
+    content, missed = path.read_bytes(), []
+    whole = read_embeddings(path)
+    for bit in range(37, 8 * len(content), 997):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_embeddings(path)
+        except DataError:
+            continue
+        same = np.array_equal(found.values, whole.values) and found.paths == whole.paths
+        missed += [] if same and found.labels == whole.labels else [bit]
+    assert missed == []
