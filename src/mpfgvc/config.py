@@ -382,9 +382,6 @@ class Stage2Config(StageConfig):
     """Embeddings in one optimiser step, summed over processes."""
     lr: NotNegative = 1e-4
     """Peak learning rate of the fusion module."""
-    patience: AtLeastOne | None = 20
-    """Stop after this many epochs without a better validation accuracy, and take the best weights: as many as the
-    default epochs, so the best of them all; null = the last. Without validation photographs it has no effect."""
     start: Literal["stage1", "random"] = "stage1"
     """Where the fusion module starts. stage1: from the classifier and the texts of stage 1; label smoothing
     would first unlearn them. random: it wants up to ten times the rate, twice the epochs and label

@@ -30,6 +30,9 @@ from mpfgvc.training.sharding import copy_into
 from mpfgvc.training.stages import Stage, Stage1, Stage2
 from mpfgvc.training.starts import STEPS, FeatureStart, batch_size_of, fit_logistic_regression
 
+LEAST_BETTER = 3
+"""Photographs by which another source must be better on validation; fewer are chance."""
+
 
 def train_stage1(run: OpenRun) -> None:
     """Leave the network with what stage 1 trains, now or in an earlier attempt."""
@@ -119,13 +122,13 @@ def train_stage2(run: OpenRun, network: MPFGVC) -> None:
 
 
 def _say_what_validation_would_choose(run: OpenRun, found: Evaluation) -> None:
-    """Which source is best on the validation photographs; a sign of its own if another one answers."""
+    """Which source is best on the validation photographs; an early sign if another one answers."""
     shares = {source: metrics.top1 for source, metrics in found.sources.items()}
     best, answers = max(shares, key=shares.__getitem__), found.main_source
     figures = ", ".join(f"{source} {100 * share:.1f} %" for source, share in shares.items())
     what = f"on the {found.count} validation photographs: {figures}"
-    if shares[best] == shares[answers]:
-        run.tell(f"{what}; {answers}, which answers, is the best")
+    if round((shares[best] - shares[answers]) * found.count) < LEAST_BETTER:
+        run.tell(f"{what}; {answers} answers, and none is better by {LEAST_BETTER} photographs")
         return
     line = f"{what}; {best} is better than {answers}, which answers; to change that, set model.prediction to {best}"
     run.tell(f"{line}, or predict with --source {best}")
