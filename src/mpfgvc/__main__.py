@@ -16,6 +16,8 @@ def command() -> NoReturn:
     One of several processes ends itself, after its exit functions: threads of gloo that outlive the
     interpreter's end abort it now and then, when all work is done.
     """
+    # Threads that wait for each other by spinning are several times slower than one beside a busy neighbour.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     code = main()
     if Processes.here().world > 1:
         atexit._run_exitfuncs()

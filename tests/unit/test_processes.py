@@ -1,7 +1,10 @@
 """Which process this is, by the variables that torchrun sets."""
 
+import os
+
 import pytest
 
+from mpfgvc import __main__
 from mpfgvc.processes import Processes
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
@@ -29,3 +32,16 @@ def test_without_a_launch_there_is_one_process(variables: dict[str, str]) -> Non
     processes = Processes.here(variables)
     assert processes == Processes(rank=0, world=1, local_rank=0, local=1)
     assert processes.is_first
+
+
+@pytest.mark.parametrize(("given", "used"), [("", "passive"), ("active", "active")])
+def test_threads_sleep_while_they_wait_unless_a_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str, used: str
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    if not given:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setattr(__main__, "main", lambda: 0)
+    with pytest.raises(SystemExit):
+        __main__.command()
+    assert os.environ["OMP_WAIT_POLICY"] == used
