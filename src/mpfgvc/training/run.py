@@ -186,7 +186,10 @@ def _carry_out(run: OpenRun) -> Run:
         _write_page(run)
         save_model(saved, run.folder.model)
     run.fabric.barrier()
-    return _tested(run.folder, run.config)
+    now, then = run.config.data, run.folder.read_config().data
+    if (now.root, now.manifest) == (then.root, then.manifest):
+        return _tested(run.folder, run.config)
+    return _tested(run.folder, run.config, root=now.root, manifest=now.manifest)
 
 
 def _finished(folder: RunFolder, config: Config, *, root: str | Path | None, manifest: str | Path | None) -> Run:
