@@ -101,7 +101,7 @@ def _write_fixed(path: str, dataset: CheckedDataset, left_out: Mapping[str, str]
     path, root = printable(path), printable(str(dataset.root))
     kept = len(dataset.photos.samples) - len(left_out)
     lines = [f"manifest        {path}: {kept} photographs, {len(left_out)} left out"]
-    lines += [f"  left out      {each}: {reason}" for each, reason in list(left_out.items())[:SHOWN]]
+    lines += [f"  left out      {path}: {reason}" for path, reason in list(left_out.items())[:SHOWN]]
     lines += [f"                and {len(left_out) - SHOWN} more: --json"] if len(left_out) > SHOWN else []
     lines.append(f"next            mpfgvc train --data.dataset manifest --data.manifest {path} --data.root {root}")
     output.write("".join(f"{printable(line)}\n" for line in lines))

@@ -64,7 +64,7 @@ def _run(options: Namespace) -> int:
         say(line)
     save_picture((draw if len(explained) <= ROWS else contact_sheet)(explained), options.out)
     if options.json:
-        documents = [{"path": name, **each.to_dict()} for name, each in explained]
+        documents = [{"path": name, **explanation.to_dict()} for name, explanation in explained]
         output.write_json({"picture": options.out, "photographs": documents})
     else:
         output.write_line(f"picture     {printable(options.out)}, {len(explained)} photographs")

@@ -215,11 +215,13 @@ def _link(photograph: Path, folder: Path) -> None:
 def _sheet(predictor: Predictor, unsure: Sequence[Prediction]) -> Image:
     """The photographs whose answers are unsure, with their three best guesses."""
     cells = []
-    for each in unsure:
+    for prediction in unsure:
         guesses = "\n".join(
-            f"{shortened(guess.label, 34)} {100 * guess.probability:.0f} %" for guess in each.guesses[:3]
+            f"{shortened(guess.label, 34)} {100 * guess.probability:.0f} %" for guess in prediction.guesses[:3]
         )
-        cells.append(Cell([predictor.view(predictor.open(each.path))], shortened(each.path.name, 40), guesses))
+        cells.append(
+            Cell([predictor.view(predictor.open(prediction.path))], shortened(prediction.path.name, 40), guesses)
+        )
     return sheet(cells, columns=4)
 
 

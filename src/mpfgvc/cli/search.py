@@ -41,11 +41,13 @@ def _run(options: Namespace) -> None:
     queries = predictor.embed(photographs)
     found = list(zip(photographs, index.nearest(queries, top=options.top), strict=True))
     if options.json:
-        documents = [{"path": str(path), "nearest": [vars(each) for each in neighbours]} for path, neighbours in found]
+        documents = [
+            {"path": str(path), "nearest": [vars(neighbour) for neighbour in neighbours]} for path, neighbours in found
+        ]
         output.write_json(documents)
         return
     for path, neighbours in found:
-        lines = [str(path), *(_line(each) for each in neighbours)]
+        lines = [str(path), *(_line(neighbour) for neighbour in neighbours)]
         output.write("".join(f"{printable(line)}\n" for line in lines))
 
 
@@ -62,8 +64,8 @@ def _index_file(options: Namespace) -> Path:
     return own
 
 
-def _line(each: Neighbour) -> str:
-    return f"  {each.similarity:.3f}  {each.label or ''}  {each.path}"
+def _line(neighbour: Neighbour) -> str:
+    return f"  {neighbour.similarity:.3f}  {neighbour.label or ''}  {neighbour.path}"
 
 
 COMMAND = Command(name="search", add_options=_add_options, run=_run)

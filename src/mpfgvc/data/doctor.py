@@ -148,11 +148,13 @@ def check(dataset: CheckedDataset, *, quick: bool = False) -> Report:
     broken = {**headers.broken, **({} if seen is None else seen.broken)}
     reasons = {path: reason_only(reason, path) for path, reason in broken.items()}
     flat = [] if seen is None else zip(seen.paths, seen.contrast, strict=True)
-    sides = {path: float(each.height * each.width) ** 0.5 for path, each in found.items()}
-    shapes = {path: each.width / each.height for path, each in found.items()}
-    sizes = {path: f"{each.width} x {each.height}" for path, each in found.items()}
+    sides = {path: float(header.height * header.width) ** 0.5 for path, header in found.items()}
+    shapes = {path: header.width / header.height for path, header in found.items()}
+    sizes = {path: f"{header.width} x {header.height}" for path, header in found.items()}
     about = {
-        "very small": {path: sizes[path] for path, each in found.items() if min(each.height, each.width) < SMALL_SIDE},
+        "very small": {
+            path: sizes[path] for path, header in found.items() if min(header.height, header.width) < SMALL_SIDE
+        },
         "no contrast": {path: "" for path, contrast in flat if contrast < FLAT_LEVELS},
         "unusual size": _unusual(sides, sizes, SIZE_FACTOR, "the usual mean side is {:.0f}"),
         "unusual shape": _unusual(shapes, sizes, SHAPE_FACTOR, "the usual width over height is {:.2f}"),

@@ -42,7 +42,7 @@ def doctor_page(report: Report, dataset: CheckedDataset) -> str:
         kinds=kinds,
         hidden=kinds - Counter(finding.kind for finding in shown),
         classes=sorted({name for finding in shown for name in finding.classes}),
-        captions={str(each.path): f"{photos.classes[each.label]} · {each.split}" for each in photos.samples},
+        captions={str(sample.path): f"{photos.classes[sample.label]} · {sample.split}" for sample in photos.samples},
         addresses=album.addresses,
         left_out=album.left_out,
         relative=lambda path: relative_path(Path(path), dataset.root),

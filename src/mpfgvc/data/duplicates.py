@@ -85,8 +85,12 @@ def same_pictures(samples: Sequence[Sample], digests: Mapping[Path, str], thumbn
     """
     groups = _groups((sample, digests[sample.path]) for sample in samples if sample.path in digests)
     if thumbnails is not None:
-        groups = [same for group in groups for same in _groups((each, _whole_digest(each)) for each in group)]
-    pairs = [Pair(group[0], each, "same file", 1.0) for group in groups for each in group[1:]]
+        groups = [
+            same
+            for group in groups
+            for same in _groups((photograph, _whole_digest(photograph)) for photograph in group)
+        ]
+    pairs = [Pair(group[0], photograph, "same file", 1.0) for group in groups for photograph in group[1:]]
     if thumbnails is None:
         return pairs
     copies, by_path = {pair.second.path for pair in pairs}, {sample.path: sample for sample in samples}

@@ -49,7 +49,7 @@ def composed(name: str) -> str:
 
 def look(name: str) -> str:
     """What two names share if they look the same: composed Unicode, single spaces, nothing invisible."""
-    seen = "".join(each for each in name if each not in _INVISIBLE)
+    seen = "".join(letter for letter in name if letter not in _INVISIBLE)
     return " ".join(composed(seen).split())
 
 
@@ -77,7 +77,7 @@ def similar_names(names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 def _gist(name: str) -> str:
     """What is left of a name without case, accents, spaces, punctuation and the endings of plurals."""
     decomposed = unicodedata.normalize("NFKD", look(name).casefold())
-    letters = "".join(each for each in decomposed if not unicodedata.combining(each))
+    letters = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     words = re.findall(r"[^\W_]+", letters)
     return "".join(_singular(word) for word in words) or name
 

@@ -130,7 +130,7 @@ def _branch(branch: str, classes: Sequence[str], taxonomy: Taxonomy | None) -> N
         hint = " (this model has no taxonomy)" if taxonomy is None else ""
         raise ConfigError(f"within must name {what}, such as {classes[0]}, got {branch!r:.80}{hint}")
     found = list(named.values())
-    if any((each != found[0]).any() for each in found):
+    if any((groups != found[0]).any() for groups in found):
         hint = " or ".join(f"'{level} {branch}'" for level in named)
         raise ConfigError(f"within {branch!r:.80} is the name of a {' and of a '.join(named)}; write {hint}")
     return found[0]

@@ -76,7 +76,7 @@ class Calibrated:
 
         With back-off, on the photographs that the temperature was fitted on.
         """
-        scores = self.calibration.sources[[each.source for each in self.calibration.sources].index(self.source)]
+        scores = self.calibration.sources[[known.source for known in self.calibration.sources].index(self.source)]
         found: dict[float, dict[str, float]] = {}
         for risk in RISKS:
             open_ones, found[risk] = np.ones(len(scores.truth), bool), {}

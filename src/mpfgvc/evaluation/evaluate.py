@@ -272,7 +272,7 @@ def _of_run(restored: RunPhotos, split: Split) -> Choice:
     trained_on = changed & learned if split == "test" else np.zeros_like(changed)
     gone = set(restored.missing)
     left_out = LeftOut(
-        missing=tuple(str(each.path) for each, name in zip(listed, listed.paths, strict=True) if name in gone),
+        missing=tuple(str(sample.path) for sample, name in zip(listed, listed.paths, strict=True) if name in gone),
         trained_on=tuple(sorted(_paths(found.take(trained_on)))),
         added=tuple(str((restored.root or Path()) / name) for name in restored.added),
     )
@@ -301,7 +301,7 @@ def _external(
     digests = current_digests(samples)
     files = {learned.path(row).absolute() for row in range(len(learned))}
     trained_on = np.isin(digests, learned.digests) & (digests != b"")
-    trained_on |= [each.path.absolute() in files for each in samples]
+    trained_on |= [sample.path.absolute() in files for sample in samples]
     copy, seen = np.zeros(len(samples), bool), set[tuple[bytes, int]]()
     for row, content in enumerate(zip(digests.tolist(), samples.labels.tolist(), strict=True)):
         copy[row] = content[0] != b"" and content in seen and not trained_on[row]
@@ -327,7 +327,7 @@ def _external(
 
 
 def _paths(samples: Samples) -> list[str]:
-    return [str(each.path) for each in samples]
+    return [str(sample.path) for sample in samples]
 
 
 def _note(what: str, names: Iterable[str], whole: int | None = None) -> list[str]:

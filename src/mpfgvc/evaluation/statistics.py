@@ -100,7 +100,7 @@ def paired_difference(right: NDArray[np.int64], reference: NDArray[np.int64], se
 def expected_calibration_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> float:
     """The ECE of answers with these confidences, 0..1; 0 without answers."""
     bins = reliability(confidence, right)
-    return sum(each.photographs * abs(each.accuracy - each.confidence) for each in bins) / max(1, len(confidence))
+    return sum(part.photographs * abs(part.accuracy - part.confidence) for part in bins) / max(1, len(confidence))
 
 
 def error_with_interval(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> CalibrationError:

@@ -67,7 +67,7 @@ class SourceCalibration:
     def __post_init__(self) -> None:
         if not (0 < self.temperature < math.inf):
             raise ConfigError(f"calibration temperature must be above 0, got {self.temperature}")
-        if not self.levels or any(len(each.right) != len(self.truth) for each in self.levels):
+        if not self.levels or any(len(level.right) != len(self.truth) for level in self.levels):
             raise ConfigError("calibration must have every photograph at each level")
         _check_probabilities(self.truth)
 
@@ -108,7 +108,7 @@ class Calibration:
 
     def of(self, source: Source) -> SourceCalibration | None:
         """The calibration of a source, None if there is none."""
-        return next((each for each in self.sources if each.source == source), None)
+        return next((scores for scores in self.sources if scores.source == source), None)
 
     def temperature_of(self, source: Source) -> float:
         """The temperature of a source; 1 if it has no calibration."""

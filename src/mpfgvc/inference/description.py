@@ -211,7 +211,7 @@ def _why_none(path: Path) -> str:
         return f"no {DESCRIPTION} in {path}; give a run folder or its model folder"
     if not path.parent.is_dir():
         return f"there is no folder {path}; there is no folder {path.parent} either; the hub is {HUB}user/name"
-    near = difflib.get_close_matches(path.name, [each.name for each in path.parent.iterdir()])
+    near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()])
     hint = f"give a run folder, its model folder, or {HUB}user/name for the hub"
     if near:
         hint = f"did you mean {' or '.join(str(path.parent / name) for name in near)}?"

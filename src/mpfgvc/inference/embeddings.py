@@ -80,16 +80,16 @@ def embed_photos(
     Raises OutputError; unreadable photographs are left out and named.
     """
     paths, labels, splits, values, unreadable = [], [], [], [], []
-    for each in predictor.embed_files(photographs, batch_size=batch_size):
-        photo = each.photograph
-        if each.embedding is None:
+    for embedded in predictor.embed_files(photographs, batch_size=batch_size):
+        photo = embedded.photograph
+        if embedded.embedding is None:
             unreadable.append(str(photo.path))
             continue
         label, split = (classes[photo.label], photo.split) if isinstance(photo, Sample) else (None, None)
         paths.append(str(photo.path))
         labels.append(label)
         splits.append(split)
-        values.append(each.embedding)
+        values.append(embedded.embedding)
     table = EmbeddingTable(
         paths=tuple(paths),
         labels=tuple(labels),

@@ -103,7 +103,7 @@ class Explanation:
         }
         if self.nearest:
             document["nearest"] = {
-                label: [{"path": each.found.path, "similarity": round(each.found.similarity, 4)} for each in photos]
+                label: [{"path": photo.found.path, "similarity": round(photo.found.similarity, 4)} for photo in photos]
                 for label, photos in self.nearest.items()
             }
         return document
@@ -146,8 +146,8 @@ class TrainingPhotos:
         """The `count` nearest training photographs of a class, nearest first; not the photograph itself."""
         own = Path(other_than).absolute()
         found = self.index.nearest(embedding[None], top=count + 1, label=label, split="train")[0]
-        others = [each for each in found if Path(each.path).absolute() != own][:count]
-        return [LikePhoto(found=each, image=self._open(each.path)) for each in others]
+        others = [neighbour for neighbour in found if Path(neighbour.path).absolute() != own][:count]
+        return [LikePhoto(found=neighbour, image=self._open(neighbour.path)) for neighbour in others]
 
     def _open(self, path: str) -> Image.Image | None:
         sample = self.samples.get(path)
@@ -262,10 +262,10 @@ def named_test_images(
     if not samples:
         raise DataError(f"the dataset of {run} has no test split; name some photographs")
     chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
-    named = ((classes[each.label], each) for each in (samples[index] for index in chosen))
+    named = ((classes[sample.label], sample) for sample in (samples[index] for index in chosen))
     return [
-        NamedImage(f"{truth}: {each.path.name}", each.path if each.has_file else each.read(), truth)
-        for truth, each in named
+        NamedImage(f"{truth}: {sample.path.name}", sample.path if sample.has_file else sample.read(), truth)
+        for truth, sample in named
     ]
 
 

@@ -85,7 +85,7 @@ class ExportedBackend:
         except Exception as error:  # engines fail in a graph, such as one without end, with almost any exception
             raise CheckpointError(f"cannot run {self.path}: {one_line(error)}; export it again") from None
         logits = (outputs.vision, outputs.text, outputs.fusion)
-        finite = np.all([np.isfinite(each).all(axis=1) for each in logits], axis=0)
+        finite = np.all([np.isfinite(values).all(axis=1) for values in logits], axis=0)
         check_finite(finite, names, model=str(self.path), hint="export it again")
         return outputs
 
@@ -213,8 +213,8 @@ class _OpenVino(_Session):
         model = core.read_model(self._file())
         about = model.get_rt_info()
         framework = about["framework"].items() if "framework" in about else ()
-        self.metadata = {key: each.value for key, each in framework}
-        self.sizes = {each.any_name: each.partial_shape[1].get_length() for each in model.outputs}
+        self.metadata = {key: entry.value for key, entry in framework}
+        self.sizes = {output.any_name: output.partial_shape[1].get_length() for output in model.outputs}
         self._together: Any = self._compile(1, {"PERFORMANCE_HINT": "LATENCY"})
         if threads > 1 and not self._has_the_same_bits():
             self._together = None

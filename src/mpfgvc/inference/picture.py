@@ -62,11 +62,11 @@ def contact_sheet(explanations: Sequence[TitledExplanation]) -> Image.Image:
     """Two photographs in a line, with what their patches say beside them and the best guess above."""
     cells = [
         Cell(
-            pictures=(each.image, evidence_view(each)),
-            heading=shortened(_guesses(each, 1), 56),
-            caption=f"+ {shortened(each.answer, 52)}\n− {shortened(each.against, 52)}\n{shortened(title, 60)}",
+            pictures=(why.image, evidence_view(why)),
+            heading=shortened(_guesses(why, 1), 56),
+            caption=f"+ {shortened(why.answer, 52)}\n− {shortened(why.against, 52)}\n{shortened(title, 60)}",
         )
-        for title, each in explanations
+        for title, why in explanations
     ]
     return sheet(cells, columns=2)
 
@@ -188,7 +188,7 @@ def _show(axes: Any, image: Image.Image, caption: str = "", **options: Any) -> N
 
 
 def _guesses(explanation: Explanation, count: int) -> str:
-    return "   ".join(f"{each.label} {100 * each.probability:.0f} %" for each in explanation.guesses[:count])
+    return "   ".join(f"{guess.label} {100 * guess.probability:.0f} %" for guess in explanation.guesses[:count])
 
 
 def _figure(width: float, height: float) -> Any:

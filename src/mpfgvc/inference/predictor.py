@@ -195,10 +195,10 @@ class Predictor:
         check_at_least(1, "top", top)
         outputs = self._stream(paths, batch_size, workers, method="predict_files")
         return (
-            Prediction(path=each.path, guesses=(), failure=str(output))
+            Prediction(path=photo.path, guesses=(), failure=str(output))
             if isinstance(output, DataError)
-            else self.answering.prediction(each.path, output.logits, top)
-            for each, output in outputs
+            else self.answering.prediction(photo.path, output.logits, top)
+            for photo, output in outputs
         )
 
     def embed_files(
@@ -207,10 +207,10 @@ class Predictor:
         """The embedding of each file, as `predict_files` streams predictions."""
         outputs = self._stream(paths, batch_size, workers, method="embed_files")
         return (
-            Embedded(photograph=each, failure=str(output))
+            Embedded(photograph=photo, failure=str(output))
             if isinstance(output, DataError)
-            else Embedded(photograph=each, embedding=output.embedding)
-            for each, output in outputs
+            else Embedded(photograph=photo, embedding=output.embedding)
+            for photo, output in outputs
         )
 
     def explain(self, image: ImageSource, *, top: int = 3, against: str | None = None) -> Explanation:
@@ -261,7 +261,7 @@ class Predictor:
         """What `answer` makes of an image, or of each of several."""
         sources, is_one = as_images(images)
         pixels = [self.prepare(self.open(source)) for source in sources]
-        names = [name_of(*each) for each in enumerate(sources)]
+        names = [name_of(*pair) for pair in enumerate(sources)]
         answers = [answer(output) for output in self.run(pixels, names)]
         return answers[0] if is_one else answers
 
@@ -286,11 +286,11 @@ class Predictor:
         try:
             for batch in self._read_ahead(photographs, pool, batch_size):
                 read = [(photograph, _result(pixels)) for photograph, pixels in batch]
-                ready = [(photograph, each) for photograph, each in read if not isinstance(each, DataError)]
+                ready = [(photograph, found) for photograph, found in read if not isinstance(found, DataError)]
                 names = [str(photograph.path) for photograph, _ in ready]
                 outputs = iter(self.run([pixels for _, pixels in ready], names))
-                for photograph, each in read:
-                    yield photograph, each if isinstance(each, DataError) else next(outputs)
+                for photograph, found in read:
+                    yield photograph, found if isinstance(found, DataError) else next(outputs)
         finally:
             pool.shutdown(cancel_futures=True)
 

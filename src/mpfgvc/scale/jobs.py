@@ -302,18 +302,18 @@ def _guess_table(
     fields |= {"labels": arrow.list_(text), "probabilities": arrow.list_(number), ERROR: text}
     fields |= {"answer": text, "level": text} if rules.abstain is not None else {}
     fields |= {"set": arrow.list_(text)} if rules.set is not None else {}
-    rows = [_guess_row(*each) for each in zip(names, photographs, predictions, strict=True)]
+    rows = [_guess_row(*row) for row in zip(names, photographs, predictions, strict=True)]
     return arrow.table({name: [row.get(name) for row in rows] for name in fields}, schema=arrow.schema(fields))
 
 
-def _guess_row(name: str, photo: Photograph, each: Prediction) -> dict[str, Any]:
-    row: dict[str, Any] = {"path": _text(name), ERROR: _error(photo, each.failure)}
-    if each.failure:
+def _guess_row(name: str, photo: Photograph, prediction: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = {"path": _text(name), ERROR: _error(photo, prediction.failure)}
+    if prediction.failure:
         return row
-    row |= {"label": each.guesses[0].label, "probability": each.guesses[0].probability}
-    row |= {"labels": [guess.label for guess in each.guesses]}
-    row |= {"probabilities": [guess.probability for guess in each.guesses]}
-    if (answer := each.answer) is not None:
+    row |= {"label": prediction.guesses[0].label, "probability": prediction.guesses[0].probability}
+    row |= {"labels": [guess.label for guess in prediction.guesses]}
+    row |= {"probabilities": [guess.probability for guess in prediction.guesses]}
+    if (answer := prediction.answer) is not None:
         row |= {"answer": answer.label, "level": answer.level if answer.label else None, "set": answer.classes}
     return row
 
@@ -324,8 +324,8 @@ def _embedding_table(names: Sequence[str], embedded: Iterable[Embedded], *, widt
     rows = list(embedded)
     columns = {
         "path": [_text(name) for name in names],
-        "embedding": [each.embedding for each in rows],
-        ERROR: [_error(each.photograph, each.failure) for each in rows],
+        "embedding": [row.embedding for row in rows],
+        ERROR: [_error(row.photograph, row.failure) for row in rows],
     }
     return arrow.table(columns, schema=arrow.schema(fields, metadata=about_embeddings(width=width, model=model)))
 

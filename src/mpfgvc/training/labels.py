@@ -41,7 +41,7 @@ def label_findings(run: str | Path, photos: PhotoSet) -> Iterator[Finding]:
     without a model.
     """
     predictor = Predictor.from_pretrained(run)
-    found = {index: each.embedding for index, each in enumerate(predictor.embed_files(photos.samples))}
+    found = {index: embedded.embedding for index, embedded in enumerate(predictor.embed_files(photos.samples))}
     embeddings = {index: embedding for index, embedding in found.items() if embedding is not None}
     read, rows = list(embeddings), np.array(list(embeddings.values()))
     samples = photos.samples.take(read)

@@ -79,14 +79,14 @@ def fetch(files: Sequence[HubFile]) -> list[Path]:
     for file in missing:
         try:
             about = HfApi().model_info(file.repository, timeout=SECONDS)
-            if file.name not in [each.rfilename for each in about.siblings or ()]:
+            if file.name not in [sibling.rfilename for sibling in about.siblings or ()]:
                 rule = f"has no {file.name}; weights in other files are not read, as they may be pickles"
                 raise CheckpointError(f"the repository {file.repository} {rule}")
             hf_hub_download(file.repository, file.name)
         except CheckpointError:
             raise
         except Exception as error:  # the hub client raises a dozen unrelated kinds
-            wanted = " and ".join(f"{each.repository}/{each.name}{_size(each)}" for each in missing)
+            wanted = " and ".join(f"{file.repository}/{file.name}{_size(file)}" for file in missing)
             ways = (
                 "fetch them where there is a network (mpfgvc download), take smaller towers (--config vit_tiny, or "
                 "--base vit_tiny), or name local files (model.image_tower.weights, model.text_tower.weights)"

@@ -241,7 +241,7 @@ def _refuse_own_arguments(name: str, transformer: nn.Module, options: dict[str, 
     architecture = cast("Any", transformer).default_cfg["architecture"]
     with torch.device("meta"):
         plain = timm.create_model(architecture, pretrained=False, **options)
-    shapes = [{key: value.shape for key, value in each.state_dict().items()} for each in (transformer, plain)]
+    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (transformer, plain)]
     if str(transformer) != str(plain) or shapes[0] != shapes[1]:
         reason = f"its config changes timm's {architecture}, so a saved model could not be built without it"
         raise ConfigError(f"model.image_tower.name: {name} cannot be used, {reason}")
