@@ -29,7 +29,7 @@ from mpfgvc.data.inspection import photo_digest
 from mpfgvc.data.photographs_file import PHOTOGRAPHS, save_photos
 from mpfgvc.data.readers.shards import PLAN
 from mpfgvc.data.samples import PhotoSet, Sample
-from mpfgvc.data.tars import inside, members, read_member
+from mpfgvc.data.tars import checksum, inside, members, read_member
 from mpfgvc.errors import ConfigError, DataError, OutputError
 from mpfgvc.files import claim_folder, make_folder, new_file, remove, write_text
 from mpfgvc.processes import core_count
@@ -104,8 +104,8 @@ def _write(photos: PhotoSet, out: Path, per_shard: int, size: int | None, on_err
         else:
             with new_file(file) as part, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as archive:
                 for name, content in _members_of(photos, numbers, size, on_error):
-                    info = tarfile.TarInfo(name)  # no owner and no time: the content alone decides the bytes
-                    info.size = len(content)
+                    info = tarfile.TarInfo(name)  # no time: the content alone decides the bytes
+                    info.size, info.uname = len(content), checksum(content)
                     archive.addfile(info, io.BytesIO(content))
         for name in members(file):
             if not name.endswith((".cls", ".json")):

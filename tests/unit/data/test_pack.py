@@ -47,6 +47,23 @@ def test_shards_hold_the_same_bytes_labels_splits_and_order_as_the_dataset(class
         assert read_member(member.path) == file.path.read_bytes()
 
 
+def test_a_bit_that_changed_in_a_shard_is_found_when_its_photograph_is_read(tmp_path, draw):
+    for name in "ab":
+        draw(tmp_path / "birds" / name / "0.jpg", seed=1, size=(60, 80))
+        draw(tmp_path / "birds" / name / "1.jpg", seed=2, size=(60, 80))
+    packed(tmp_path / "birds", tmp_path / "shards")
+    (shard,) = (tmp_path / "shards").glob("*.tar")
+    sample = shards_of(tmp_path / "shards").samples[0]
+    content, whole = read_member(sample.path), bytearray(shard.read_bytes())
+    start = whole.index(content)
+    for position in range(0, len(content), 29):
+        damaged = bytearray(whole)
+        damaged[start + position] ^= 1 << position % 8
+        shard.write_bytes(damaged)
+        with pytest.raises(DataError, match="is damaged: it does not match its checksum; copy the shard again"):
+            read_image(sample.path)
+
+
 def test_every_tar_reader_finds_image_class_and_facts_of_one_name(class_folders, tmp_path):
     packed(class_folders, tmp_path / "shards", per_shard=7)
     photos = photos_of(class_folders)
