@@ -187,7 +187,7 @@ def test_a_port_that_is_taken_is_refused_in_one_line(cli: Cli) -> None:
 def test_a_missing_package_names_the_extra(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, _, stderr = cli("serve", "no/such/run")
-    assert (code, stderr) == (2, "mpfgvc: a server needs uvicorn: pip install 'mpfgvc[serve]'\n")
+    assert (code, stderr) == (2, "mpfgvc: a server needs uvicorn: pip install uvicorn, or the extra serve\n")
 
 
 def test_the_part_that_the_model_sees_lies_where_it_says(finished: Path) -> None:
