@@ -148,7 +148,7 @@ def _height(explanation: Explanation) -> float:
     """Inches of an explanation's part of the picture."""
     shape = explanation.image.height / explanation.image.width
     nearest = sum(1.9 for photos in explanation.nearest.values() if photos)
-    return min(_WIDTH / 3 * shape, 9.0) + 1.2 + nearest
+    return max(1.0, min(_WIDTH / 3 * shape, 9.0)) + 1.45 + nearest
 
 
 def _draw_row(part: Any, title: str, explanation: Explanation) -> None:

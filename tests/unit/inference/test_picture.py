@@ -122,4 +122,5 @@ def test_long_titles_in_any_script_and_names_like_formulas_stay_inside_the_pictu
     picture = draw([("Café/鴝/🐦/\u202e/\n/caf\udce9.jpg" + "photos/" * 80, odd)])
     assert picture.width == 1350
     assert (np.asarray(picture)[:, -4:] == 255).all()
+    assert (np.asarray(picture)[-3:] == 255).all(), "the last line is not cut"
     assert (np.asarray(picture)[:25] < 128).any(), "something is written"
