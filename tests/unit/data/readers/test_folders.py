@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import subprocess
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -113,6 +114,7 @@ def test_folders_nested_deeply_end_in_one_line(tmp_path, monkeypatch, depth, say
         with pytest.raises(DataError, match=says) as refusal:
             read_folders(tmp_path, test_share=0, seed=0, nested=nested)
         assert "\n" not in str(refusal.value)
+    subprocess.run(["rm", "-r", tmp_path / "a"], check=True)  # pytest's own removal, three runs later, would recurse
 
 
 def test_folders_that_look_the_same_are_refused(class_folders, draw):
